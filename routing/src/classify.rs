@@ -1,0 +1,4 @@
+//! Skeleton.
+/// Skeleton.
+#[derive(Clone, Debug, Default)]
+pub struct Classifier;

@@ -1,0 +1,31 @@
+//! Weir's routing: TOML text -> checked -> compiled -> decision.
+//!
+//! Pure: no sockets, files, clocks, threads or unsafe. Time and chance come in as arguments, so that everything this crate
+//! decides can be replayed. Whoever calls it reads the files ([`Sources`]), resolves the host names ([`Resolved`]),
+//! keeps the counts that balancing looks at ([`Loads`]) and prints the problems ([`Problem`]).
+//!
+//! The walk: [`config`] reads text into the configuration as written; [`compile`] checks it and makes the frozen [`Table`];
+//! [`Table::decide`] matches an [`Arrival`]; [`Split::draw`] draws a destination; [`Table::pick`] picks its endpoint.
+//! [`explain`] shows the same walk, through the same code; [`claim`] runs the `[[test]]`s of a file.
+
+pub mod balance;
+pub mod claim;
+pub mod classify;
+pub mod compile;
+pub mod config;
+pub mod explain;
+pub mod policy;
+pub mod problem;
+pub mod split;
+pub mod table;
+
+pub use balance::Loads;
+pub use compile::{Compiled, Resolved, Settings, compile};
+pub use config::{Config, parse};
+pub use policy::{Balance, Keepalive, Policy, Timeouts};
+pub use problem::{Place, Position, Problem, Related, Severity, Source, Sources};
+pub use split::Split;
+pub use table::{
+    Action, Arrival, Decision, Destination, DestinationId, Endpoint, EndpointId, Gateway, GatewayId, Route,
+    RouteId, Service, ServiceId, SubsetId, Table, Via, WorkloadId,
+};

@@ -1,0 +1,305 @@
+//! The compiled table: built once, frozen, then read for every connection. No maybes, names are indexes.
+//! `compile` makes the [`Parts`]; this file freezes them and answers which rule takes an [`Arrival`] (step 6 of the walk).
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use crate::classify::Classifier;
+use crate::policy::Policy;
+use crate::problem::{Place, Sources};
+use crate::split::Split;
+
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(pub u32);
+
+        impl $name {
+            /// The index this id stands for.
+            pub fn index(self) -> usize {
+                self.0 as usize
+            }
+        }
+    )*};
+}
+
+ids! {
+    /// Index into [`Parts::gateways`].
+    GatewayId;
+    /// Index into [`Parts::routes`], which stand in order of evaluation.
+    RouteId;
+    /// Index into [`Parts::services`].
+    ServiceId;
+    /// Index into [`Service::subsets`].
+    SubsetId;
+    /// Index into [`Parts::destinations`].
+    DestinationId;
+    /// Index into [`Parts::endpoints`].
+    EndpointId;
+    /// Index into [`Parts::workloads`].
+    WorkloadId;
+}
+
+/// What is known of a connection before any of its bytes is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// The gateway whose listener took it.
+    pub gateway: GatewayId,
+    /// The client; an IPv4-mapped IPv6 address has become IPv4.
+    pub source: SocketAddr,
+    /// The original destination; an IPv4-mapped IPv6 address has become IPv4.
+    pub destination: SocketAddr,
+}
+
+impl Arrival {
+    /// An arrival with its addresses in canonical form.
+    pub fn new(gateway: GatewayId, source: SocketAddr, destination: SocketAddr) -> Self {
+        let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
+        Self { gateway, source: canonical(source), destination: canonical(destination) }
+    }
+}
+
+/// Which step of "how a connection is decided" took it; the word in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Via {
+    /// A `[[route]]`.
+    Route,
+    /// The service whose VIP and port is the original destination.
+    Service,
+    /// The gateway's `to`.
+    Gateway,
+    /// The gateway's `unmatched`.
+    Unmatched,
+}
+
+/// What to do with a connection: a value; one place carries it out.
+#[derive(Clone, Copy, Debug)]
+pub struct Decision<'t> {
+    /// Which step took it.
+    pub via: Via,
+    /// The route, where one took it.
+    pub route: Option<RouteId>,
+    /// And then?
+    pub action: Action<'t>,
+}
+
+/// The end of a decision.
+#[derive(Clone, Copy, Debug)]
+pub enum Action<'t> {
+    /// Draw a destination from this split.
+    Forward(&'t Split),
+    /// Reset: by a route (`rejected`) or because nothing took it (`no_route`).
+    Reject,
+}
+
+/// Addresses a gateway listens on: one address, a range of ports. Port 0: a free one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// `[::]` takes IPv6 only.
+    pub address: IpAddr,
+    /// First and last port.
+    pub ports: RangeInclusive<u16>,
+    /// Where it is written.
+    pub place: Place,
+}
+
+/// Where connections come in.
+#[derive(Clone, Debug)]
+pub struct Gateway {
+    /// "edge", or "namespace/edge" outside namespace default.
+    pub name: Arc<str>,
+    /// What it listens on.
+    pub listen: Vec<Listen>,
+    /// Its `to`: where what no route took goes.
+    pub default: Option<Split>,
+    /// Where it is declared.
+    pub place: Place,
+}
+
+/// A rule. Routes stand in order of evaluation.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// "canary", "foo/canary" or "route-3".
+    pub name: Arc<str>,
+    /// The gateways it holds on, sorted.
+    pub gateways: Vec<GatewayId>,
+    /// Blocks of its match, of which one must hold; one without conditions stands for "everything".
+    pub blocks: Vec<Block>,
+    /// What to do with what it takes.
+    pub action: RouteAction,
+    /// Where it is declared.
+    pub place: Place,
+}
+
+/// What a route does.
+#[derive(Clone, Debug)]
+pub enum RouteAction {
+    /// To a destination.
+    Forward(Split),
+    /// Reset.
+    Reject,
+}
+
+/// Conditions that must all hold. Empty: not asked.
+#[derive(Clone, Debug, Default)]
+pub struct Block {
+    /// Ports of the original destination.
+    pub ports: Vec<RangeInclusive<u16>>,
+    /// Networks of the original destination, host bits masked.
+    pub destination_subnets: Vec<IpNet>,
+    /// Networks of the source, host bits masked.
+    pub source_subnets: Vec<IpNet>,
+    /// Labels that the source's workload has with these values.
+    pub source_labels: BTreeMap<Arc<str>, Arc<str>>,
+    /// Namespaces of the source's workload.
+    pub source_namespaces: Vec<Arc<str>>,
+    /// Services of whose VIPs and ports one is the original destination.
+    pub destination_services: Vec<ServiceId>,
+    /// Where the block stands, then each condition that was written, by its key.
+    pub place: Option<Place>,
+    /// (key, place) of each condition.
+    pub places: Vec<(&'static str, Place)>,
+}
+
+/// A port of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicePort {
+    /// Its name, if it has one.
+    pub name: Option<Arc<str>>,
+    /// What clients dial.
+    pub port: u16,
+    /// What endpoints without a port of their own listen on.
+    pub target_port: u16,
+}
+
+/// A subset of a service.
+#[derive(Clone, Debug)]
+pub struct Subset {
+    /// "v1".
+    pub name: Arc<str>,
+    /// Labels that its endpoints have.
+    pub labels: BTreeMap<Arc<str>, Arc<str>>,
+    /// Its own connection limit, where its own policy sets one.
+    pub max_connections: Option<u64>,
+    /// Where it is declared.
+    pub place: Place,
+}
+
+/// A service.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// "db" or "namespace/db".
+    pub name: Arc<str>,
+    /// Addresses clients dial.
+    pub vips: Vec<IpNet>,
+    /// Its ports.
+    pub ports: Vec<ServicePort>,
+    /// Its subsets, by name.
+    pub subsets: Vec<Subset>,
+    /// Its connection limit.
+    pub max_connections: Option<u64>,
+    /// What its VIP leads to, for each of its ports: (port, split with one destination: the service, all endpoints).
+    pub by_port: Vec<(u16, Split)>,
+    /// Where it is declared.
+    pub place: Place,
+}
+
+/// Who owns an address.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    /// Always "namespace/name", as identities are.
+    pub name: Arc<str>,
+    /// Its namespace.
+    pub namespace: Arc<str>,
+    /// Its labels.
+    pub labels: BTreeMap<Arc<str>, Arc<str>>,
+    /// The networks it owns; the longest prefix of all workloads wins.
+    pub addresses: Vec<IpNet>,
+    /// "region/zone/subzone", or empty.
+    pub locality: Arc<str>,
+    /// Where it is declared.
+    pub place: Place,
+}
+
+/// One address behind a service, with the port that is dialled. Interned by (service, address): the same one in two subsets,
+/// or under two service ports with the same target, is one endpoint.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// Its service.
+    pub service: ServiceId,
+    /// What is dialled.
+    pub address: SocketAddr,
+    /// Relative weight, at least 0.
+    pub weight: u32,
+    /// 0 is used first; 1 only when all of 0 are out; and so on.
+    pub priority: u32,
+    /// "region/zone/subzone", or empty.
+    pub locality: Arc<str>,
+    /// Its labels.
+    pub labels: BTreeMap<Arc<str>, Arc<str>>,
+    /// The host name it was resolved from, if it was.
+    pub host: Option<Arc<str>>,
+    /// Where it is written: the endpoint's or the workload's place.
+    pub place: Place,
+}
+
+/// A service or subset, at one of the service's ports: what a split leads to.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    /// "tcp-echo/v1:9000": service, subset if any, port if any.
+    pub name: Arc<str>,
+    /// Its service.
+    pub service: ServiceId,
+    /// Its subset.
+    pub subset: Option<SubsetId>,
+    /// The service port in use; `None` for a service without ports, and for one with several where the client's decides.
+    pub port: Option<u16>,
+    /// Where the port that the client dialled decides: (service port, the destination at it). Empty otherwise.
+    pub by_client_port: Vec<(u16, DestinationId)>,
+    /// Its endpoints with a weight above 0, by priority, then by address.
+    pub endpoints: Vec<EndpointId>,
+    /// The policy in force.
+    pub policy: Policy,
+}
+
+/// Everything `compile` made, before it is frozen.
+#[derive(Clone, Debug, Default)]
+pub struct Parts {
+    /// By name.
+    pub gateways: Vec<Gateway>,
+    /// In order of evaluation.
+    pub routes: Vec<Route>,
+    /// By name.
+    pub services: Vec<Service>,
+    /// What splits lead to.
+    pub destinations: Vec<Destination>,
+    /// All endpoints of all services.
+    pub endpoints: Vec<Endpoint>,
+    /// By name.
+    pub workloads: Vec<Workload>,
+    /// "region/zone/subzone" of this proxy, or empty.
+    pub locality: Arc<str>,
+    /// The texts that places point into, for `explain`; shared, never changed.
+    pub sources: Arc<Sources>,
+}
+
+/// The frozen table. A clone is a whole copy: each shard owns one.
+#[derive(Clone, Debug)]
+pub struct Table {
+    parts: Parts,
+    #[expect(dead_code, reason = "skeleton")]
+    classifier: Classifier,
+}
+
+impl std::ops::Deref for Table {
+    type Target = Parts;
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
+}
