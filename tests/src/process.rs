@@ -1,0 +1,147 @@
+//! A child process: its lines as they come, its signals, what it holds and what it uses. Killed, by its id, when dropped.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::process::{Pid, Resource, Rlimit, Signal};
+
+use crate::wait::wait_for;
+
+/// A running program.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+/// Open descriptors of a process. Pipes stand apart: a pool may keep clean ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Descriptors {
+    /// All that are no pipes.
+    pub others: usize,
+    /// Ends of pipes.
+    pub pipes: usize,
+}
+
+impl Process {
+    /// Starts it, with everything it prints, on either stream, collected line by line.
+    pub fn spawn(command: &mut Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("starting {command:?}: {error}"));
+        let lines = Arc::default();
+        collect(child.stdout.take().expect("a piped stdout"), &lines);
+        collect(child.stderr.take().expect("a piped stderr"), &lines);
+        Self { child, lines }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// All it has printed so far.
+    pub fn output(&self) -> String {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).join("\n")
+    }
+
+    /// The first line that has all of these words. Panics if none comes within 10 s, or the process ends without it.
+    #[track_caller]
+    pub fn line(&mut self, words: &[&str]) -> String {
+        let mut found = None;
+        wait_for(Duration::from_secs(10), || {
+            let ended = self.child.try_wait().is_ok_and(|status| status.is_some());
+            let output = self.output();
+            found =
+                output.lines().find(|line| words.iter().all(|word| line.contains(word))).map(str::to_owned);
+            found.is_some() || ended
+        });
+        found.unwrap_or_else(|| panic!("no line with {words:?} in:\n{}", self.output()))
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        rustix::process::kill_process(self.rustix_pid(), signal).expect("the child can be signalled");
+    }
+
+    /// Whether it is still there.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("the child can be waited for").is_none()
+    }
+
+    /// How it ended; panics if it does not within `deadline`.
+    #[track_caller]
+    pub fn exit(&mut self, deadline: Duration) -> ExitStatus {
+        let mut status = None;
+        wait_for(deadline, || {
+            status = self.child.try_wait().expect("the child can be waited for");
+            status.is_some()
+        });
+        status.unwrap_or_else(|| panic!("still running after {deadline:?}:\n{}", self.output()))
+    }
+
+    /// What it holds.
+    pub fn descriptors(&self) -> Descriptors {
+        let mut found = Descriptors { others: 0, pipes: 0 };
+        let directory = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("the process is there");
+        for entry in directory.flatten() {
+            let pipe =
+                std::fs::read_link(entry.path()).is_ok_and(|to| to.to_string_lossy().starts_with("pipe:"));
+            if pipe { found.pipes += 1 } else { found.others += 1 }
+        }
+        found
+    }
+
+    /// Processor time it has used, user and system.
+    pub fn cpu_time(&self) -> Duration {
+        let stat =
+            std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("the process is there");
+        let (_, fields) = stat.rsplit_once(')').expect("a name in parentheses");
+        let ticks: u64 =
+            fields.split_whitespace().skip(11).take(2).map(|field| field.parse().unwrap_or(0)).sum();
+        Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
+    }
+
+    /// Resident memory in bytes.
+    pub fn resident(&self) -> u64 {
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the process is there");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it has memory");
+        let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+        kilobytes << 10
+    }
+
+    /// Changes its soft limit of descriptors; returns the old one.
+    pub fn limit_descriptors(&self, soft: u64) -> u64 {
+        let (pid, kind) = (Some(self.rustix_pid()), Resource::Nofile);
+        let hard = rustix::process::getrlimit(kind).maximum;
+        let limits = Rlimit { current: Some(soft), maximum: hard };
+        let old = rustix::process::prlimit(pid, kind, limits).expect("a limit of the own child");
+        old.current.unwrap_or(u64::MAX)
+    }
+
+    fn rustix_pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already; either way it is reaped.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- process {} printed:\n{}\n---", self.pid(), self.output());
+        }
+    }
+}
+
+fn collect(stream: impl Read + Send + 'static, lines: &Arc<Mutex<Vec<String>>>) {
+    let lines = lines.clone();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+        }
+    });
+}

@@ -1,0 +1,123 @@
+//! `weirctl explain`: why a connection goes where it goes, for people and for scripts.
+
+use serde_json::Value;
+use weir_tests::{busy, program};
+
+const CONFIG: &str = r#"namespace = "foo"
+
+[gateway.mesh]
+listen = ["127.0.0.1:15001"]
+
+[[route]]
+name = "canary"
+match = [{ source_namespaces = ["bar"] }]
+to = [{ service = "tcp-echo", subset = "v2" }]
+
+[[route]]
+name = "tcp-echo-routing"
+match = [{ ports = [1] }, { destination_subnets = ["192.168.0.0/16"] }]
+to = [{ service = "tcp-echo", subset = "v1", weight = 20 }, { service = "tcp-echo", subset = "v2", weight = 80 }]
+
+[[route]]
+name = "rest"
+to = [{ service = "tcp-echo" }]
+
+[service.tcp-echo]
+endpoints = [
+  { address = "127.0.0.1:9001", labels = { version = "v1" } },
+  { address = "127.0.0.1:9002", labels = { version = "v2" } },
+]
+[service.tcp-echo.subset.v1]
+labels = { version = "v1" }
+[service.tcp-echo.subset.v2]
+labels = { version = "v2" }
+policy = { connect_timeout = "3s" }
+
+[workload.telnet-client]
+labels = { app = "telnet-client" }
+addresses = ["10.0.1.1"]
+"#;
+
+fn explain(arguments: &[&str]) -> program::Output {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("a.toml");
+    std::fs::write(&file, CONFIG).unwrap();
+    let mut all = vec!["explain", "-c", file.to_str().unwrap()];
+    all.extend(arguments);
+    program::run("weirctl", &all)
+}
+
+/// The line of the configuration that holds these words, as `explain` spells it.
+fn line_of(words: &str) -> String {
+    let line = CONFIG.lines().position(|line| line.contains(words)).expect("words of the configuration") + 1;
+    format!("a.toml:{line}")
+}
+
+#[test]
+fn every_rule_is_shown_in_order_with_the_condition_that_failed() {
+    let _turn = busy();
+    let output = explain(&["--source", "10.0.1.1", "--destination", "192.168.10.10:9000"]);
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    let lines: Vec<&str> = output.stdout.lines().collect();
+    let find = |words: &[&str]| {
+        let found = lines.iter().position(|line| words.iter().all(|word| line.contains(word)));
+        found.unwrap_or_else(|| panic!("no line with {words:?} in\n{}", output.stdout))
+    };
+    let rows = [
+        find(&["arrival", "10.0.1.1", "192.168.10.10:9000", "mesh", "foo/telnet-client"]),
+        find(&["rule", "canary", "no", "source_namespaces", "wanted bar", "found foo", &line_of("\"bar\"")]),
+        find(&["rule", "tcp-echo-routing", "MATCH", "block 2", "destination_subnets", "192.168.0.0/16"]),
+        find(&["rule", "rest", "not reached"]),
+        find(&["split", "20 of 100", "20.0 %", "80.0 %"]),
+        find(&["endpoint", "127.0.0.1:9001"]),
+        find(&["policy", "connect 3s"]),
+        find(&["decision", "forward", "via route"]),
+    ];
+    assert!(rows.is_sorted(), "{rows:?} in\n{}", output.stdout);
+}
+
+#[test]
+fn json_has_the_shape_that_was_promised() {
+    let _turn = busy();
+    let output = explain(&[
+        "--source",
+        "10.9.9.9:4000",
+        "--destination",
+        "10.10.10.10:9000",
+        "--gateway",
+        "mesh",
+        "--json",
+    ]);
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    let answer: Value = serde_json::from_str(&output.stdout).expect("JSON");
+    assert_eq!(answer["schema"], 1);
+    assert_eq!(answer["via"], "route");
+    assert_eq!(answer["decision"], "forward");
+    let rules = answer["rules"].as_array().expect("rules");
+    let verdicts: Vec<&str> = rules.iter().map(|rule| rule["verdict"].as_str().expect("a word")).collect();
+    assert_eq!(verdicts, ["failed", "failed", "matched"]);
+    for key in ["condition", "wanted", "found", "line"] {
+        assert!(rules[0]["failed"].get(key).is_some(), "no {key} in {}", rules[0]);
+    }
+    let split = answer["split"].as_array().expect("a split");
+    assert_eq!(split.len(), 1);
+    for key in ["service", "subset", "port", "weight", "share", "endpoints", "policy"] {
+        assert!(split[0].get(key).is_some(), "no {key} in {}", split[0]);
+    }
+}
+
+#[test]
+fn misuse_is_told_from_a_broken_file() {
+    let _turn = busy();
+    assert_eq!(explain(&["--source", "10.0.1.1"]).code, 2, "no destination");
+    assert_eq!(explain(&["--source", "nobody", "--destination", "192.168.10.10:9000"]).code, 2);
+    let unknown =
+        explain(&["--source", "10.0.1.1", "--destination", "192.168.10.10:9000", "--gateway", "mash"]);
+    assert_ne!(unknown.code, 0);
+    assert!(unknown.stderr.contains("mesh"), "{}", unknown.stderr);
+    let missing = program::run(
+        "weirctl",
+        &["explain", "-c", "/nonexistent", "--source", "10.0.1.1", "--destination", "10.0.0.1:1"],
+    );
+    assert_eq!(missing.code, 1);
+}

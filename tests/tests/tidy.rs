@@ -1,0 +1,244 @@
+//! The rules of the house that a machine can hold: where unsafe may stand, what `routing` may depend on, how files open, and
+//! what stands in none of them.
+
+use std::path::{Path, PathBuf};
+
+use weir_tests::program::workspace;
+
+/// The only files with unsafe code.
+const UNSAFE: [&str; 3] = ["proxy/src/sys.rs", "proxy/src/ring.rs", "bench/src/sys.rs"];
+
+/// All that `routing` may depend on: it is pure, and small.
+const ROUTING: [&str; 5] = ["fastrand", "ipnet", "prefix-trie", "serde", "toml"];
+
+/// The only file of the tests that sleeps.
+const SLEEPS: &str = "tests/src/wait.rs";
+
+/// Lines of a file that is one noun, its unit tests not counted.
+const LONGEST: usize = 900;
+
+/// Crates of the workspace.
+const ROOMS: [&str; 5] = ["routing", "proxy", "tools", "bench", "tests"];
+
+/// A file of ours: its path from the root of the workspace, and its text.
+struct File {
+    path: String,
+    text: String,
+}
+
+fn walk(directory: &Path, extension: &str, found: &mut Vec<PathBuf>) {
+    let Ok(entries) = std::fs::read_dir(directory) else { return };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        if path.is_dir() && path.file_name().is_some_and(|name| name != "target") {
+            walk(&path, extension, found);
+        } else if path.extension().is_some_and(|have| have == extension) {
+            found.push(path);
+        }
+    }
+}
+
+/// All files of the workspace's crates with this extension.
+fn files(extension: &str) -> Vec<File> {
+    let mut paths = Vec::new();
+    for room in ROOMS {
+        walk(&workspace().join(room), extension, &mut paths);
+    }
+    paths.sort();
+    let read = |path: PathBuf| {
+        let text = std::fs::read_to_string(&path).expect("our files are text");
+        File { path: path.strip_prefix(workspace()).expect("inside").display().to_string(), text }
+    };
+    paths.into_iter().map(read).collect()
+}
+
+fn sources() -> Vec<File> {
+    let files = files("rs");
+    assert!(files.len() > 20, "only {} sources: the walk is broken", files.len());
+    files
+}
+
+/// Lines that are not comments, with their numbers.
+fn code(file: &File) -> impl Iterator<Item = (usize, &str)> {
+    (1..).zip(file.text.lines()).filter(|(_, line)| !line.trim_start().starts_with("//"))
+}
+
+#[track_caller]
+fn none(rule: &str, broken: &[String]) {
+    assert!(broken.is_empty(), "{rule}:\n  {}", broken.join("\n  "));
+}
+
+/// Whether a word stands in a line by itself.
+fn has_word(line: &str, word: &str) -> bool {
+    let boundary = |character: Option<char>| {
+        !character.is_some_and(|character| character.is_alphanumeric() || character == '_')
+    };
+    line.match_indices(word).any(|(at, _)| {
+        boundary(line[..at].chars().next_back()) && boundary(line[at + word.len()..].chars().next())
+    })
+}
+
+#[test]
+fn unsafe_stands_in_its_rooms_and_says_why_it_is_sound() {
+    let mut broken = Vec::new();
+    for file in sources().iter().filter(|file| file.path != "tests/tests/tidy.rs") {
+        let lines: Vec<&str> = file.text.lines().collect();
+        for (number, _) in code(file).filter(|(_, line)| has_word(line, "unsafe")) {
+            let before = &lines[number.saturating_sub(9)..number];
+            if !UNSAFE.contains(&file.path.as_str()) {
+                broken.push(format!("{}:{number}: unsafe outside its rooms", file.path));
+            } else if !before.iter().any(|line| line.to_lowercase().contains("safety")) {
+                broken.push(format!("{}:{number}: no word on what makes it sound", file.path));
+            }
+        }
+    }
+    none("unsafe has one room with a small door", &broken);
+}
+
+#[test]
+fn routing_depends_on_few_crates_and_on_no_other_room() {
+    let manifest = std::fs::read_to_string(workspace().join("routing/Cargo.toml")).expect("a manifest");
+    let (_, after) = manifest.split_once("[dependencies]\n").expect("dependencies");
+    let block = after.split("\n[").next().unwrap_or_default();
+    let names =
+        block.lines().filter_map(|line| line.split(['.', ' ', '=']).next()).filter(|name| !name.is_empty());
+    let broken: Vec<String> = names.filter(|name| !ROUTING.contains(name)).map(str::to_owned).collect();
+    none("routing is pure", &broken);
+}
+
+#[test]
+fn routing_does_no_io() {
+    let words = [
+        "std::fs",
+        "std::thread",
+        "Instant",
+        "SystemTime",
+        "std::process",
+        "TcpStream",
+        "TcpListener",
+        "UdpSocket",
+    ];
+    let mut broken = Vec::new();
+    for file in sources().iter().filter(|file| file.path.starts_with("routing/src/")) {
+        for (number, line) in code(file) {
+            let found = words.iter().find(|word| has_word(line, word));
+            broken.extend(found.map(|word| format!("{}:{number}: {word}", file.path)));
+        }
+    }
+    none("routing has no sockets, files, clocks, threads", &broken);
+}
+
+#[test]
+fn arrows_between_rooms_go_one_way() {
+    let forbidden = [
+        ("routing", &["weir", "weir-tools", "weir-bench", "weir-tests"][..]),
+        ("proxy", &["weir-tools", "weir-bench", "weir-tests"]),
+        ("tools", &["weir-bench", "weir-tests"]),
+        ("bench", &["weir", "weir-routing", "weir-tools", "weir-tests"]),
+    ];
+    let mut broken = Vec::new();
+    for (room, names) in forbidden {
+        let manifest =
+            std::fs::read_to_string(workspace().join(room).join("Cargo.toml")).expect("a manifest");
+        for name in names {
+            if manifest.lines().any(|line| line.split(['.', ' ', '=']).next() == Some(name)) {
+                broken.push(format!("{room} -> {name}"));
+            }
+        }
+    }
+    none("routing <- proxy <- tools", &broken);
+}
+
+#[test]
+fn every_file_opens_with_what_it_is_for() {
+    let broken: Vec<String> = sources()
+        .iter()
+        .filter(|file| !file.text.starts_with("//! "))
+        .map(|file| file.path.clone())
+        .collect();
+    none("every file opens with `//!`", &broken);
+}
+
+#[test]
+fn nothing_unfinished_is_left() {
+    let marks = ["todo!", "unimplemented!", "dbg!", "FIXME", "XXX", "TODO", "Skeleton."];
+    let mut broken = Vec::new();
+    for file in sources().iter().filter(|file| file.path != "tests/tests/tidy.rs") {
+        for (number, line) in (1..).zip(file.text.lines()) {
+            let found = marks.iter().find(|mark| line.contains(*mark));
+            broken.extend(found.map(|mark| format!("{}:{number}: {mark}", file.path)));
+        }
+    }
+    none("what is begun is ended", &broken);
+}
+
+#[test]
+fn only_the_waiting_of_the_tests_sleeps() {
+    let mut broken = Vec::new();
+    for file in sources().iter().filter(|file| file.path != SLEEPS && file.path != "tests/tests/tidy.rs") {
+        let in_tests = file.path.starts_with("tests/") || file.path.contains("/tests");
+        let unit_tests = file.text.find("#[cfg(test)]").unwrap_or(file.text.len());
+        let from = if in_tests { 0 } else { file.text[..unit_tests].lines().count() };
+        let sleeping = code(file).filter(|(number, line)| *number > from && line.contains("sleep("));
+        broken.extend(sleeping.map(|(number, _)| format!("{}:{number}", file.path)));
+    }
+    none("tests wait for a condition with a deadline, in one place", &broken);
+}
+
+#[test]
+fn files_are_one_noun_long() {
+    let mut broken = Vec::new();
+    for file in &sources() {
+        let lines = file.text.lines().take_while(|line| !line.starts_with("#[cfg(test)]")).count();
+        if lines > LONGEST {
+            broken.push(format!("{}: {lines} lines", file.path));
+        }
+    }
+    none(&format!("files have at most {LONGEST} lines"), &broken);
+}
+
+#[test]
+fn nothing_speaks_of_where_it_was_written() {
+    let words = [
+        "../shared",
+        "/work/",
+        "DESIGN.md",
+        "CONFIG.md",
+        "SEMANTICS.md",
+        "RELIABILITY.md",
+        "STYLE.md",
+        "MEASURING.md",
+    ];
+    let mut all = sources();
+    for extension in ["toml", "md"] {
+        all.extend(files(extension));
+    }
+    for name in ["README.md", "CHANGELOG.md", "Cargo.toml", ".ci/run"] {
+        if let Ok(text) = std::fs::read_to_string(workspace().join(name)) {
+            all.push(File { path: name.to_owned(), text });
+        }
+    }
+    let mut broken = Vec::new();
+    for file in all.iter().filter(|file| file.path != "tests/tests/tidy.rs") {
+        for (number, line) in (1..).zip(file.text.lines()) {
+            let found = words.iter().find(|word| line.contains(*word));
+            broken.extend(found.map(|word| format!("{}:{number}: {word}", file.path)));
+        }
+    }
+    none("the project stands by itself", &broken);
+}
+
+#[test]
+fn the_house_has_its_papers() {
+    let broken: Vec<String> =
+        ["README.md", "LICENSE", "CHANGELOG.md", ".ci/run", "rustfmt.toml", "clippy.toml"]
+            .into_iter()
+            .filter(|name| !workspace().join(name).exists())
+            .map(str::to_owned)
+            .collect();
+    none("what every repository has", &broken);
+    let license = std::fs::read_to_string(workspace().join("LICENSE")).expect("a license");
+    for words in ["Apache License", "MIT License", "END OF TERMS AND CONDITIONS", "The Weir authors"] {
+        assert!(license.contains(words), "LICENSE lacks {words:?}");
+    }
+}

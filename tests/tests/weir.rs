@@ -1,0 +1,22 @@
+//! Weir from outside, as a user's client and server would see it: one binary for all of it, a module for each subject.
+//!
+//! Tests named `long_` are ignored by default and run in CI.
+
+mod admin;
+mod check;
+mod churn;
+mod demo;
+mod descriptors;
+mod dialling;
+mod drain;
+mod endings;
+mod explain;
+mod limits;
+mod preflight;
+mod reload;
+mod routing;
+mod semantics;
+mod slow_reader;
+mod support;
+mod tidy;
+mod timeouts;
