@@ -1,5 +1,9 @@
 //! How connections end: one [`Reason`] each, which is the metric label and the word in the log (step 10 of the walk).
 
+use std::sync::Arc;
+
+use crate::metrics::Series;
+
 /// Whose doing an end was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fault {
@@ -97,4 +101,38 @@ reasons! {
     Loop = "loop", Weir;
     /// A defect of ours: a connection that ended without saying why.
     Internal = "internal", Weir;
+}
+
+/// A connection's place in the books, consumed by its end. Dropped without one, it records [`Reason::Internal`].
+#[derive(Debug)]
+pub struct Record {
+    series: Arc<Series>,
+    is_ended: bool,
+}
+
+impl Record {
+    /// Opens the books for a connection whose route was decided, or that will not get one.
+    pub fn open(series: Arc<Series>) -> Self {
+        series.opened.add(1);
+        Self { series, is_ended: false }
+    }
+
+    /// The counters it is kept under.
+    pub fn series(&self) -> &Arc<Series> {
+        &self.series
+    }
+
+    /// The end.
+    pub fn end(mut self, reason: Reason) {
+        self.is_ended = true;
+        self.series.close(reason);
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if !self.is_ended {
+            self.series.close(Reason::Internal);
+        }
+    }
 }

@@ -1,0 +1,280 @@
+//! All shards, as the control thread sees them: started once, handed a table at each reload, drained and stopped at the end.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::mpsc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+use weir_routing::{GatewayId, Settings, Table};
+
+use crate::health::HealthBoard;
+use crate::in_force::InForce;
+use crate::limits::{Limit, LimitsBoard, Seats};
+use crate::listener::{BindError, Listener};
+use crate::mailbox::{ListenerId, Mailbox, Message, NewTable};
+use crate::metrics::{Metrics, ShardCounters};
+use crate::pools;
+use crate::shard::{Shard, Start};
+use crate::sys;
+
+/// Descriptors that are no connection's: rings, listeners, files, the admin server.
+const RESERVED_DESCRIPTORS: u64 = 128;
+/// Descriptors of a connection: its two sockets.
+const DESCRIPTORS_A_CONNECTION: u64 = 2;
+/// Descriptors of a pipe.
+const DESCRIPTORS_A_PIPE: u64 = 2;
+/// How long the control thread tries to put a message into a full mailbox before it looks again.
+const MAILBOX_FULL: Duration = Duration::from_millis(1);
+
+/// The shards, and what they share.
+pub struct Fleet {
+    shards: Vec<ShardHandle>,
+    listeners: Vec<Open>,
+    last_listener: u32,
+    health: HealthBoard,
+    limits: LimitsBoard,
+    seats: Seats,
+    process: Arc<Limit>,
+    descriptors: u64,
+    metrics: Arc<Metrics>,
+}
+
+struct ShardHandle {
+    mailbox: Arc<Mailbox>,
+    executor: ExecutorJoinHandle<()>,
+}
+
+/// A listener that is open, and what it was asked for: with port 0 that is not its address.
+struct Open {
+    id: ListenerId,
+    asked: Asked,
+    listener: Listener,
+}
+
+/// What a gateway's `listen` asks for. Port 0 stands for another port each time it is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Asked {
+    address: SocketAddr,
+    /// For port 0: the gateway, and the how many-eth of its listeners this is.
+    free: Option<(Arc<str>, usize)>,
+}
+
+/// A listener, for the line that says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// Whose it is.
+    pub gateway: Arc<str>,
+    /// With the port that port 0 became.
+    pub address: SocketAddr,
+}
+
+impl Fleet {
+    /// Starts one shard on each of `cores` (one may occur more than once), without a table.
+    ///
+    /// Errors: a thread or a ring could not be made.
+    pub fn start(settings: &Settings, cores: &[usize]) -> anyhow::Result<Self> {
+        let descriptors = sys::raise_descriptor_limit();
+        let seats = Seats::new(cores.len());
+        let process = Limit::new(Some(max_connections(settings, descriptors)));
+        let mailboxes: Arc<[Arc<Mailbox>]> = cores
+            .iter()
+            .map(|_| Mailbox::new().map(Arc::new))
+            .collect::<std::io::Result<Vec<_>>>()
+            .context("no descriptor for a shard's doorbell")?
+            .into();
+        let counters: Vec<Arc<ShardCounters>> = cores.iter().map(|_| Arc::default()).collect();
+        let (graveyard, retired) = mpsc::channel::<InForce>();
+        // Freeing a large table takes longer than a turn may.
+        std::thread::Builder::new().name("weir-reaper".into()).spawn(move || retired.into_iter().for_each(drop))?;
+        let mut shards = Vec::new();
+        for (index, &core) in cores.iter().enumerate() {
+            let start = Start {
+                index,
+                mailbox: Arc::clone(&mailboxes[index]),
+                peers: Arc::clone(&mailboxes),
+                seats: seats.clone(),
+                process: Arc::clone(&process),
+                counters: Arc::clone(&counters[index]),
+                relay_mode: settings.relay,
+                descriptors,
+                graveyard: graveyard.clone(),
+            };
+            shards.push(ShardHandle { mailbox: Arc::clone(&mailboxes[index]), executor: spawn(start, core)? });
+        }
+        let metrics = Metrics::new(counters, seats.clone(), pools::pipes_max(descriptors), Arc::clone(&process));
+        Ok(Self {
+            shards,
+            listeners: Vec::new(),
+            last_listener: 0,
+            health: HealthBoard::default(),
+            limits: LimitsBoard::default(),
+            seats,
+            process,
+            descriptors,
+            metrics: Arc::new(metrics),
+        })
+    }
+
+    /// Brings a table into force: new listeners are bound first, all or none; then every shard gets its copy, and listeners that
+    /// are gone close. Listeners whose address stays are not touched. Returns all listeners.
+    ///
+    /// Errors: an address could not be bound; nothing has changed then.
+    pub fn apply(&mut self, table: &Table, settings: &Settings, generation: u64) -> Result<Vec<Bound>, BindError> {
+        let wanted = asked(table);
+        let mut opened = Vec::new();
+        for (asked, gateway) in &wanted {
+            if !self.listeners.iter().any(|open| open.asked == *asked) {
+                let name = &table.gateways[gateway.index()].name;
+                let (listener, sockets) = Listener::bind(name, asked.address, self.shards.len())?;
+                opened.push((asked.clone(), listener, sockets));
+            }
+        }
+        self.listeners.retain(|open| wanted.iter().any(|(asked, _)| *asked == open.asked));
+        let mut sockets_of_shards: Vec<Vec<(ListenerId, SocketAddr, OwnedFd)>> = self.shards.iter().map(|_| Vec::new()).collect();
+        for (asked, listener, sockets) in opened {
+            self.last_listener += 1;
+            let id = ListenerId(self.last_listener);
+            for (shard, socket) in sockets_of_shards.iter_mut().zip(sockets) {
+                shard.push((id, listener.address, socket));
+            }
+            self.listeners.push(Open { id, asked, listener });
+        }
+        self.process.set_maximum(Some(max_connections(settings, self.descriptors)));
+        self.hand_out(table, settings, generation, &wanted, sockets_of_shards);
+        Ok(self.bound(table, &wanted))
+    }
+
+    fn hand_out(
+        &self,
+        table: &Table,
+        settings: &Settings,
+        generation: u64,
+        wanted: &[(Asked, GatewayId)],
+        sockets: Vec<Vec<(ListenerId, SocketAddr, OwnedFd)>>,
+    ) {
+        let bound: Vec<SocketAddr> = self.listeners.iter().map(|open| open.listener.address).collect();
+        let listeners: Vec<(ListenerId, GatewayId)> = wanted
+            .iter()
+            .filter_map(|(asked, gateway)| Some((self.listeners.iter().find(|open| open.asked == *asked)?.id, *gateway)))
+            .collect();
+        let in_force = InForce::new(generation, table.clone(), &self.health, &self.limits, &bound);
+        for (shard, opened) in self.shards.iter().zip(sockets) {
+            let new = NewTable {
+                in_force: Arc::new(in_force.clone()),
+                listeners: listeners.clone(),
+                opened,
+                busy_poll: settings.busy_poll,
+            };
+            shard.tell(Message::InForce(Box::new(new)));
+        }
+        self.limits.prune();
+        self.metrics.prune(|key| {
+            table.gateways.iter().any(|gateway| gateway.name == key.gateway)
+                && (key.service.is_empty() || table.services.iter().any(|service| service.name == key.service))
+        });
+    }
+
+    fn bound(&self, table: &Table, wanted: &[(Asked, GatewayId)]) -> Vec<Bound> {
+        wanted
+            .iter()
+            .filter_map(|(asked, gateway)| {
+                let open = self.listeners.iter().find(|open| open.asked == *asked)?;
+                Some(Bound { gateway: Arc::clone(&table.gateways[gateway.index()].name), address: open.listener.address })
+            })
+            .collect()
+    }
+
+    /// The lowest generation that a shard routes by; 0 before the first.
+    pub fn in_force(&self) -> u64 {
+        self.metrics.generation()
+    }
+
+    /// Closes every listener, as a reload that has none of them would: what the kernel has completed is served.
+    pub fn stop_accepting(&self) {
+        self.shards.iter().for_each(|shard| shard.tell(Message::CloseListeners));
+    }
+
+    /// Connections that are open, being dialled, or on their way from one shard to another.
+    pub fn active(&self) -> u64 {
+        self.seats.total()
+    }
+
+    /// Resets what is left, spread over this time.
+    pub fn reset_all(&self, spread: Duration) {
+        self.shards.iter().for_each(|shard| shard.tell(Message::ResetAll(spread)));
+    }
+
+    /// Ends the shards and waits for them.
+    pub fn stop(self) {
+        self.shards.iter().for_each(|shard| shard.tell(Message::Stop));
+        for shard in self.shards {
+            // A shard that panicked has ended the process.
+            let _ = shard.executor.join();
+        }
+    }
+
+    /// What the shards count.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.metrics)
+    }
+}
+
+impl ShardHandle {
+    /// Waits for room: a full mailbox is one of a shard that is busy taking in sockets.
+    fn tell(&self, mut message: Message) {
+        while let Err(back) = self.mailbox.send(message) {
+            message = back;
+            std::thread::sleep(MAILBOX_FULL);
+        }
+    }
+}
+
+fn spawn(start: Start, core: usize) -> anyhow::Result<ExecutorJoinHandle<()>> {
+    let index = start.index;
+    let (ready, started) = mpsc::sync_channel(1);
+    let executor = LocalExecutorBuilder::new(Placement::Fixed(core))
+        .name(&format!("weir-shard-{index}"))
+        // Shards do not use the executor's own I/O.
+        .io_memory(0)
+        .spawn(move || async move {
+            let shard = Shard::new(start);
+            let _ = ready.send(shard.as_ref().err().map(std::io::Error::to_string));
+            if let Ok(mut shard) = shard {
+                shard.run();
+            }
+        })
+        .map_err(|error| anyhow::anyhow!("shard {index} could not start on core {core}: {error}"))?;
+    match started.recv() {
+        Ok(None) => Ok(executor),
+        Ok(Some(error)) => anyhow::bail!("shard {index} could not set up its ring: {error}"),
+        Err(_) => anyhow::bail!("shard {index} ended while it started on core {core}"),
+    }
+}
+
+/// Every address that the table's gateways ask for.
+fn asked(table: &Table) -> Vec<(Asked, GatewayId)> {
+    let mut all = Vec::new();
+    for (index, gateway) in table.gateways.iter().enumerate() {
+        let mut free = 0;
+        for listen in &gateway.listen {
+            for port in listen.ports.clone() {
+                let name = (port == 0).then(|| {
+                    free += 1;
+                    (Arc::clone(&gateway.name), free)
+                });
+                all.push((Asked { address: SocketAddr::new(listen.address, port), free: name }, GatewayId(index as u32)));
+            }
+        }
+    }
+    all
+}
+
+/// `max_connections`, or as many as the descriptors allow.
+fn max_connections(settings: &Settings, descriptors: u64) -> u64 {
+    let pipes = pools::pipes_max(descriptors) * DESCRIPTORS_A_PIPE;
+    let allowed = descriptors.saturating_sub(RESERVED_DESCRIPTORS + pipes) / DESCRIPTORS_A_CONNECTION;
+    settings.max_connections.unwrap_or(allowed.max(1))
+}

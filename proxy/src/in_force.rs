@@ -1,0 +1,154 @@
+//! What a shard decides by: its own copy of the table, with the rows of the boards that the table's ids stand for.
+//! Made by the control thread, once a table and shard; nothing is looked up by name per connection.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use weir_routing::{Action, DestinationId, EndpointId, GatewayId, Loads, Route, RouteId, Table};
+
+use crate::health::{HealthBoard, Rows};
+use crate::limits::{Limit, LimitsBoard, Reservation};
+use crate::listener::reaches;
+use crate::metrics::SeriesKey;
+
+/// A table in force on one shard.
+#[derive(Clone, Debug)]
+pub struct InForce {
+    /// Which table this is, counted from 1.
+    pub generation: u64,
+    /// The shard's own copy.
+    pub table: Table,
+    /// Whether anything looks at the original destination's address, which costs a call on a wildcard listener.
+    pub wants_destination: bool,
+    rows: Rows,
+    limits: Vec<ServiceLimits>,
+    loops: Vec<bool>,
+}
+
+/// The limits of one service; absent where nothing is limited and nothing needs counting.
+#[derive(Clone, Debug)]
+struct ServiceLimits {
+    service: Option<Arc<Limit>>,
+    subsets: Vec<Option<Arc<Limit>>>,
+}
+
+impl InForce {
+    /// Binds a table to the boards. `bound`: every address that this process will listen on.
+    pub fn new(generation: u64, table: Table, health: &HealthBoard, limits: &LimitsBoard, bound: &[SocketAddr]) -> Self {
+        let limited = |name: &Arc<str>, maximum: Option<u64>| maximum.map(|_| limits.limit(name, maximum));
+        let service_limits = table
+            .services
+            .iter()
+            .map(|service| ServiceLimits {
+                service: limited(&service.name, service.max_connections),
+                subsets: service
+                    .subsets
+                    .iter()
+                    .map(|subset| limited(&subset_name(&service.name, &subset.name), subset.max_connections))
+                    .collect(),
+            })
+            .collect();
+        let loops = table
+            .endpoints
+            .iter()
+            .map(|endpoint| bound.iter().any(|&bound| reaches(bound, endpoint.address)))
+            .collect();
+        let asks = |route: &Route| {
+            route.blocks.iter().any(|block| {
+                !block.destination_subnets.is_empty() || !block.destination_services.is_empty()
+            })
+        };
+        Self {
+            generation,
+            wants_destination: table.services.iter().any(|service| !service.vips.is_empty()) || table.routes.iter().any(asks),
+            rows: health.rows(&table),
+            limits: service_limits,
+            loops,
+            table,
+        }
+    }
+
+    /// The labels that a connection is counted under.
+    pub fn series_key(&self, gateway: GatewayId, route: Option<RouteId>, destination: Option<DestinationId>) -> SeriesKey {
+        let table = &self.table;
+        let none: Arc<str> = Arc::from("");
+        let destination = destination.map(|id| &table.destinations[id.index()]);
+        let service = destination.map(|destination| &table.services[destination.service.index()]);
+        let subset = destination
+            .zip(service)
+            .and_then(|(destination, service)| Some((&service.name, &service.subsets[destination.subset?.index()].name)));
+        SeriesKey {
+            gateway: Arc::clone(&table.gateways[gateway.index()].name),
+            route: route.map_or_else(|| Arc::clone(&none), |id| Arc::clone(&table.routes[id.index()].name)),
+            service: service.map_or_else(|| Arc::clone(&none), |service| Arc::clone(&service.name)),
+            subset: subset.map_or(none, |(service, subset)| subset_name(service, subset)),
+        }
+    }
+
+    /// Reserves a place of the destination's service, and of its subset; `None`: one of them is full.
+    pub fn reserve(&self, destination: DestinationId) -> Option<[Option<Reservation>; 2]> {
+        let destination = &self.table.destinations[destination.index()];
+        let limits = &self.limits[destination.service.index()];
+        let reserve = |limit: Option<&Arc<Limit>>| match limit {
+            None => Some(None),
+            Some(limit) => limit.reserve().map(Some),
+        };
+        let subset = destination.subset.and_then(|subset| limits.subsets[subset.index()].as_ref());
+        Some([reserve(limits.service.as_ref())?, reserve(subset)?])
+    }
+
+    /// Counts a connection to an endpoint.
+    pub fn connect(&self, endpoint: EndpointId) -> crate::health::EndpointUse {
+        self.rows.endpoints[endpoint.index()].connect()
+    }
+
+    /// Whether an endpoint is one of this process's own listeners.
+    pub fn is_loop(&self, endpoint: EndpointId) -> bool {
+        self.loops[endpoint.index()]
+    }
+
+    /// The destination of an arrival's split, drawn; see [`Table::decide`].
+    pub fn draw(&self, action: Action<'_>, arrival: &weir_routing::Arrival, rng: &mut fastrand::Rng) -> Drawn {
+        match action {
+            Action::Reject => Drawn::Reject,
+            Action::Forward(split) => {
+                let drawn = split.draw(arrival.source.ip(), rng);
+                match self.table.resolve(drawn, arrival) {
+                    Some(destination) => Drawn::Destination(destination),
+                    None => Drawn::NoPort(drawn),
+                }
+            }
+        }
+    }
+}
+
+/// What a decision came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drawn {
+    /// Dial one of its endpoints.
+    Destination(DestinationId),
+    /// The service has no such port as the client dialled.
+    NoPort(DestinationId),
+    /// Reset.
+    Reject,
+}
+
+fn subset_name(service: &str, subset: &str) -> Arc<str> {
+    format!("{service}/{subset}").into()
+}
+
+impl Loads for InForce {
+    fn usable(&self, _: EndpointId) -> bool {
+        // Nothing takes an endpoint out yet: no health checks, no ejections, no overrides.
+        true
+    }
+
+    fn connections(&self, endpoint: EndpointId) -> u64 {
+        self.rows.endpoints[endpoint.index()].connections()
+    }
+
+    fn next_position(&self, destination: DestinationId) -> u64 {
+        self.rows.positions[destination.index()].fetch_add(1, Relaxed)
+    }
+}

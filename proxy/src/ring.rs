@@ -1,0 +1,176 @@
+//! The shard's io_uring: accept, connect, readiness, cancel, and the one place where a shard sleeps.
+//!
+//! A room for unsafe with a small door: what is pushed refers to descriptors (the kernel takes its own reference when it reads
+//! the entry, at the latest in the next [`Ring::turn`]) and to addresses that this file keeps until then. What completions
+//! mean is left to `shard.rs`.
+
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::Duration;
+
+use io_uring::types::{Fd, SubmitArgs, Timespec};
+use io_uring::{IoUring, cqueue, opcode, squeue};
+use socket2::SockAddr;
+
+/// Entries that can wait for the next turn; a full queue is submitted early.
+const SUBMISSIONS: u32 = 1024;
+/// Completions the kernel can post in one turn before it has to keep some aside (and ends multishot polls, which are then
+/// armed again).
+const COMPLETIONS: u32 = 8192;
+
+/// Sleeping is bounded, so that a doorbell that was lost by a defect would cost a delay and not a stall.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+
+const _: () = assert!(COMPLETIONS >= 2 * SUBMISSIONS);
+
+/// One completion. Neither made nor copied outside this file: one of an accept owns a descriptor.
+#[derive(Debug)]
+pub struct Completion {
+    tag: u64,
+    result: i32,
+    more: bool,
+}
+
+impl Completion {
+    /// What was given at submission.
+    pub fn tag(&self) -> u64 {
+        self.tag
+    }
+
+    /// Whether a multishot request goes on.
+    pub fn more(&self) -> bool {
+        self.more
+    }
+
+    /// The descriptor that an accept made. Only for completions of accepts.
+    pub fn into_accepted(self) -> io::Result<OwnedFd> {
+        if self.result < 0 {
+            return Err(io::Error::from_raw_os_error(-self.result));
+        }
+        // SAFETY: the kernel installed this descriptor for this completion alone, which is consumed here.
+        Ok(unsafe { OwnedFd::from_raw_fd(self.result) })
+    }
+
+    /// The result as a call would have returned it.
+    pub fn outcome(&self) -> io::Result<u32> {
+        u32::try_from(self.result).map_err(|_| io::Error::from_raw_os_error(-self.result))
+    }
+
+    /// Whether a poll's mask carries POLLERR.
+    pub fn has_error(&self) -> bool {
+        self.result >= 0 && self.result & i32::from(libc::POLLERR) != 0
+    }
+}
+
+/// The ring. Made and used by one thread (SINGLE_ISSUER).
+pub struct Ring {
+    uring: IoUring,
+    /// Addresses of connects that the kernel has not read yet; never grown beyond its first capacity, so they do not move.
+    addresses: Vec<SockAddr>,
+}
+
+impl Ring {
+    /// Sets up a ring for the calling thread.
+    ///
+    /// Errors: those of io_uring_setup(2); `preflight` explains them.
+    pub fn new() -> io::Result<Self> {
+        let uring = IoUring::builder()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_cqsize(COMPLETIONS)
+            .build(SUBMISSIONS)?;
+        Ok(Self { uring, addresses: Vec::with_capacity(SUBMISSIONS as usize) })
+    }
+
+    /// Accepts until cancelled; each completion is a non-blocking, close-on-exec socket.
+    pub fn accept(&mut self, listener: BorrowedFd<'_>, tag: u64) -> io::Result<()> {
+        let entry = opcode::AcceptMulti::new(Fd(listener.as_raw_fd()))
+            .flags(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC)
+            .build();
+        self.push(entry.user_data(tag))
+    }
+
+    /// Tells readiness until cancelled, edge-triggered; arming reports the present state.
+    pub fn poll(&mut self, socket: BorrowedFd<'_>, tag: u64) -> io::Result<()> {
+        let mask = libc::POLLIN | libc::POLLOUT | libc::POLLRDHUP;
+        let entry = opcode::PollAdd::new(Fd(socket.as_raw_fd()), mask as u32).multi(true).build();
+        self.push(entry.user_data(tag))
+    }
+
+    /// Connects. The socket is a blocking one: with O_NONBLOCK the ring gives up at EINPROGRESS.
+    pub fn connect(&mut self, socket: BorrowedFd<'_>, address: SockAddr, tag: u64) -> io::Result<()> {
+        if self.addresses.len() == self.addresses.capacity() {
+            self.submit()?;
+        }
+        self.addresses.push(address);
+        let address = self.addresses.last().expect("just pushed");
+        let entry = opcode::Connect::new(Fd(socket.as_raw_fd()), address.as_ptr().cast(), address.len()).build();
+        self.push(entry.user_data(tag))
+    }
+
+    /// Ends the request with this tag: its own last completion follows. Silent when it does; when there was none to end,
+    /// `tag` completes with an error.
+    pub fn cancel(&mut self, target: u64, tag: u64) -> io::Result<()> {
+        let entry = opcode::AsyncCancel::new(target).build().flags(squeue::Flags::SKIP_SUCCESS);
+        self.push(entry.user_data(tag))
+    }
+
+    /// Submits what waits, sleeps until a completion or for at most `sleep` (zero: not at all), and collects completions.
+    pub fn turn(&mut self, sleep: Duration, completions: &mut Vec<Completion>) -> io::Result<()> {
+        let sleep = sleep.min(LONGEST_SLEEP);
+        let pending = self.uring.completion().len();
+        let want = u32::from(!sleep.is_zero() && pending == 0);
+        match self.enter(want, sleep) {
+            Ok(()) => {}
+            // ETIME: slept long enough. EINTR: a signal. EBUSY: completions overflowed and want to be collected first.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN)) => {}
+            Err(error) => return Err(error),
+        }
+        completions.extend(self.uring.completion().map(|entry| Completion {
+            tag: entry.user_data(),
+            result: entry.result(),
+            more: cqueue::more(entry.flags()),
+        }));
+        Ok(())
+    }
+
+    fn push(&mut self, entry: squeue::Entry) -> io::Result<()> {
+        // SAFETY: descriptors are borrowed from their owners, which close them only after the last completion of what they
+        // were given to (see `shard.rs`); a connect's address stays in `self.addresses` until it has been submitted.
+        while unsafe { self.uring.submission().push(&entry) }.is_err() {
+            self.submit()?;
+        }
+        Ok(())
+    }
+
+    /// Submits without waiting, to make room.
+    fn submit(&mut self) -> io::Result<()> {
+        match self.enter(0, Duration::ZERO) {
+            Err(error) if error.raw_os_error() == Some(libc::EINTR) => Ok(()),
+            result => result,
+        }
+    }
+
+    /// The one system call. With DEFER_TASKRUN nothing reaches the completion queue before an enter asks for it
+    /// (GETEVENTS), even if it waits for nothing.
+    fn enter(&mut self, want: u32, sleep: Duration) -> io::Result<()> {
+        const GETEVENTS: u32 = 1;
+        const EXT_ARG: u32 = 8;
+        let submissions = self.uring.submission().len() as u32;
+        let submitter = self.uring.submitter();
+        let timespec = Timespec::new().sec(sleep.as_secs()).nsec(sleep.subsec_nanos());
+        let arguments = SubmitArgs::new().timespec(&timespec);
+        // SAFETY: `arguments` and what it points to outlive the call.
+        let entered = if want == 0 {
+            unsafe { submitter.enter::<libc::sigset_t>(submissions, 0, GETEVENTS, None) }
+        } else {
+            unsafe { submitter.enter(submissions, want, GETEVENTS | EXT_ARG, Some(&arguments)) }
+        };
+        if self.uring.submission().is_empty() {
+            self.addresses.clear();
+        }
+        entered.map(drop)
+    }
+}

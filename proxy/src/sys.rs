@@ -1,0 +1,90 @@
+//! System calls that `rustix` and `socket2` do not wrap, as safe functions over borrowed descriptors, and small families of
+//! calls that more than one room makes. The other room for unsafe, beside `ring.rs`.
+
+#![allow(unsafe_code)]
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::Duration;
+
+use rustix::net::sockopt;
+use weir_routing::Keepalive;
+
+/// Bytes that the peer has not acknowledged or that have not been sent (SIOCOUTQ).
+pub fn unsent(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: SIOCOUTQ (the same request as TIOCOUTQ) writes one int.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &mut bytes) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(usize::try_from(bytes).unwrap_or(0)) }
+}
+
+/// Nanoseconds of the monotonic clock.
+pub fn monotonic() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+}
+
+/// The other end of a connected socket.
+pub fn peer(socket: BorrowedFd<'_>) -> io::Result<SocketAddr> {
+    let address = rustix::net::getpeername(socket)?.ok_or(io::ErrorKind::NotConnected)?;
+    Ok(SocketAddr::try_from(address)?)
+}
+
+/// This end of a connected socket.
+pub fn local(socket: BorrowedFd<'_>) -> io::Result<SocketAddr> {
+    Ok(SocketAddr::try_from(rustix::net::getsockname(socket)?)?)
+}
+
+/// Options of either leg: segments leave at once, dead peers are noticed.
+pub fn set_options(socket: BorrowedFd<'_>, keepalive: Option<Keepalive>, user_timeout: Option<Duration>) -> io::Result<()> {
+    sockopt::set_tcp_nodelay(socket, true)?;
+    set_keepalive(socket, keepalive)?;
+    if let Some(timeout) = user_timeout {
+        sockopt::set_tcp_user_timeout(socket, u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX))?;
+    }
+    Ok(())
+}
+
+/// Keepalive alone: what an accepted socket inherited may not be what its destination wants.
+pub fn set_keepalive(socket: BorrowedFd<'_>, keepalive: Option<Keepalive>) -> io::Result<()> {
+    sockopt::set_socket_keepalive(socket, keepalive.is_some())?;
+    if let Some(keepalive) = keepalive {
+        sockopt::set_tcp_keepidle(socket, keepalive.time)?;
+        sockopt::set_tcp_keepintvl(socket, keepalive.interval)?;
+        sockopt::set_tcp_keepcnt(socket, keepalive.probes)?;
+    }
+    Ok(())
+}
+
+/// Resets a connection at once, whatever is queued and whoever still holds the socket: `close` with linger 0 would wait for an
+/// armed poll. An error means that there was nothing left to reset.
+pub fn reset(socket: BorrowedFd<'_>) {
+    let _ = rustix::net::connect_unspec(socket);
+}
+
+/// Drops SYNs without ACK on a listener: no new handshake begins, those under way complete.
+pub fn refuse_new_handshakes(listener: BorrowedFd<'_>) -> io::Result<()> {
+    const FLAGS: u32 = 13;
+    const SYN_ACK: u32 = 0x12;
+    const SYN: u32 = 0x02;
+    let instruction = |code: u32, k: u32, jt: u8, jf: u8| socket2::SockFilter::new(code as u16, jt, jf, k);
+    // The packet begins with the TCP header.
+    let program = [
+        instruction(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, FLAGS, 0, 0),
+        instruction(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, SYN_ACK, 0, 0),
+        instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, SYN, 0, 1),
+        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
+        instruction(libc::BPF_RET | libc::BPF_K, u32::MAX, 0, 0),
+    ];
+    socket2::SockRef::from(&listener).attach_filter(&program)
+}
+
+/// Raises the soft limit of open descriptors to the hard one and returns it.
+pub fn raise_descriptor_limit() -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let now = if setrlimit(Resource::Nofile, raised).is_ok() { limit.maximum } else { limit.current };
+    now.unwrap_or(u64::MAX)
+}
