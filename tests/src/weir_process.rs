@@ -1,9 +1,10 @@
 //! Weir itself: started with a configuration, asked over its admin address, changed by its file, and found clean at the end.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -20,6 +21,7 @@ const START: Duration = Duration::from_secs(20);
 #[derive(Clone, Debug)]
 pub struct Launch {
     toml: String,
+    admin: SocketAddr,
     prefix: Vec<String>,
     arguments: Vec<String>,
 }
@@ -36,7 +38,8 @@ pub struct Weir {
 impl Launch {
     /// With this configuration; its admin address is added.
     pub fn new(toml: &str) -> Self {
-        Self { toml: with_admin(toml), prefix: Vec::new(), arguments: Vec::new() }
+        let admin = free_admin();
+        Self { toml: with_admin(toml, admin), admin, prefix: Vec::new(), arguments: Vec::new() }
     }
 
     /// Under a program that becomes it: `["taskset", "-c", "0"]`.
@@ -74,7 +77,7 @@ impl Launch {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let config = directory.path().join("weir.toml");
         std::fs::write(&config, &self.toml).expect("the configuration can be written");
-        Weir::ready(Process::spawn(&mut self.command(&config)), directory)
+        Weir::ready(Process::spawn(&mut self.command(&config)), directory, self.admin)
     }
 
     /// Starts it where it should not start, and returns what it said.
@@ -100,20 +103,20 @@ impl Weir {
         Launch::new(toml).start()
     }
 
-    /// Starts one whose configuration `-c` names, inside a directory that the test has filled itself.
+    /// Starts one whose configuration `-c` names, inside a directory that the test has filled itself, with its admin server
+    /// at this address.
     #[track_caller]
-    pub fn start_in(directory: TempDir, config: &Path) -> Self {
-        let launch = Launch::new("");
-        let process = Process::spawn(&mut launch.command(config));
-        Self::ready(process, directory)
+    pub fn start_in(directory: TempDir, config: &Path, admin: SocketAddr) -> Self {
+        let process = Process::spawn(&mut Launch::new("").command(config));
+        Self::ready(process, directory, admin)
     }
 
     /// Waits until it is ready, and looks at what it holds then.
     #[track_caller]
-    fn ready(mut process: Process, directory: TempDir) -> Self {
-        let admin = address_in(&process.line(&["listening", "admin"]));
+    fn ready(mut process: Process, directory: TempDir, admin: SocketAddr) -> Self {
         let ready = || get(admin, "/ready", "localhost").is_ok_and(|answer| answer.status == 200);
-        assert!(wait_for(START, ready), "not ready:\n{}", process.output());
+        let settled = wait_for(START, || !process.is_running() || ready());
+        assert!(settled && process.is_running(), "not ready:\n{}", process.output());
         let mut weir = Self { process, directory, admin, baseline: Descriptors { others: 0, pipes: 0 } };
         weir.rebase();
         weir
@@ -189,13 +192,14 @@ impl Weir {
 
     /// Writes its configuration anew, in place.
     pub fn write(&self, toml: &str) {
-        std::fs::write(self.config(), with_admin(toml)).expect("the configuration can be written");
+        std::fs::write(self.config(), with_admin(toml, self.admin))
+            .expect("the configuration can be written");
     }
 
     /// Puts another file in its configuration's place.
     pub fn rename_over(&self, toml: &str) {
         let new = self.directory.path().join(".weir.toml.new");
-        std::fs::write(&new, with_admin(toml)).expect("the configuration can be written");
+        std::fs::write(&new, with_admin(toml, self.admin)).expect("the configuration can be written");
         std::fs::rename(&new, self.config()).expect("the configuration can be replaced");
     }
 
@@ -255,19 +259,27 @@ impl DerefMut for Weir {
     }
 }
 
-/// The configuration with its admin server on a free port of loopback, unless it says otherwise.
-pub fn with_admin(toml: &str) -> String {
-    const ADMIN: &str = "admin = \"127.0.0.1:0\"\n";
+/// An address for an admin server that no other of this test run has: below the range that the kernel draws ports from.
+pub fn free_admin() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(20_000);
+    let candidates = std::iter::repeat_with(|| NEXT.fetch_add(1, Ordering::Relaxed)).take(10_000);
+    let mut addresses = candidates.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    addresses.find(|address| TcpListener::bind(address).is_ok()).expect("a free port between 20000 and 30000")
+}
+
+/// The configuration with its admin server at this address, unless it says itself where.
+pub fn with_admin(toml: &str, admin: SocketAddr) -> String {
+    let line = format!("admin = \"{admin}\"\n");
     if toml.contains("admin =") {
         toml.to_owned()
     } else if let Some((before, after)) = toml.split_once("[proxy]\n") {
-        format!("{before}[proxy]\n{ADMIN}{after}")
+        format!("{before}[proxy]\n{line}{after}")
     } else {
-        format!("{toml}\n[proxy]\n{ADMIN}")
+        format!("{toml}\n[proxy]\n{line}")
     }
 }
 
-/// The address at the end of `listening ... address=ADDR` (or `admin=ADDR`).
+/// The address at the end of `listening gateway=NAME address=ADDR`.
 #[track_caller]
 fn address_in(line: &str) -> SocketAddr {
     let words = line.split(['=', ' ', '"']);

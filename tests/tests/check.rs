@@ -100,7 +100,7 @@ fn all_problems_come_at_once_with_place_line_and_caret() {
 #[test]
 fn json_has_the_shape_that_was_promised() {
     let _turn = busy();
-    let output = check_text("[gateway.edge]\nlistén = [\"0.0.0.0:1000\"]\n", &["--json"]);
+    let output = check_text("[gateway.edge]\nlisten = [\"é\", \"0.0.0.0:70000\"]\n", &["--json"]);
     assert_eq!(output.code, 1);
     let problems: Value = serde_json::from_str(&output.stdout).expect("JSON on stdout");
     let problems = problems.as_array().expect("a list");

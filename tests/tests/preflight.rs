@@ -5,6 +5,7 @@ use std::process::Command;
 
 use weir_tests::process::Process;
 use weir_tests::wait::ms;
+use weir_tests::weir_process::{free_admin, with_admin};
 use weir_tests::{Backend, Launch, Weir, busy, host, program};
 
 use crate::support::{edge, edge_with};
@@ -108,7 +109,11 @@ fn a_second_weir_on_the_same_admin_address_is_refused() {
     let _turn = busy();
     let backend = Backend::lines("one");
     let toml = edge_with("admin = \"127.0.0.1:32702\"", &[backend.address], "");
-    let _first = Weir::start(&toml);
+    let admin = "127.0.0.1:32702".parse().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let config = directory.path().join("weir.toml");
+    std::fs::write(&config, &toml).unwrap();
+    let _first = Weir::start_in(directory, &config, admin);
     let output = Launch::new(&toml).fail();
     assert_eq!(output.code, 1, "{}", output.stderr);
     assert!(output.stderr.contains("127.0.0.1:32702"), "{}", output.stderr);
@@ -150,7 +155,7 @@ fn an_ordinary_user_may_run_it() {
     let _turn = busy();
     let directory = tempfile::tempdir().unwrap();
     let (config, program) = (directory.path().join("weir.toml"), directory.path().join("weir"));
-    std::fs::write(&config, weir_tests::weir_process::with_admin(&edge(&nowhere(), ""))).unwrap();
+    std::fs::write(&config, with_admin(&edge(&nowhere(), ""), free_admin())).unwrap();
     std::fs::copy(program::path("weir"), &program).unwrap();
     for path in [directory.path(), &config, &program] {
         let mut permissions = std::fs::metadata(path).unwrap().permissions();

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use weir_tests::client::{ask, ask_once, connect, try_ask, try_connect};
 use weir_tests::wait::ms;
-use weir_tests::weir_process::with_admin;
+use weir_tests::weir_process::{free_admin, with_admin};
 use weir_tests::{Backend, Weir, busy, holds_for, quiet, wait_for};
 
 use crate::support::{edge, edge_with};
@@ -76,10 +76,10 @@ fn an_edit_in_place_and_a_rename_over_it_are_in_force_within_500_ms() {
 }
 
 /// A directory as Kubernetes mounts a ConfigMap: the file is a link into `..data`, which is a link to a dated directory.
-fn publish(root: &Path, version: u32, toml: &str) {
+fn publish(root: &Path, version: u32, toml: &str, admin: SocketAddr) {
     let dated = format!("..2026_{version}");
     std::fs::create_dir(root.join(&dated)).unwrap();
-    std::fs::write(root.join(&dated).join("weir.toml"), with_admin(toml)).unwrap();
+    std::fs::write(root.join(&dated).join("weir.toml"), with_admin(toml, admin)).unwrap();
     symlink(&dated, root.join("..data_tmp")).unwrap();
     std::fs::rename(root.join("..data_tmp"), root.join("..data")).unwrap();
     if !root.join("weir.toml").exists() {
@@ -97,14 +97,15 @@ fn a_symlink_swap_as_kubernetes_does_it_is_in_force_within_500_ms() {
     for whole_directory in [false, true] {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path().to_path_buf();
-        publish(&root, 1, &two.to_one());
+        let admin = free_admin();
+        publish(&root, 1, &two.to_one(), admin);
         let config = if whole_directory { root.clone() } else { root.join("weir.toml") };
-        let mut weir = Weir::start_in(directory, &config);
+        let mut weir = Weir::start_in(directory, &config, admin);
         let address = weir.address("edge");
         follows(address, "one");
-        publish(&root, 2, &two.to_two());
+        publish(&root, 2, &two.to_two(), admin);
         in_force(address, "two", &format!("whole directory: {whole_directory}"));
-        publish(&root, 3, &two.to_one());
+        publish(&root, 3, &two.to_one(), admin);
         in_force(address, "one", &format!("again, whole directory: {whole_directory}"));
     }
 }
@@ -115,9 +116,10 @@ fn a_file_that_joins_or_leaves_the_directory_is_a_change() {
     let two = Two::new();
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path().to_path_buf();
-    std::fs::write(root.join("a.toml"), with_admin(&two.to_one())).unwrap();
+    let admin = free_admin();
+    std::fs::write(root.join("a.toml"), with_admin(&two.to_one(), admin)).unwrap();
     std::fs::write(root.join(".b.toml"), "not = even [ TOML").unwrap();
-    let mut weir = Weir::start_in(directory, &root);
+    let mut weir = Weir::start_in(directory, &root, admin);
     let address = weir.address("edge");
     follows(address, "one");
     let route = format!(
