@@ -27,6 +27,11 @@ pub struct Split {
 }
 
 impl Split {
+    /// Skeleton.
+    pub fn new(shares: Vec<Share>, sticky: Option<Arc<str>>) -> Split {
+        Self { shares, sticky }
+    }
+
     /// The destination for one connection.
     pub fn draw(&self, source: IpAddr, rng: &mut fastrand::Rng) -> DestinationId {
         let _ = (source, rng);

@@ -303,3 +303,16 @@ impl std::ops::Deref for Table {
         &self.parts
     }
 }
+
+impl Table {
+    /// Skeleton.
+    pub fn build(parts: Parts) -> Table {
+        Self { parts, classifier: Classifier }
+    }
+
+    /// Skeleton.
+    pub fn decide(&self, arrival: &Arrival) -> Decision<'_> {
+        let _ = arrival;
+        Decision { via: Via::Unmatched, route: None, action: Action::Reject }
+    }
+}
