@@ -1,1 +1,4 @@
 //! Skeleton.
+
+pub mod outcome;
+pub mod relay;
