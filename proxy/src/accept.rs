@@ -5,14 +5,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir_routing::{Arrival, GatewayId, Via};
+use weir_routing::{Arrival, DestinationId, GatewayId, RouteId, Via};
 
 use crate::clock::{Millis, earlier};
 use crate::dial::Dial;
 use crate::in_force::{Drawn, InForce};
 use crate::limits::Reservation;
 use crate::listener::INHERITED_KEEPALIVE;
-use crate::mailbox::{HandedOver, ListenerId, Message};
+use crate::mailbox::{ListenerId, Message};
 use crate::metrics::Series;
 use crate::outcome::{Reason, Record};
 use crate::relay::Side;
@@ -26,14 +26,22 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A listener that goes away hears no new SYN and goes on this long for handshakes under way.
 const HANDSHAKES_END: Duration = Duration::from_millis(5);
 
+/// What the connections of a listener are decided by.
+#[derive(Clone, Debug)]
+pub struct Door {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Whose it is, in `in_force`.
+    pub gateway: GatewayId,
+    /// The table in force, or, while the listener closes, the last one that knew it.
+    pub in_force: Arc<InForce>,
+}
+
 /// This shard's socket of a listener.
 pub struct Listening {
     id: ListenerId,
-    address: SocketAddr,
     socket: OwnedFd,
-    gateway: GatewayId,
-    /// What its connections are decided by: the table in force, or, while it closes, the last one that knew it.
-    in_force: Arc<InForce>,
+    door: Door,
     is_armed: bool,
     closing: Closing,
 }
@@ -49,11 +57,20 @@ enum Closing {
 }
 
 /// A socket that was accepted, with its places.
+#[derive(Debug)]
 pub struct Accepted {
     socket: OwnedFd,
     accepted: Millis,
     process: Reservation,
     seat: Reservation,
+}
+
+/// A socket on its way to another shard: no operation, byte or decision of it has happened.
+#[derive(Debug)]
+pub struct HandedOver {
+    listener: ListenerId,
+    door: Door,
+    accepted: Accepted,
 }
 
 impl Shard {
@@ -86,25 +103,22 @@ impl Shard {
     /// Reserves the connection's places, here or on a less loaded shard, before any operation, byte or decision.
     fn take_in(&mut self, index: usize, socket: OwnedFd) {
         let listening = &self.listeners[index];
+        let (id, door) = (listening.id, listening.door.clone());
+        let better = if listening.closing == Closing::No { self.seats.better_than(self.index) } else { None };
         let Some(process) = self.process.reserve() else {
-            let series = self.series(&Arc::clone(&listening.in_force), listening.gateway, None, None);
             sys::reset(socket.as_fd());
+            let series = self.series(&door, None, None);
             return Record::open(series).end(Reason::LimitProcess);
         };
-        let accepted = self.now;
-        let better = if listening.closing == Closing::No { self.seats.better_than(self.index) } else { None };
-        let Some(shard) = better else {
-            let seat = self.seats.take(self.index);
-            return self.admit(index, Accepted { socket, accepted, process, seat });
-        };
-        let seat = self.seats.take(shard);
-        let handed = HandedOver { socket, listener: listening.id, accepted, process, seat };
-        match self.peers[shard].send(Message::Socket(handed)) {
+        let seat = self.seats.take(better.unwrap_or(self.index));
+        let accepted = Accepted { socket, accepted: self.now, process, seat };
+        let Some(shard) = better else { return self.admit(door, accepted) };
+        match self.peers[shard].send(Message::Socket(HandedOver { listener: id, door, accepted })) {
             Ok(()) => self.counters.handed_over.add(1),
-            // Its mailbox is full: it stays here.
-            Err(Message::Socket(HandedOver { socket, process, .. })) => {
-                let seat = self.seats.take(self.index);
-                self.admit(index, Accepted { socket, accepted, process, seat });
+            // Its mailbox is full: the socket stays here.
+            Err(Message::Socket(HandedOver { door, mut accepted, .. })) => {
+                accepted.seat = self.seats.take(self.index);
+                self.admit(door, accepted);
             }
             Err(_) => unreachable!("a mailbox gives back what it was sent"),
         }
@@ -112,40 +126,42 @@ impl Shard {
 
     /// A socket that another shard accepted. It never moves twice.
     pub(crate) fn receive_socket(&mut self, handed: HandedOver) {
-        let HandedOver { socket, listener, accepted, process, seat } = handed;
-        match self.listeners.iter().position(|listening| listening.id == listener) {
-            Some(index) => self.admit(index, Accepted { socket, accepted, process, seat }),
-            // The listener went away meanwhile, and its gateway may have, too.
-            None => sys::reset(socket.as_fd()),
-        }
+        let own = self.listeners.iter().find(|listening| listening.id == handed.listener).map(|listening| listening.door.clone());
+        // A table is not handed to all shards in the same moment: this one may not know the listener yet, or no more.
+        let door = match own {
+            Some(own) => {
+                self.retire(handed.door.in_force);
+                own
+            }
+            None => handed.door,
+        };
+        self.admit(door, handed.accepted);
     }
 
     /// Match, draw, limits; then the session begins to dial.
-    fn admit(&mut self, index: usize, accepted: Accepted) {
-        let in_force = Arc::clone(&self.listeners[index].in_force);
-        self.admit_by(&in_force, index, accepted);
-        self.retire(in_force);
+    fn admit(&mut self, door: Door, accepted: Accepted) {
+        self.admit_through(&door, accepted);
+        self.retire(door.in_force);
     }
 
-    fn admit_by(&mut self, in_force: &Arc<InForce>, index: usize, accepted: Accepted) {
-        let gateway = self.listeners[index].gateway;
-        let Ok((source, destination)) = self.addresses(index, &accepted.socket) else {
+    fn admit_through(&mut self, door: &Door, accepted: Accepted) {
+        let in_force = &door.in_force;
+        let Ok((source, destination)) = addresses(door, &accepted.socket) else {
             // It was reset while it waited to be accepted.
-            return Record::open(self.series(in_force, gateway, None, None)).end(Reason::ClientGone);
+            return Record::open(self.series(door, None, None)).end(Reason::ClientGone);
         };
-        let arrival = Arrival::new(gateway, source, destination);
+        let arrival = Arrival::new(door.gateway, source, destination);
         if in_force.table.workload(arrival.source.ip()).is_none() {
-            self.unknown_sources[gateway.index().min(self.unknown_sources.len() - 1)].add(1);
+            self.unknown_source(door);
         }
         let decision = in_force.table.decide(&arrival);
-        let drawn = in_force.draw(decision.action, &arrival, &mut self.rng);
-        let (to, refusal) = match drawn {
+        let (to, refusal) = match in_force.draw(decision.action, &arrival, &mut self.rng) {
             Drawn::Destination(destination) => (Some(destination), None),
             Drawn::NoPort(destination) => (Some(destination), Some(Reason::NoEndpoint)),
             Drawn::Reject if decision.via == Via::Unmatched => (None, Some(Reason::NoRoute)),
             Drawn::Reject => (None, Some(Reason::Rejected)),
         };
-        let record = Record::open(self.series(in_force, gateway, decision.route.map(|route| route.0), to.map(|to| to.0)));
+        let record = Record::open(self.series(door, decision.route, to));
         let limits = to.and_then(|to| in_force.reserve(to));
         match (to, refusal, limits) {
             (Some(to), None, Some(limits)) => {
@@ -176,27 +192,26 @@ impl Shard {
         self.attempt(slot);
     }
 
-    /// The client and the original destination. On a listener with an address of its own that is the destination, without a call.
-    fn addresses(&self, index: usize, socket: &OwnedFd) -> std::io::Result<(SocketAddr, SocketAddr)> {
-        let listening = &self.listeners[index];
-        let source = sys::peer(socket.as_fd())?;
-        let must_ask = listening.address.ip().is_unspecified() && listening.in_force.wants_destination;
-        let destination = if must_ask { sys::local(socket.as_fd())? } else { listening.address };
-        Ok((source, destination))
-    }
-
-    /// The counters of connections that came in and went there, looked up once a table.
-    fn series(&mut self, in_force: &Arc<InForce>, gateway: GatewayId, route: Option<u32>, destination: Option<u32>) -> Arc<Series> {
-        let is_current = self.in_force.as_ref().is_some_and(|current| Arc::ptr_eq(current, in_force));
-        let make = || {
-            let key = in_force.series_key(gateway, route.map(weir_routing::RouteId), destination.map(weir_routing::DestinationId));
-            self.counters.series(key)
-        };
-        if !is_current {
+    /// The counters of connections that came in and went there; by name once a table, then by id.
+    fn series(&mut self, door: &Door, route: Option<RouteId>, destination: Option<DestinationId>) -> Arc<Series> {
+        let make = || self.counters.series(door.in_force.series_key(door.gateway, route, destination));
+        if !self.is_current(&door.in_force) {
             return make();
         }
-        let key = (gateway.0, route.unwrap_or(u32::MAX), destination.unwrap_or(u32::MAX));
-        Arc::clone(self.series.entry(key).or_insert_with(make))
+        Arc::clone(self.series.entry((door.gateway, route, destination)).or_insert_with(make))
+    }
+
+    fn unknown_source(&self, door: &Door) {
+        if self.is_current(&door.in_force) {
+            self.unknown_sources[door.gateway.index()].add(1);
+        } else {
+            self.counters.unknown_sources(&door.in_force.table.gateways[door.gateway.index()].name).add(1);
+        }
+    }
+
+    /// Whether ids of this table are those that this shard keeps counters by.
+    fn is_current(&self, in_force: &Arc<InForce>) -> bool {
+        self.in_force.as_ref().is_some_and(|current| current.generation == in_force.generation)
     }
 
     /// Takes over the listeners of a new table: those that stay learn their gateway, new ones are opened, the others close.
@@ -210,8 +225,9 @@ impl Shard {
         for index in 0..self.listeners.len() {
             match gateway_of(self.listeners[index].id) {
                 Some(gateway) => {
-                    self.listeners[index].gateway = gateway;
-                    let old = std::mem::replace(&mut self.listeners[index].in_force, Arc::clone(in_force));
+                    let door = &mut self.listeners[index].door;
+                    door.gateway = gateway;
+                    let old = std::mem::replace(&mut door.in_force, Arc::clone(in_force));
                     self.retire(old);
                 }
                 None => self.close_listener(index),
@@ -219,8 +235,8 @@ impl Shard {
         }
         for (id, address, socket) in opened {
             let Some(gateway) = gateway_of(id) else { continue };
-            let in_force = Arc::clone(in_force);
-            self.listeners.push(Listening { id, address, socket, gateway, in_force, is_armed: false, closing: Closing::No });
+            let door = Door { address, gateway, in_force: Arc::clone(in_force) };
+            self.listeners.push(Listening { id, socket, door, is_armed: false, closing: Closing::No });
             self.arm(self.listeners.len() - 1);
         }
     }
@@ -294,6 +310,14 @@ impl Shard {
             self.take_in(index, socket);
         }
         let listening = self.listeners.swap_remove(index);
-        self.retire(listening.in_force);
+        self.retire(listening.door.in_force);
     }
+}
+
+/// The client and the original destination. On a listener with an address of its own that is the destination, without a call.
+fn addresses(door: &Door, socket: &OwnedFd) -> std::io::Result<(SocketAddr, SocketAddr)> {
+    let source = sys::peer(socket.as_fd())?;
+    let must_ask = door.address.ip().is_unspecified() && door.in_force.wants_destination;
+    let destination = if must_ask { sys::local(socket.as_fd())? } else { door.address };
+    Ok((source, destination))
 }

@@ -24,6 +24,11 @@ impl Millis {
         Self(self.0.saturating_add(u64::try_from(millis).unwrap_or(u64::MAX)))
     }
 
+    /// [`Self::after`], where there may be no limit.
+    pub fn limit(self, span: Option<Duration>) -> Option<Self> {
+        span.map(|span| self.after(span))
+    }
+
     /// This many milliseconds later.
     pub fn plus(self, millis: u64) -> Self {
         Self(self.0.saturating_add(millis))

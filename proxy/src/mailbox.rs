@@ -13,9 +13,8 @@ use concurrent_queue::{ConcurrentQueue, PushError};
 use rustix::event::{EventfdFlags, eventfd};
 use weir_routing::GatewayId;
 
+use crate::accept::HandedOver;
 use crate::in_force::InForce;
-use crate::limits::Reservation;
-use crate::wheel::Millis;
 
 /// Messages that may wait. A handed-over socket that finds it full stays where it was accepted.
 const CAPACITY: usize = 4096;
@@ -48,23 +47,8 @@ pub struct NewTable {
     pub listeners: Vec<(ListenerId, GatewayId)>,
     /// This shard's sockets of the new ones.
     pub opened: Vec<(ListenerId, SocketAddr, OwnedFd)>,
-    /// How many connections the ring may spin for before it sleeps.
+    /// How long the shard spins before it sleeps.
     pub busy_poll: Duration,
-}
-
-/// A socket on its way to another shard: no operation, byte or decision of it has happened.
-#[derive(Debug)]
-pub struct HandedOver {
-    /// The accepted socket.
-    pub socket: OwnedFd,
-    /// Where it was accepted.
-    pub listener: ListenerId,
-    /// When.
-    pub accepted: Millis,
-    /// Its place in the process.
-    pub process: Reservation,
-    /// Its place on the receiving shard.
-    pub seat: Reservation,
 }
 
 /// A shard's mailbox.

@@ -4,7 +4,7 @@
 //! `relay/`, the way out in `session.rs`. Nothing mutable is shared with other shards but the boards.
 
 use std::cell::Cell;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -12,13 +12,14 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 use weir_routing::compile::RelayMode;
+use weir_routing::{DestinationId, GatewayId, RouteId};
 
 use crate::accept::Listening;
 use crate::clock::{Millis, earlier};
 use crate::in_force::InForce;
 use crate::limits::{Limit, Seats};
 use crate::mailbox::{ListenerId, Mailbox, Message, NewTable};
-use crate::metrics::{Series, ShardCounters};
+use crate::metrics::{Counter, Series, ShardCounters};
 use crate::outcome::Reason;
 use crate::pools::{Pools, Wires};
 use crate::relay::{Side, Step};
@@ -123,6 +124,9 @@ pub struct Start {
     pub graveyard: Sender<InForce>,
 }
 
+/// Where a connection came in and went, by the ids of one table.
+type SeriesIds = (GatewayId, Option<RouteId>, Option<DestinationId>);
+
 /// See the file's opening.
 pub struct Shard {
     pub(crate) index: usize,
@@ -137,9 +141,10 @@ pub struct Shard {
     /// Accepting rests until then: descriptors ran out.
     pub(crate) accept_again: Option<Millis>,
     pub(crate) in_force: Option<Arc<InForce>>,
-    /// Series by (gateway, route, destination) of the table in force; filled as connections come.
-    pub(crate) series: std::collections::HashMap<(u32, u32, u32), Arc<Series>>,
-    pub(crate) unknown_sources: Vec<Arc<crate::metrics::Counter>>,
+    /// Series of the table in force; filled as connections come.
+    pub(crate) series: HashMap<SeriesIds, Arc<Series>>,
+    /// By gateway of the table in force.
+    pub(crate) unknown_sources: Vec<Arc<Counter>>,
     pub(crate) seats: Seats,
     pub(crate) process: Arc<Limit>,
     pub(crate) peers: Arc<[Arc<Mailbox>]>,
@@ -192,7 +197,7 @@ impl Shard {
             listeners: Vec::new(),
             accept_again: None,
             in_force: None,
-            series: std::collections::HashMap::new(),
+            series: HashMap::new(),
             unknown_sources: Vec::new(),
             seats: start.seats,
             process: start.process,
@@ -255,17 +260,16 @@ impl Shard {
 
     /// The one place where a shard sleeps.
     fn sleep(&mut self, completions: &mut Vec<Completion>) {
-        let sleep = self.sleep_for();
-        let began = Instant::now();
+        let mut sleep = self.sleep_for();
         if !self.busy_poll.is_zero() && !sleep.is_zero() {
-            let spin = sleep.min(self.busy_poll);
-            while completions.is_empty() && self.mailbox.is_empty() && began.elapsed() < spin {
+            let began = Instant::now();
+            while completions.is_empty() && self.mailbox.is_empty() && began.elapsed() < sleep.min(self.busy_poll) {
                 self.turn_ring(Duration::ZERO, completions);
             }
+            sleep = if self.mailbox.is_empty() { sleep.saturating_sub(began.elapsed()) } else { Duration::ZERO };
         }
         if completions.is_empty() {
-            let left = sleep.saturating_sub(if self.busy_poll.is_zero() { Duration::ZERO } else { began.elapsed() });
-            self.turn_ring(if self.mailbox.is_empty() { left } else { Duration::ZERO }, completions);
+            self.turn_ring(sleep, completions);
         }
     }
 

@@ -1,4 +1,20 @@
-//! Checks a configuration as written and makes the table of it: all problems at once.
+//! Step 2 of the walk: checks a configuration as written and makes the table of it, or says all problems at once.
+//!
+//! Each file of this folder checks one kind of thing and gives it as run; a thing that is wrong is told to the [`Report`] and
+//! left out, so that the rest is still checked. Freezing the parts and answering from them is left to [`crate::table`].
+
+mod claims;
+mod conditions;
+mod coverage;
+mod destinations;
+mod gateways;
+mod names;
+mod policies;
+mod routes;
+mod services;
+mod settings;
+mod values;
+mod workloads;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -7,8 +23,15 @@ use std::time::Duration;
 
 use crate::claim::Claim;
 use crate::config::Config;
-use crate::problem::{Place, Problem};
-use crate::table::Table;
+use crate::problem::{Place, Problem, Severity};
+use crate::table::{Gateway, Parts, Table};
+
+use destinations::Destinations;
+use gateways::OwnAddresses;
+use names::{Lookup, Registry};
+use policies::Policies;
+use services::Surroundings;
+use workloads::Workloads;
 
 /// The addresses of host names, as last answered. A name that is not in it has none yet.
 pub type Resolved = BTreeMap<Arc<str>, Vec<IpAddr>>;
@@ -97,9 +120,89 @@ pub struct Settings {
     pub log_level: LogLevel,
 }
 
+/// What is found on the way.
+struct Report {
+    /// The namespace of each text.
+    namespaces: Vec<Arc<str>>,
+    problems: Vec<Problem>,
+}
+
+impl Report {
+    fn push(&mut self, problem: Problem) {
+        self.problems.push(problem);
+    }
+
+    /// All of them, by place; those without a place first.
+    fn sorted(mut self) -> Vec<Problem> {
+        self.problems.sort_by_key(|problem| problem.place);
+        self.problems
+    }
+}
+
 /// Checks and compiles.
 /// Errors: every problem of the configuration, errors and warnings, sorted by place.
 pub fn compile(config: &Config, resolved: &Resolved) -> Result<Compiled, Vec<Problem>> {
-    let _ = (config, resolved);
-    unimplemented!()
+    let mut report = Report { namespaces: Vec::new(), problems: Vec::new() };
+    let report = &mut report;
+    report.namespaces = names::namespaces(report, config);
+    let namespaces = report.namespaces.clone();
+    let gateways = Registry::new(report, "gateway", Lookup::ThenDefault, &config.gateways, &namespaces);
+    let services = Registry::new(report, "service", Lookup::Namespace, &config.services, &namespaces);
+    let policies = Registry::new(report, "policy", Lookup::ThenDefault, &config.policies, &namespaces);
+    let workloads = Registry::new(report, "workload", Lookup::Namespace, &config.workloads, &namespaces);
+
+    let (settings, locality) = settings::settings(report, config);
+    let listens = gateways::listens(report, &gateways);
+    let own = OwnAddresses::new(&listens);
+    if let Some((admin, listen)) = settings.admin.and_then(|admin| Some((admin, own.holds(admin)?))) {
+        let message = format!("`admin` and a gateway both want {admin}");
+        let problem = Problem::error("listen-twice", settings.admin_place.unwrap_or(listen), message);
+        report.push(problem.related(listen, "listened on here").help("give `admin` another port"));
+    }
+    let workloads = Workloads::new(report, &workloads);
+    let policies = Policies::new(report, policies);
+    let around = Surroundings { policies: &policies, workloads: &workloads, own: &own, resolved };
+    let (checked, host_names) = services::services(report, &services, &around);
+
+    let mut destinations = Destinations::new(&services, &checked);
+    let services_as_run = destinations.services();
+    let known = routes::Known { gateways: &gateways, registry: &services, services: &checked };
+    let (routes, route_names) = routes::routes(report, config, &known, &mut destinations);
+    let mut gateways_as_run = Vec::new();
+    for (declared, listen) in gateways.list.iter().zip(listens) {
+        let to = declared.written.to.as_ref();
+        let default = to.and_then(|to| destinations.split(report, declared.file, to, None));
+        gateways_as_run.push(Gateway {
+            name: declared.printed.clone(),
+            listen,
+            default,
+            place: declared.place,
+        });
+    }
+    let claims = claims::claims(report, config, &known, &gateways_as_run, &route_names);
+    let scene = conditions::Scene {
+        gateways: &gateways_as_run,
+        routes: &routes,
+        services: &services_as_run,
+        workloads: &workloads,
+    };
+    conditions::check(report, &scene);
+    coverage::check(report, &routes);
+
+    let parts = Parts {
+        gateways: gateways_as_run,
+        routes,
+        services: services_as_run,
+        destinations: destinations.list,
+        endpoints: destinations.endpoints,
+        workloads: workloads.list,
+        locality,
+        sources: Arc::new(config.sources.clone()),
+    };
+    let problems =
+        std::mem::replace(report, Report { namespaces: Vec::new(), problems: Vec::new() }).sorted();
+    if problems.iter().any(|problem| problem.severity == Severity::Error) {
+        return Err(problems);
+    }
+    Ok(Compiled { table: Table::build(parts), settings, host_names, claims, warnings: problems })
 }

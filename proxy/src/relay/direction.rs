@@ -1,0 +1,335 @@
+//! One direction of a session: bytes from one leg to the other, by copy or by splice. The same machine serves both
+//! directions. It moves what can be moved; when and how the session ends is decided in [`super::Relay`].
+
+use std::io;
+
+use weir_routing::compile::RelayMode;
+
+use super::kernel::{Kernel, Path, Pipe, Side, Tail};
+use super::leg::Leg;
+
+/// Bytes that one `recv` can take: the shard's one buffer, small enough to stay in a core's L2 cache.
+pub const HOT_BUFFER: usize = 64 << 10;
+
+/// Bytes that a direction may take in a turn before the other sessions of its shard are served.
+pub const BUDGET: usize = 256 << 10;
+
+/// What one read costs of the budget at least: it bounds the calls of a turn where a peer feeds single bytes.
+const LEAST_COST: usize = 4 << 10;
+
+/// Full reads in a row that show a stream: splice is worth its pipe.
+const PROMOTE_AFTER: u8 = 4;
+
+/// A splice under this costs more CPU than a copy of as many bytes.
+const SHORT_MOVE: usize = 16 << 10;
+
+/// Short moves in a row that show a conversation. More than it takes to promote, so that a stream which stutters stays.
+const DEMOTE_AFTER: u8 = 16;
+
+const _: () = assert!(BUDGET >= PROMOTE_AFTER as usize * HOT_BUFFER, "a stream is known within one turn");
+const _: () = assert!(HOT_BUFFER > SHORT_MOVE, "what promotes must not demote");
+const _: () = assert!(DEMOTE_AFTER > PROMOTE_AFTER, "there is no hysteresis");
+const _: () = assert!(LEAST_COST <= SHORT_MOVE && BUDGET / LEAST_COST >= 16, "a turn must be worth its event");
+
+/// How far a direction has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Its source may have more.
+    Reading,
+    /// Its source has ended; what is held has yet to leave.
+    Draining,
+    /// Its FIN is sent, or what it held was dropped with a dead target.
+    Finished,
+}
+
+/// What was received and not yet sent.
+#[derive(Debug)]
+pub(super) enum Held {
+    /// Nothing.
+    Nothing,
+    /// The rest of one read.
+    Tail(Tail),
+    /// A pipe and what is in it; it is empty only within [`Direction::run`].
+    Load(Load),
+}
+
+/// A pipe with bytes.
+#[derive(Debug)]
+pub(super) struct Load {
+    pipe: Pipe,
+    bytes: usize,
+    /// The last splice into it did not go, and nothing has left since: until then another try would fail the same.
+    stuffed: bool,
+}
+
+/// What a run has done.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Run {
+    /// Bytes came in or an end was seen.
+    pub(super) took: bool,
+    /// Bytes left.
+    pub(super) sent: bool,
+    /// The budget ended first: no event will come for what is left.
+    pub(super) more: bool,
+}
+
+/// The two legs of a session, seen from one direction.
+pub(super) struct Ends<'a> {
+    pub(super) from: Side,
+    pub(super) source: &'a mut Leg,
+    pub(super) target: &'a mut Leg,
+}
+
+/// One direction.
+#[derive(Debug)]
+pub(super) struct Direction {
+    pub(super) state: State,
+    pub(super) held: Held,
+    mode: RelayMode,
+    splicing: bool,
+    full_reads: u8,
+    short_moves: u8,
+}
+
+impl Direction {
+    pub(super) fn new(mode: RelayMode) -> Self {
+        Self {
+            state: State::Reading,
+            held: Held::Nothing,
+            mode,
+            splicing: mode == RelayMode::Splice,
+            full_reads: 0,
+            short_moves: 0,
+        }
+    }
+
+    /// Everything that was taken has been sent.
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(self.held, Held::Nothing)
+    }
+
+    /// Moves until nothing can be moved, or the budget of a turn has ended. A pipe that is empty then goes back, so that a
+    /// quiet direction holds nothing.
+    pub(super) fn run(&mut self, ends: &mut Ends<'_>, kernel: &mut impl Kernel) -> Run {
+        let mut run = Run::default();
+        let mut budget = BUDGET;
+        loop {
+            let pushed = self.push(ends, kernel, &mut run);
+            let spent = budget < SHORT_MOVE;
+            let pulled = !spent && self.pull(ends, kernel, &mut budget, &mut run);
+            if !pushed && !pulled {
+                run.more = spent && self.can_pull(ends);
+                break;
+            }
+        }
+        self.give_empty_pipe(kernel);
+        run
+    }
+
+    /// The target is dead, or will be: what is held has nowhere to go.
+    pub(super) fn discard(&mut self, kernel: &mut impl Kernel) {
+        self.state = State::Finished;
+        match std::mem::replace(&mut self.held, Held::Nothing) {
+            Held::Nothing => {}
+            Held::Tail(tail) => kernel.free_tail(tail),
+            Held::Load(load) if load.bytes == 0 => kernel.give_pipe(load.pipe),
+            Held::Load(load) => kernel.close_pipe(load.pipe),
+        }
+    }
+
+    /// One write of what is held. True if bytes left.
+    fn push(&mut self, ends: &mut Ends<'_>, kernel: &mut impl Kernel, run: &mut Run) -> bool {
+        if !ends.target.writable || ends.target.is_dead() {
+            return false;
+        }
+        let to = ends.from.other();
+        let (result, path) = match &self.held {
+            Held::Tail(tail) => (persist(|| kernel.send_tail(to, tail)), Path::Copied),
+            Held::Load(load) if load.bytes > 0 => {
+                (persist(|| kernel.splice_out(&load.pipe, to, load.bytes)), Path::Spliced)
+            }
+            Held::Load(_) | Held::Nothing => return false,
+        };
+        let Some(sent) = accepted(result, ends.target) else { return false };
+        kernel.count(to, sent, path);
+        run.sent = true;
+        self.shrink(sent, kernel);
+        true
+    }
+
+    /// So many bytes of what is held have left.
+    fn shrink(&mut self, sent: usize, kernel: &mut impl Kernel) {
+        match &mut self.held {
+            Held::Tail(tail) => {
+                tail.from += sent as u32;
+                if tail.from == tail.to
+                    && let Held::Tail(tail) = std::mem::replace(&mut self.held, Held::Nothing)
+                {
+                    kernel.free_tail(tail);
+                }
+            }
+            Held::Load(load) => {
+                load.bytes -= sent;
+                load.stuffed = false;
+            }
+            Held::Nothing => debug_assert!(false, "nothing was held, {sent} bytes of it were sent"),
+        }
+    }
+
+    /// A read is worth its call, and what it gives can go on. A tail first has to leave, which is the back-pressure of a
+    /// copying direction; a pipe may be filled up while its target does not take.
+    fn can_pull(&self, ends: &Ends<'_>) -> bool {
+        let has_room = match &self.held {
+            Held::Nothing => ends.target.writable,
+            Held::Tail(_) => false,
+            Held::Load(load) => !load.stuffed && (load.bytes > 0 || ends.target.writable),
+        };
+        has_room && self.state == State::Reading && ends.source.readable && !ends.target.is_dead()
+    }
+
+    /// One read, by the path that suits. True if bytes or an end came.
+    fn pull(
+        &mut self,
+        ends: &mut Ends<'_>,
+        kernel: &mut impl Kernel,
+        budget: &mut usize,
+        run: &mut Run,
+    ) -> bool {
+        if !self.can_pull(ends) {
+            return false;
+        }
+        self.choose_path(kernel);
+        let took = match self.held {
+            Held::Load(_) => self.pull_spliced(ends, kernel, *budget),
+            Held::Nothing | Held::Tail(_) => self.pull_copied(ends, kernel, run),
+        };
+        run.took |= took.is_some();
+        *budget = budget.saturating_sub(took.unwrap_or(0).max(LEAST_COST));
+        took.is_some()
+    }
+
+    /// Copy or splice: only changed when nothing is held, so that bytes cannot overtake each other.
+    fn choose_path(&mut self, kernel: &mut impl Kernel) {
+        if !self.splicing {
+            self.give_empty_pipe(kernel);
+        } else if self.is_empty() {
+            match kernel.take_pipe() {
+                Some(pipe) => self.held = Held::Load(Load { pipe, bytes: 0, stuffed: false }),
+                None => self.splicing = self.mode == RelayMode::Splice,
+            }
+        }
+    }
+
+    /// Takes at most `max` bytes into the pipe; `None`: nothing came.
+    fn pull_spliced(&mut self, ends: &mut Ends<'_>, kernel: &mut impl Kernel, max: usize) -> Option<usize> {
+        let Held::Load(load) = &mut self.held else { return None };
+        match persist(|| kernel.splice_in(ends.from, &load.pipe, max)) {
+            Ok(0) => self.state = State::Draining,
+            Ok(taken) => {
+                let alone = load.bytes == 0;
+                load.bytes += taken;
+                // What tops up a pipe that waits for its target says nothing about the source.
+                if alone {
+                    self.note_move(taken);
+                }
+                return Some(taken);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && load.bytes > 0 => {
+                // Perhaps the pipe is full and the socket is not empty: then no event would come for it.
+                load.stuffed = true;
+                return None;
+            }
+            Err(error) => return self.end_or_wait(ends.source, &error),
+        }
+        Some(0)
+    }
+
+    /// Takes what is there through the hot buffer and sends it at once; `None`: nothing came.
+    fn pull_copied(&mut self, ends: &mut Ends<'_>, kernel: &mut impl Kernel, run: &mut Run) -> Option<usize> {
+        match persist(|| kernel.recv(ends.from)) {
+            Ok(0) => {
+                self.state = State::Draining;
+                Some(0)
+            }
+            Ok(taken) => {
+                self.note_read(taken);
+                self.send_hot(taken, ends, kernel, run);
+                Some(taken)
+            }
+            Err(error) => self.end_or_wait(ends.source, &error),
+        }
+    }
+
+    /// Sends the first `taken` bytes of the hot buffer and keeps what does not go.
+    fn send_hot(&mut self, taken: usize, ends: &mut Ends<'_>, kernel: &mut impl Kernel, run: &mut Run) {
+        let to = ends.from.other();
+        let mut from = 0;
+        while from < taken {
+            let Some(sent) = accepted(persist(|| kernel.send_hot(to, from, taken)), ends.target) else { break };
+            kernel.count(to, sent, Path::Copied);
+            run.sent = true;
+            from += sent;
+        }
+        if from < taken && !ends.target.is_dead() {
+            self.held = Held::Tail(kernel.keep_tail(from, taken));
+        }
+    }
+
+    /// A read gave an error. A dead leg has no more to wait for, whatever the read says.
+    fn end_or_wait(&mut self, source: &mut Leg, error: &io::Error) -> Option<usize> {
+        if error.kind() != io::ErrorKind::WouldBlock {
+            source.fail(error);
+        } else if !source.is_dead() {
+            source.readable = false;
+            return None;
+        }
+        self.state = State::Draining;
+        Some(0)
+    }
+
+    fn note_read(&mut self, taken: usize) {
+        self.full_reads = if taken == HOT_BUFFER { self.full_reads.saturating_add(1) } else { 0 };
+        if self.mode == RelayMode::Auto && self.full_reads >= PROMOTE_AFTER {
+            self.splicing = true;
+            self.full_reads = 0;
+            self.short_moves = 0;
+        }
+    }
+
+    fn note_move(&mut self, taken: usize) {
+        self.short_moves = if taken < SHORT_MOVE { self.short_moves.saturating_add(1) } else { 0 };
+        if self.mode == RelayMode::Auto && self.short_moves >= DEMOTE_AFTER {
+            self.splicing = false;
+        }
+    }
+
+    fn give_empty_pipe(&mut self, kernel: &mut impl Kernel) {
+        if !matches!(&self.held, Held::Load(load) if load.bytes == 0) {
+            return;
+        }
+        if let Held::Load(load) = std::mem::replace(&mut self.held, Held::Nothing) {
+            kernel.give_pipe(load.pipe);
+        }
+    }
+}
+
+/// How many bytes a write took; otherwise the leg is told that it is full, or dead.
+fn accepted(result: io::Result<usize>, target: &mut Leg) -> Option<usize> {
+    match result {
+        Ok(0) => target.fail(&io::ErrorKind::WriteZero.into()),
+        Ok(sent) => return Some(sent),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => target.writable = false,
+        Err(error) => target.fail(&error),
+    }
+    None
+}
+
+/// A call that a signal interrupted has done nothing.
+pub(super) fn persist(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}

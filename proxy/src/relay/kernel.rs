@@ -1,0 +1,102 @@
+//! The calls that a relay makes. The shard answers them with sockets, pools and its hot buffer; the simulation with seeded
+//! ones. Nothing here decides anything.
+
+use std::io;
+
+/// One of the two legs of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The leg that was accepted.
+    Client,
+    /// The leg that was dialled.
+    Upstream,
+}
+
+impl Side {
+    /// Both, in the order in which a step serves them.
+    pub const BOTH: [Self; 2] = [Self::Client, Self::Upstream];
+
+    /// The leg at the other end of the session.
+    pub fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Upstream,
+            Self::Upstream => Self::Client,
+        }
+    }
+}
+
+/// A pipe of the shard's pool. It goes back exactly once, through [`Kernel::give_pipe`] or [`Kernel::close_pipe`].
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a pipe that is dropped is lost to its pool"]
+pub struct Pipe(pub u32);
+
+/// The unsent rest of one `recv`, in a buffer of the shard's pool. It goes back exactly once, through [`Kernel::free_tail`].
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a tail that is dropped is lost to its pool"]
+pub struct Tail {
+    /// Which buffer.
+    pub buffer: u32,
+    /// Where its unsent bytes begin; the relay moves it on.
+    pub from: u32,
+    /// Where they end.
+    pub to: u32,
+}
+
+/// How bytes went through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    /// Through the hot buffer.
+    Copied,
+    /// Through a pipe.
+    Spliced,
+}
+
+/// What a relay asks of the world. Every call is non-blocking; one that cannot go on says `WouldBlock`.
+pub trait Kernel {
+    /// `recv` of up to [`super::HOT_BUFFER`] bytes into the hot buffer, where they stay until the next one. `Ok(0)`: FIN, or
+    /// the end of a leg whose error somebody else was told.
+    fn recv(&mut self, from: Side) -> io::Result<usize>;
+
+    /// `send` of the bytes `from..to` of the hot buffer.
+    fn send_hot(&mut self, side: Side, from: usize, to: usize) -> io::Result<usize>;
+
+    /// Copies the bytes `from..to` of the hot buffer into a pooled buffer.
+    fn keep_tail(&mut self, from: usize, to: usize) -> Tail;
+
+    /// `send` of what the tail still holds.
+    fn send_tail(&mut self, side: Side, tail: &Tail) -> io::Result<usize>;
+
+    /// The tail's buffer goes back to its pool.
+    fn free_tail(&mut self, tail: Tail);
+
+    /// An empty pipe; `None`: the pool's limit is reached.
+    fn take_pipe(&mut self) -> Option<Pipe>;
+
+    /// An empty pipe goes back to its pool.
+    fn give_pipe(&mut self, pipe: Pipe);
+
+    /// A pipe that still holds bytes: to be closed, for its bytes would otherwise come out in another session.
+    fn close_pipe(&mut self, pipe: Pipe);
+
+    /// `splice` of at most `max` bytes from the socket. `Ok(0)` is as in [`Self::recv`]; `WouldBlock` means that the socket
+    /// has nothing or that the pipe is full: in slots, whatever the bytes are.
+    fn splice_in(&mut self, from: Side, pipe: &Pipe, max: usize) -> io::Result<usize>;
+
+    /// `splice` of at most `max` bytes to the socket.
+    fn splice_out(&mut self, pipe: &Pipe, to: Side, max: usize) -> io::Result<usize>;
+
+    /// A FIN, after the data that was sent.
+    fn shutdown_write(&mut self, side: Side);
+
+    /// A reset, now; it throws away what was sent and has not been acknowledged.
+    fn reset(&mut self, side: Side);
+
+    /// SIOCOUTQ: what was sent and has not been acknowledged, a FIN counting one.
+    fn unsent(&mut self, side: Side) -> usize;
+
+    /// SO_ERROR: the leg's error, if no other call was told it before.
+    fn take_error(&mut self, side: Side) -> Option<io::Error>;
+
+    /// Bytes that were accepted by the leg `to`, for the counters that move during a connection.
+    fn count(&mut self, to: Side, bytes: usize, path: Path);
+}

@@ -1,0 +1,91 @@
+//! One socket of a session, as far as the relay knows it: what may be tried on it, and whether it is dead.
+
+use std::io;
+
+use super::kernel::{Kernel, Side};
+use crate::outcome::Reason;
+
+/// Why a leg is dead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// A completion had POLLERR; which error it is has not been asked.
+    Untold,
+    /// The peer's reset.
+    Reset,
+    /// The peer stopped acknowledging, or cannot be reached any more.
+    TimedOut,
+    /// An error that a relayed socket never has: a defect of ours, or a host out of memory. The kernel has not closed the leg.
+    Odd,
+}
+
+impl Fault {
+    fn of(error: &io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::ECONNRESET | libc::EPIPE | libc::ECONNABORTED | libc::ENOTCONN) => Self::Reset,
+            Some(
+                libc::ETIMEDOUT
+                | libc::EHOSTUNREACH
+                | libc::EHOSTDOWN
+                | libc::ENETUNREACH
+                | libc::ENETDOWN
+                | libc::ECONNREFUSED,
+            ) => Self::TimedOut,
+            _ => Self::Odd,
+        }
+    }
+}
+
+/// One leg. The flags say what is worth trying: a completion sets both, and only `WouldBlock` of that very call clears one.
+#[derive(Debug)]
+pub(super) struct Leg {
+    /// A read may give something.
+    pub(super) readable: bool,
+    /// A write may take something.
+    pub(super) writable: bool,
+    /// The first error that the leg was known to have. It is kept because the kernel tells it once, to whichever call comes
+    /// first, and because `recv` shows no reset that follows a FIN.
+    pub(super) fault: Option<Fault>,
+}
+
+impl Leg {
+    pub(super) fn new() -> Self {
+        Self { readable: true, writable: true, fault: None }
+    }
+
+    /// Everything is worth trying again.
+    pub(super) fn wake(&mut self) {
+        self.readable = true;
+        self.writable = true;
+    }
+
+    /// A completion had POLLERR.
+    pub(super) fn hear_error(&mut self) {
+        self.fault.get_or_insert(Fault::Untold);
+    }
+
+    /// A call failed. What was received before the error is still there to be read.
+    pub(super) fn fail(&mut self, error: &io::Error) {
+        if matches!(self.fault, None | Some(Fault::Untold)) {
+            self.fault = Some(Fault::of(error));
+        }
+        self.readable = true;
+    }
+
+    pub(super) fn is_dead(&self) -> bool {
+        self.fault.is_some()
+    }
+
+    /// What the death of this leg is called. Asks the kernel if nobody has been told yet; EPIPE and silence are resets.
+    pub(super) fn reason(&mut self, side: Side, kernel: &mut impl Kernel) -> Reason {
+        if self.fault == Some(Fault::Untold) {
+            self.fault = Some(kernel.take_error(side).as_ref().map_or(Fault::Reset, Fault::of));
+        }
+        match (self.fault, side) {
+            (Some(Fault::TimedOut), Side::Client) => Reason::ClientTimeout,
+            (Some(Fault::TimedOut), Side::Upstream) => Reason::UpstreamTimeout,
+            (Some(Fault::Odd) | None, _) => Reason::Internal,
+            (_, Side::Client) => Reason::ClientReset,
+            (_, Side::Upstream) => Reason::UpstreamReset,
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! The relay of one session (step 9 of the walk): bytes both ways between two legs, and the end of it, told to each leg as it
+//! was told by the other.
+//!
+//! Pure: it makes its calls through a [`Kernel`], and time is an argument. So the same code runs over sockets in a shard and
+//! over a simulated kernel in tests. Leaves to the shard: polls, descriptors, pools, timers, and the connection's record.
+//!
+//! * An event makes everything worth trying ([`Relay::on_event`]); [`Relay::step`] tries until nothing moves.
+//! * What was received is delivered first. Then a FIN becomes a FIN, and a reset a reset.
+//! * A session without bytes on their way holds neither a buffer nor a pipe.
+
+mod direction;
+mod flush;
+mod kernel;
+mod leg;
+#[cfg(test)]
+mod sim;
+
+use std::time::Duration;
+
+use weir_routing::Timeouts;
+use weir_routing::compile::RelayMode;
+
+pub use self::direction::{BUDGET, HOT_BUFFER};
+use self::direction::{Direction, Ends, State, persist};
+use self::flush::Flush;
+pub use self::kernel::{Kernel, Path, Pipe, Side, Tail};
+use self::leg::{Fault, Leg};
+
+use crate::clock::{Millis, earlier};
+use crate::outcome::Reason;
+
+/// What a shard does after a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Step {
+    /// The byte budget of the turn has ended: step again in the next turn, before it sleeps, for no event will come.
+    Again,
+    /// Nothing to do before the next event or [`Relay::deadline`].
+    Wait,
+    /// It has ended. FINs and resets are sent, buffers and pipes are back, both descriptors may be closed.
+    Ended(Reason),
+}
+
+/// Where a session stands. It only moves downwards.
+#[derive(Debug)]
+enum Phase {
+    /// Bytes go both ways, or still one way.
+    Open,
+    /// Its time is up: no more bytes are taken, each leg gets what it is owed and a FIN, and what has not ended at `until` is
+    /// reset.
+    Closing { reason: Reason, until: Option<Millis>, answers: [Answer; 2] },
+    /// A leg is dead: the other gets what was received from it, and then a reset.
+    Failed { dead: Side, reason: Option<Reason>, flush: Flush },
+    /// It is ended from outside: both legs are reset at once.
+    Killed(Reason),
+    /// It has ended.
+    Ended(Reason),
+}
+
+/// What a leg has said to the end of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    /// Nothing.
+    None,
+    /// Its FIN: it has no claim to more than the FIN that it gets.
+    Fin,
+    /// Bytes that nobody will take. A FIN alone would make it believe that they arrived.
+    Bytes,
+}
+
+/// The relay of one session.
+#[derive(Debug)]
+pub struct Relay {
+    phase: Phase,
+    /// By [`Side`].
+    legs: [Leg; 2],
+    /// By the [`Side`] that bytes come from.
+    directions: [Direction; 2],
+    /// When bytes moved last.
+    active: Millis,
+    idle: Option<Duration>,
+    half_close: Option<Duration>,
+    flush: Option<Duration>,
+    /// The end of `max_duration`.
+    expires: Option<Millis>,
+}
+
+/// A shard keeps tens of thousands of them; most are idle.
+const _: () = assert!(size_of::<Relay>() <= 256, "an idle session is small");
+
+impl Relay {
+    /// A relay over two connected legs. `idle` and `max_duration` run from `accepted`.
+    pub fn new(timeouts: &Timeouts, accepted: Millis, mode: RelayMode) -> Self {
+        Self {
+            phase: Phase::Open,
+            legs: [Leg::new(), Leg::new()],
+            directions: [Direction::new(mode), Direction::new(mode)],
+            active: accepted,
+            idle: timeouts.idle,
+            half_close: timeouts.half_close,
+            flush: timeouts.flush,
+            expires: accepted.limit(timeouts.max_duration),
+        }
+    }
+
+    /// A completion of a leg's poll; `error`: its mask had POLLERR. The rest of the mask is of no use: it names the wake-up, not
+    /// the state. A step must follow.
+    pub fn on_event(&mut self, side: Side, error: bool) {
+        let leg = &mut self.legs[side as usize];
+        leg.wake();
+        if error {
+            leg.hear_error();
+        }
+    }
+
+    /// Ends it from outside (drain, kill): the next step resets both legs. Too late for one that has ended.
+    pub fn end(&mut self, reason: Reason) {
+        if !matches!(self.phase, Phase::Ended(_)) {
+            self.phase = Phase::Killed(reason);
+        }
+    }
+
+    /// The earliest time at which [`Self::step`] must be called without an event. Bytes move it on: a timer that fires at an
+    /// earlier answer calls `step`, which finds nothing due, and asks again.
+    pub fn deadline(&self) -> Option<Millis> {
+        match &self.phase {
+            Phase::Open => earlier(self.quiet_until().0, self.expires),
+            Phase::Closing { until, .. } => *until,
+            Phase::Failed { flush, .. } => flush.deadline(self.flush),
+            Phase::Killed(_) => Some(self.active),
+            Phase::Ended(_) => None,
+        }
+    }
+
+    /// Does what can be done now, and then judges the time. Called after [`Self::on_event`], in the turn after
+    /// [`Step::Again`], and at [`Self::deadline`].
+    pub fn step(&mut self, kernel: &mut impl Kernel, now: Millis) -> Step {
+        let mut more = self.advance(kernel, now);
+        if self.is_overdue(now) {
+            // A process that was stopped has not seen all its events: what is there is served before time is judged.
+            self.legs.iter_mut().for_each(Leg::wake);
+            more = self.advance(kernel, now);
+            if self.is_overdue(now) {
+                self.time_is_up(kernel, now);
+                more = self.advance(kernel, now);
+            }
+        }
+        match self.phase {
+            Phase::Ended(reason) => Step::Ended(reason),
+            _ if more => Step::Again,
+            _ => Step::Wait,
+        }
+    }
+
+    /// One pass through the phases; true if a budget has ended.
+    fn advance(&mut self, kernel: &mut impl Kernel, now: Millis) -> bool {
+        let mut more = false;
+        if let Phase::Open = self.phase {
+            more = self.advance_open(kernel, now);
+        }
+        if let Phase::Closing { .. } = self.phase {
+            more = false;
+            self.advance_closing(kernel, now);
+        }
+        if let Phase::Failed { dead, .. } = self.phase {
+            more = self.advance_failed(dead, kernel, now);
+        }
+        if let Phase::Killed(reason) = self.phase {
+            more = false;
+            for side in Side::BOTH {
+                kernel.reset(side);
+            }
+            self.finish(reason, kernel);
+        }
+        more
+    }
+
+    fn advance_open(&mut self, kernel: &mut impl Kernel, now: Millis) -> bool {
+        let mut more = false;
+        for from in Side::BOTH {
+            more |= self.run(from, kernel, now).more;
+            self.pass_on_fin(from, kernel);
+        }
+        if let Some(dead) = self.dead_leg() {
+            self.phase = Phase::Failed { dead, reason: None, flush: Flush::new(now) };
+        } else if self.directions.iter().all(|direction| direction.state == State::Finished) {
+            self.finish(Reason::Done, kernel);
+        }
+        more
+    }
+
+    fn advance_closing(&mut self, kernel: &mut impl Kernel, now: Millis) {
+        for from in Side::BOTH {
+            self.run(from, kernel, now);
+            self.pass_on_fin(from, kernel);
+            self.hear_answer(from, kernel);
+        }
+        let Phase::Closing { reason, answers, .. } = self.phase else { return };
+        if let Some(dead) = self.dead_leg() {
+            self.phase = Phase::Failed { dead, reason: Some(reason), flush: Flush::new(now) };
+        } else if Side::BOTH.into_iter().all(|side| self.is_settled(side, answers)) {
+            self.finish(reason, kernel);
+        }
+    }
+
+    fn advance_failed(&mut self, dead: Side, kernel: &mut impl Kernel, now: Millis) -> bool {
+        let survivor = dead.other();
+        self.directions[survivor as usize].discard(kernel);
+        let run = self.run(dead, kernel, now);
+        let delivered = {
+            let direction = &self.directions[dead as usize];
+            direction.state != State::Reading && direction.is_empty()
+        };
+        let survives = !self.legs[survivor as usize].is_dead();
+        let limit = self.flush;
+        let Phase::Failed { reason, flush, .. } = &mut self.phase else { return false };
+        let named = *reason;
+        if survives {
+            let unsent = kernel.unsent(survivor);
+            flush.note(unsent, run.sent, now);
+            if !(delivered && unsent == 0 || flush.is_over(limit, now)) {
+                return run.more;
+            }
+            kernel.reset(survivor);
+        }
+        let reason = named.unwrap_or_else(|| self.legs[dead as usize].reason(dead, kernel));
+        self.finish(reason, kernel);
+        false
+    }
+
+    /// Moves bytes that come from one leg.
+    fn run(&mut self, from: Side, kernel: &mut impl Kernel, now: Millis) -> direction::Run {
+        let (direction, mut ends) = self.direction(from);
+        let run = direction.run(&mut ends, kernel);
+        if run.took || run.sent {
+            self.active = now;
+        }
+        run
+    }
+
+    /// A direction whose source has ended and which holds nothing ends with a FIN, unless one of its legs is dead.
+    fn pass_on_fin(&mut self, from: Side, kernel: &mut impl Kernel) {
+        let (direction, ends) = self.direction(from);
+        let ended = direction.state == State::Draining && direction.is_empty();
+        if ended && !ends.source.is_dead() && !ends.target.is_dead() {
+            direction.state = State::Finished;
+            kernel.shutdown_write(from.other());
+        }
+    }
+
+    /// Looks for the FIN of a leg from which no more bytes are taken.
+    fn hear_answer(&mut self, from: Side, kernel: &mut impl Kernel) {
+        let Phase::Closing { answers, .. } = &mut self.phase else { return };
+        let (answer, leg) = (&mut answers[from as usize], &mut self.legs[from as usize]);
+        if *answer != Answer::None || !leg.readable {
+            return;
+        }
+        match persist(|| kernel.recv(from)) {
+            Ok(0) => *answer = Answer::Fin,
+            Ok(_) => *answer = Answer::Bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => leg.readable = false,
+            Err(error) => leg.fail(&error),
+        }
+    }
+
+    /// A leg that has sent its FIN and was sent one needs no reset: its kernel delivers the rest by itself.
+    fn is_settled(&self, side: Side, answers: [Answer; 2]) -> bool {
+        answers[side as usize] == Answer::Fin && self.directions[side.other() as usize].state == State::Finished
+    }
+
+    /// Until when no byte need move, and what it is called if none has.
+    fn quiet_until(&self) -> (Option<Millis>, Reason) {
+        if self.directions.iter().all(|direction| direction.state == State::Reading) {
+            (self.active.limit(self.idle), Reason::IdleTimeout)
+        } else {
+            (self.active.limit(self.half_close), Reason::HalfCloseTimeout)
+        }
+    }
+
+    /// A time-out is due. Not so in a flush, which has its own patience.
+    fn is_overdue(&self, now: Millis) -> bool {
+        matches!(self.phase, Phase::Open | Phase::Closing { .. })
+            && self.deadline().is_some_and(|deadline| deadline <= now)
+    }
+
+    fn time_is_up(&mut self, kernel: &mut impl Kernel, now: Millis) {
+        if let Phase::Closing { reason, answers, .. } = self.phase {
+            for side in Side::BOTH {
+                if !self.is_settled(side, answers) {
+                    kernel.reset(side);
+                }
+            }
+            self.finish(reason, kernel);
+            return;
+        }
+        let (quiet_until, quiet) = self.quiet_until();
+        let reason = if quiet_until.is_some_and(|deadline| deadline <= now) { quiet } else { Reason::MaxDuration };
+        let answers = [0, 1].map(|side| match self.directions[side].state {
+            State::Reading => Answer::None,
+            State::Draining | State::Finished => Answer::Fin,
+        });
+        for direction in &mut self.directions {
+            if direction.state == State::Reading {
+                direction.state = State::Draining;
+            }
+        }
+        self.phase = Phase::Closing { reason, until: now.limit(self.flush), answers };
+    }
+
+    /// The one way out: buffers and pipes go back.
+    fn finish(&mut self, reason: Reason, kernel: &mut impl Kernel) {
+        for side in Side::BOTH {
+            self.directions[side as usize].discard(kernel);
+            if self.legs[side as usize].fault == Some(Fault::Odd) {
+                kernel.reset(side);
+            }
+        }
+        self.phase = Phase::Ended(reason);
+    }
+
+    /// The leg that is dead; if both are, the client.
+    fn dead_leg(&self) -> Option<Side> {
+        Side::BOTH.into_iter().find(|&side| self.legs[side as usize].is_dead())
+    }
+
+    fn direction(&mut self, from: Side) -> (&mut Direction, Ends<'_>) {
+        let [client, upstream] = &mut self.legs;
+        let (source, target) = match from {
+            Side::Client => (client, upstream),
+            Side::Upstream => (upstream, client),
+        };
+        (&mut self.directions[from as usize], Ends { from, source, target })
+    }
+}

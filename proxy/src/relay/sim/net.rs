@@ -1,0 +1,578 @@
+//! The simulated kernel: sockets with the peers at their other ends, pipes, and the poll that each socket has. It behaves as
+//! Linux does where a relay can be wrong about it:
+//!
+//! * a socket's error is told once, to whichever call comes first, and shows in no read that follows a FIN;
+//! * a poll reports wake-ups, not states: nothing for what is already there, and a mask of the wake-up only;
+//! * a pipe is full by slots, and says so with the error that an empty socket gives;
+//! * `close` of a socket with unread input resets it, and `close` of one that a poll holds does nothing.
+
+use std::io;
+
+use super::bytes::{Bytes, Run};
+
+pub(super) const IN: u8 = 1;
+pub(super) const OUT: u8 = 2;
+pub(super) const ERR: u8 = 4;
+
+/// What a peer does when it has sent all it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// `shutdown`: it goes on reading.
+    Fin,
+    /// `close`: it does not; what arrives afterwards is answered by a reset, and unread input makes this one.
+    Close,
+    /// A reset, right behind the data.
+    Reset,
+    /// A FIN and then a reset.
+    FinReset,
+    /// It waits for our FIN.
+    Answer,
+    /// It is gone without a word; the kernel finds out.
+    Vanish,
+}
+
+/// The program and the kernel at the other end of a socket.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) to_send: u64,
+    pub(super) sent: u64,
+    pub(super) ending: Ending,
+    pub(super) ended: bool,
+    /// It reads what arrives.
+    pub(super) reads: bool,
+    pub(super) window: usize,
+    unread: usize,
+    /// How many bytes have arrived, all of them in order.
+    pub(super) arrived: u64,
+    pub(super) has_fin: bool,
+    pub(super) has_reset: bool,
+    closed: bool,
+}
+
+/// The state of a socket's poll.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Poll {
+    Armed,
+    /// Its last completion came without MORE.
+    Disarmed,
+    Cancelled,
+    Gone,
+}
+
+/// Our end of a connection.
+#[derive(Debug)]
+pub(super) struct Socket {
+    pub(super) peer: Peer,
+    /// The stream that this socket's peer must receive: the number of the socket at the other end of the session.
+    feeds_from: usize,
+    pub(super) rx: Bytes,
+    rx_room: usize,
+    pub(super) fin_in: bool,
+    pub(super) tx: Bytes,
+    tx_room: usize,
+    /// A write was refused; a wake-up follows when a third of the room is free.
+    pub(super) wants_room: bool,
+    pub(super) fin_out: bool,
+    /// sk_err: told once.
+    error: Option<i32>,
+    /// The connection is dead, by a reset or a time-out, since then.
+    pub(super) dead_at: Option<u64>,
+    pub(super) timed_out: bool,
+    pub(super) reset_by_us: bool,
+    /// Somebody on our side was told of the error.
+    pub(super) told: bool,
+    pub(super) poll: Poll,
+    /// Wake-ups that no completion has told yet: the last one's mask, and how many.
+    woken: Option<(u8, u32)>,
+    segment: usize,
+    pub(super) open: bool,
+    /// When a byte was accepted or acknowledged last.
+    pub(super) moved_at: u64,
+}
+
+impl Socket {
+    /// A write would be accepted, and no wake-up is owed for it.
+    pub(super) fn takes(&self) -> bool {
+        self.dead_at.is_none() && !self.wants_room && self.tx.len() < self.tx_room
+    }
+
+    /// SIOCOUTQ. It does not return to 0 when a reset comes.
+    pub(super) fn unsent(&self) -> usize {
+        self.tx.len() + usize::from(self.fin_out && !self.peer.has_fin)
+    }
+
+    pub(super) fn has_event(&self) -> bool {
+        self.woken.is_some() || matches!(self.poll, Poll::Disarmed | Poll::Cancelled)
+    }
+
+    fn state(&self) -> u8 {
+        let dead = self.dead_at.is_some();
+        let readable = !self.rx.is_empty() || self.fin_in || dead;
+        let writable = dead || self.tx.len() < self.tx_room;
+        let error = self.error.is_some();
+        IN * u8::from(readable) + OUT * u8::from(writable) + ERR * u8::from(error)
+    }
+
+    fn wake(&mut self, mask: u8) {
+        if self.poll == Poll::Armed {
+            let count = self.woken.map_or(0, |(_, count)| count);
+            self.woken = Some((mask, count + 1));
+        }
+    }
+
+    fn die(&mut self, errno: i32, now: u64) {
+        if self.dead_at.is_some() || self.reset_by_us {
+            return;
+        }
+        // tcp_reset: after a FIN the error is EPIPE.
+        self.error = Some(if self.fin_in && errno == libc::ECONNRESET { libc::EPIPE } else { errno });
+        self.dead_at = Some(now);
+        self.timed_out = errno == libc::ETIMEDOUT;
+        self.wake(IN | OUT | ERR);
+    }
+}
+
+/// A pipe.
+#[derive(Debug, Default)]
+struct Fifo {
+    bytes: Bytes,
+    slots_used: usize,
+    lent: bool,
+}
+
+/// A completion of a poll.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Completion {
+    pub(super) socket: usize,
+    pub(super) mask: u8,
+    /// The poll's last.
+    pub(super) last: bool,
+}
+
+/// The whole of it.
+pub(super) struct Net {
+    pub(super) rng: fastrand::Rng,
+    /// Microseconds.
+    pub(super) now: u64,
+    pub(super) faults: bool,
+    pub(super) sockets: Vec<Socket>,
+    pipes: Vec<Fifo>,
+    pipe_limit: usize,
+    pipe_slots: usize,
+    tails: Vec<Option<Bytes>>,
+    hot: Bytes,
+    /// The first rule that was broken.
+    pub(super) broken: Option<String>,
+    pub(super) calls: usize,
+}
+
+/// One session's two sockets, as asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape {
+    pub(super) to_send: u64,
+    pub(super) ending: Ending,
+    pub(super) reads: bool,
+    pub(super) window: usize,
+    pub(super) rx_room: usize,
+    pub(super) tx_room: usize,
+    pub(super) segment: usize,
+}
+
+impl Net {
+    pub(super) fn new(seed: u64, pipe_limit: usize, pipe_slots: usize) -> Self {
+        Self {
+            rng: fastrand::Rng::with_seed(seed),
+            now: 1_000_000,
+            faults: true,
+            sockets: vec![],
+            pipes: vec![],
+            pipe_limit,
+            pipe_slots,
+            tails: vec![],
+            hot: Bytes::default(),
+            broken: None,
+            calls: 0,
+        }
+    }
+
+    /// Opens the two sockets of a session.
+    pub(super) fn open(&mut self, shapes: [Shape; 2]) -> [usize; 2] {
+        let first = self.sockets.len();
+        for (index, shape) in shapes.into_iter().enumerate() {
+            self.sockets.push(Socket {
+                peer: Peer {
+                    to_send: shape.to_send,
+                    sent: 0,
+                    ending: shape.ending,
+                    ended: false,
+                    reads: shape.reads,
+                    window: shape.window,
+                    unread: 0,
+                    arrived: 0,
+                    has_fin: false,
+                    has_reset: false,
+                    closed: false,
+                },
+                feeds_from: first + 1 - index,
+                rx: Bytes::default(),
+                rx_room: shape.rx_room,
+                fin_in: false,
+                tx: Bytes::default(),
+                tx_room: shape.tx_room,
+                wants_room: false,
+                fin_out: false,
+                error: None,
+                dead_at: None,
+                timed_out: false,
+                reset_by_us: false,
+                told: false,
+                poll: Poll::Armed,
+                woken: None,
+                segment: shape.segment,
+                open: true,
+                moved_at: self.now,
+            });
+        }
+        [first, first + 1]
+    }
+
+    /// Notes that a rule is broken; the first one counts.
+    pub(super) fn require(&mut self, holds: bool, claim: impl FnOnce() -> String) {
+        if !holds && self.broken.is_none() {
+            self.broken = Some(claim());
+        }
+    }
+
+    // What peers and the network do.
+
+    /// Up to `count` bytes of the peer arrive here. True if some did.
+    pub(super) fn peer_sends(&mut self, socket: usize, count: usize) -> bool {
+        let it = &mut self.sockets[socket];
+        let room = it.rx_room.saturating_sub(it.rx.len());
+        let left = (it.peer.to_send - it.peer.sent) as usize;
+        let len = count.min(room).min(left);
+        let deaf = it.dead_at.is_some() || it.peer.has_reset || it.peer.ended || !it.open;
+        if len == 0 || deaf {
+            return false;
+        }
+        it.rx.push(Run { stream: socket, at: it.peer.sent, len });
+        it.peer.sent += len as u64;
+        it.wake(IN);
+        true
+    }
+
+    /// The peer ends as it is told to, once it has sent all. True if it did.
+    pub(super) fn peer_ends(&mut self, socket: usize) -> bool {
+        let now = self.now;
+        let it = &mut self.sockets[socket];
+        let peer = &mut it.peer;
+        let waits = peer.ending == Ending::Answer && !peer.has_fin;
+        if peer.ended || peer.has_reset || it.dead_at.is_some() || peer.sent < peer.to_send || waits {
+            return false;
+        }
+        peer.ended = true;
+        match peer.ending {
+            Ending::Reset => it.die(libc::ECONNRESET, now),
+            Ending::Vanish => it.die(libc::ETIMEDOUT, now),
+            Ending::Close if peer.unread > 0 => it.die(libc::ECONNRESET, now),
+            Ending::Fin | Ending::Answer | Ending::Close | Ending::FinReset => {
+                peer.closed = peer.ending == Ending::Close;
+                it.fin_in = true;
+                it.wake(IN);
+                if it.peer.ending == Ending::FinReset {
+                    it.peer.ended = false;
+                    it.peer.ending = Ending::Reset;
+                }
+            }
+        }
+        true
+    }
+
+    /// Up to `count` bytes of ours reach the peer's kernel, and a FIN behind them. True if something did.
+    pub(super) fn flow(&mut self, socket: usize, count: usize) -> bool {
+        let now = self.now;
+        let it = &mut self.sockets[socket];
+        if it.dead_at.is_some() || it.reset_by_us || it.peer.ending == Ending::Vanish && it.peer.ended {
+            return false;
+        }
+        let bytes = it.tx.take(count.min(it.peer.window - it.peer.unread));
+        let moved = !bytes.is_empty();
+        if moved && it.peer.closed {
+            it.die(libc::ECONNRESET, now);
+            return true;
+        }
+        let (arrived, stream) = (it.peer.arrived, it.feeds_from);
+        let mut at = arrived;
+        let right = bytes.runs().all(|run| {
+            let right = run.stream == stream && run.at == at;
+            at += run.len as u64;
+            right
+        });
+        it.peer.arrived = at;
+        it.peer.unread += bytes.len();
+        if moved {
+            it.moved_at = now;
+        }
+        if it.wants_room && it.tx.len() * 3 <= it.tx_room * 2 {
+            it.wants_room = false;
+            it.wake(OUT);
+        }
+        let fin = it.fin_out && it.tx.is_empty() && !it.peer.has_fin;
+        it.peer.has_fin |= fin;
+        self.require(right, || format!("socket {socket} received other bytes than it should: {bytes:?} at {arrived}"));
+        moved || fin
+    }
+
+    /// The peer's program reads. True if there was something.
+    pub(super) fn peer_reads(&mut self, socket: usize, count: usize) -> bool {
+        let peer = &mut self.sockets[socket].peer;
+        let count = if peer.reads { count.min(peer.unread) } else { 0 };
+        peer.unread -= count;
+        count > 0
+    }
+
+    // Polls.
+
+    /// Completions that have come; with faults some come later, twice, for nothing, or without MORE.
+    pub(super) fn completions(&mut self) -> Vec<Completion> {
+        let mut completions = vec![];
+        for socket in 0..self.sockets.len() {
+            let chance = |rng: &mut fastrand::Rng, faults: bool, one_in: u8| faults && rng.u8(..) % one_in == 0;
+            let it = &mut self.sockets[socket];
+            if it.poll == Poll::Gone || chance(&mut self.rng, self.faults, 4) {
+                continue;
+            }
+            match it.poll {
+                Poll::Cancelled => {
+                    it.poll = Poll::Gone;
+                    completions.push(Completion { socket, mask: 0, last: true });
+                    continue;
+                }
+                Poll::Disarmed => {
+                    // Arming reports the present state.
+                    it.poll = Poll::Armed;
+                    it.woken = Some((it.state(), 1));
+                }
+                Poll::Armed | Poll::Gone => {}
+            }
+            if let Some((mask, count)) = it.woken.take() {
+                // Of several wake-ups one completion is made, with the state at that time.
+                let mask = if count > 1 { it.state() } else { mask };
+                it.told |= mask & ERR != 0;
+                completions.push(Completion { socket, mask, last: false });
+                if chance(&mut self.rng, self.faults, 16) {
+                    completions.push(Completion { socket, mask, last: false });
+                }
+                if chance(&mut self.rng, self.faults, 16) {
+                    it.poll = Poll::Disarmed;
+                }
+            } else if chance(&mut self.rng, self.faults, 32) {
+                completions.push(Completion { socket, mask: OUT, last: false });
+            }
+        }
+        if self.faults {
+            self.rng.shuffle(&mut completions);
+        }
+        completions
+    }
+
+    /// Asks for the poll's last completion.
+    pub(super) fn cancel(&mut self, socket: usize) {
+        self.sockets[socket].poll = Poll::Cancelled;
+    }
+
+    // System calls.
+
+    /// Enters a call: it may be interrupted.
+    fn enter(&mut self, socket: usize) -> io::Result<()> {
+        self.calls += 1;
+        let open = self.sockets[socket].open;
+        self.require(open, || format!("a call on the closed socket {socket}"));
+        if self.faults && self.rng.u8(..) < 8 {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        Ok(())
+    }
+
+    /// With faults a call may do less than it could.
+    fn short(&mut self, count: usize) -> usize {
+        if self.faults && count > 1 && self.rng.u8(..) < 40 { self.rng.usize(1..=count) } else { count }
+    }
+
+    /// What a read finds where there are no bytes.
+    fn end_of_input(&mut self, socket: usize) -> io::Result<usize> {
+        let it = &mut self.sockets[socket];
+        if it.fin_in {
+            return Ok(0);
+        }
+        match it.error.take() {
+            Some(errno) => {
+                it.told = true;
+                Err(io::Error::from_raw_os_error(errno))
+            }
+            None if it.dead_at.is_some() => Ok(0),
+            None => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    pub(super) fn recv(&mut self, socket: usize, max: usize) -> io::Result<usize> {
+        self.enter(socket)?;
+        if self.sockets[socket].rx.is_empty() {
+            return self.end_of_input(socket);
+        }
+        let count = self.short(max.min(self.sockets[socket].rx.len()));
+        self.hot = self.sockets[socket].rx.take(count);
+        Ok(count)
+    }
+
+    /// How much of `count` a write takes.
+    fn room(&mut self, socket: usize, count: usize) -> io::Result<usize> {
+        self.enter(socket)?;
+        let it = &mut self.sockets[socket];
+        let finished = it.fin_out;
+        if it.dead_at.is_some() || it.reset_by_us || finished {
+            it.told = true;
+            let errno = it.error.take().unwrap_or(libc::EPIPE);
+            self.require(!finished, || format!("a write to socket {socket} after its FIN"));
+            return Err(io::Error::from_raw_os_error(errno));
+        }
+        let room = it.tx_room.saturating_sub(it.tx.len());
+        if room == 0 {
+            it.wants_room = true;
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        it.moved_at = self.now;
+        Ok(self.short(count.min(room)))
+    }
+
+    pub(super) fn send_hot(&mut self, socket: usize, from: usize, to: usize) -> io::Result<usize> {
+        let count = self.room(socket, to - from)?;
+        let bytes = self.hot.range(from, from + count);
+        self.sockets[socket].tx.append(bytes);
+        Ok(count)
+    }
+
+    pub(super) fn keep_tail(&mut self, from: usize, to: usize) -> u32 {
+        self.tails.push(Some(self.hot.range(from, to)));
+        self.tails.len() as u32 - 1
+    }
+
+    pub(super) fn send_tail(&mut self, socket: usize, tail: u32, count: usize) -> io::Result<usize> {
+        let count = self.room(socket, count)?;
+        let Some(bytes) = self.tails[tail as usize].as_mut().map(|tail| tail.take(count)) else {
+            self.require(false, || format!("tail {tail} was sent after it was freed"));
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        self.sockets[socket].tx.append(bytes);
+        Ok(count)
+    }
+
+    pub(super) fn free_tail(&mut self, tail: u32) {
+        let freed = self.tails[tail as usize].take().is_some();
+        self.require(freed, || format!("tail {tail} was freed twice"));
+    }
+
+    pub(super) fn take_pipe(&mut self) -> Option<u32> {
+        let free = self.pipes.iter().position(|pipe| !pipe.lent);
+        let index = free.or_else(|| {
+            (self.pipes.len() < self.pipe_limit).then(|| {
+                self.pipes.push(Fifo::default());
+                self.pipes.len() - 1
+            })
+        })?;
+        self.pipes[index].lent = true;
+        Some(index as u32)
+    }
+
+    /// The pipe goes back; `closed`: what it holds goes with it.
+    pub(super) fn return_pipe(&mut self, pipe: u32, closed: bool) {
+        let it = &mut self.pipes[pipe as usize];
+        let (lent, empty) = (std::mem::replace(&mut it.lent, false), it.bytes.is_empty());
+        if closed {
+            it.bytes.clear();
+            it.slots_used = 0;
+        }
+        self.require(lent, || format!("pipe {pipe} was returned twice"));
+        self.require(empty || closed, || format!("the dirty pipe {pipe} went back to the pool"));
+    }
+
+    /// Breaks the rule on purpose: a dirty pipe goes back with its bytes, and nobody notices.
+    pub(super) fn return_dirty(&mut self, pipe: u32) {
+        self.pipes[pipe as usize].lent = false;
+    }
+
+    /// `Err(StorageFull)` stands for the EAGAIN of a full pipe, so that a caller in the simulation can tell it from the other.
+    pub(super) fn splice_in(&mut self, socket: usize, pipe: u32, max: usize) -> io::Result<usize> {
+        self.enter(socket)?;
+        let free = self.pipe_slots - self.pipes[pipe as usize].slots_used;
+        if free == 0 {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        if self.sockets[socket].rx.is_empty() {
+            return self.end_of_input(socket);
+        }
+        let segment = self.sockets[socket].segment;
+        let count = self.short(max.min(free * segment).min(self.sockets[socket].rx.len()));
+        let bytes = self.sockets[socket].rx.take(count);
+        let it = &mut self.pipes[pipe as usize];
+        it.bytes.append(bytes);
+        it.slots_used += count.div_ceil(segment);
+        Ok(count)
+    }
+
+    pub(super) fn splice_out(&mut self, pipe: u32, socket: usize, max: usize) -> io::Result<usize> {
+        let held = self.pipes[pipe as usize].bytes.len();
+        self.require(held > 0, || format!("a splice out of the empty pipe {pipe}"));
+        let count = self.room(socket, max.min(held))?;
+        let it = &mut self.pipes[pipe as usize];
+        let bytes = it.bytes.take(count);
+        it.slots_used = (it.slots_used * it.bytes.len()).div_ceil(held);
+        self.sockets[socket].tx.append(bytes);
+        Ok(count)
+    }
+
+    pub(super) fn shutdown_write(&mut self, socket: usize) {
+        let twice = std::mem::replace(&mut self.sockets[socket].fin_out, true);
+        self.require(!twice, || format!("socket {socket} got a second FIN"));
+    }
+
+    pub(super) fn reset(&mut self, socket: usize) {
+        let it = &mut self.sockets[socket];
+        it.tx.clear();
+        it.rx.clear();
+        if it.dead_at.is_none() {
+            it.reset_by_us = true;
+            it.peer.has_reset = true;
+        }
+    }
+
+    pub(super) fn take_error(&mut self, socket: usize) -> Option<io::Error> {
+        let it = &mut self.sockets[socket];
+        it.told |= it.error.is_some();
+        it.error.take().map(io::Error::from_raw_os_error)
+    }
+
+    /// `close`. Under a poll nothing happens: the poll holds the socket.
+    pub(super) fn close(&mut self, socket: usize) {
+        let it = &mut self.sockets[socket];
+        let twice = !std::mem::replace(&mut it.open, false);
+        if it.poll == Poll::Gone {
+            let unread = !it.rx.is_empty() && it.dead_at.is_none();
+            if unread {
+                it.reset_by_us = true;
+                it.peer.has_reset = true;
+                it.tx.clear();
+            }
+            it.fin_out = true;
+        }
+        self.require(!twice, || format!("socket {socket} was closed twice"));
+    }
+
+    /// Everything that was lent is back.
+    pub(super) fn check_returned(&mut self) {
+        let tails = self.tails.iter().flatten().count();
+        let pipes = self.pipes.iter().filter(|pipe| pipe.lent).count();
+        let open = self.sockets.iter().filter(|socket| socket.open).count();
+        self.require(tails + pipes + open == 0, || format!("{tails} tails, {pipes} pipes, {open} sockets are left"));
+    }
+}

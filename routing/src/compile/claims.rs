@@ -1,0 +1,197 @@
+//! `[[test]]`s: their names checked, their arrivals made.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use super::Report;
+use super::destinations::unknown_subset;
+use super::names::Name;
+use super::routes::Known;
+use super::values::socket;
+use crate::claim::{Claim, Expect};
+use crate::config::spelling::nearest;
+use crate::config::{Config, Expect as WrittenExpect, Item, Test, Text, place_of};
+use crate::problem::{Place, Problem};
+use crate::table::{Arrival, Gateway, GatewayId};
+
+/// All that are whole.
+pub(super) fn claims(
+    report: &mut Report,
+    config: &Config,
+    known: &Known<'_, '_>,
+    gateways: &[Gateway],
+    routes: &HashMap<Name, Arc<str>>,
+) -> Vec<Claim> {
+    let tests = config.tests.iter().enumerate();
+    tests.filter_map(|(at, item)| claim(report, at, item, known, gateways, routes)).collect()
+}
+
+fn claim(
+    report: &mut Report,
+    at: usize,
+    item: &Item<Test>,
+    known: &Known<'_, '_>,
+    gateways: &[Gateway],
+    routes: &HashMap<Name, Arc<str>>,
+) -> Option<Claim> {
+    let (file, written) = (item.file, &item.value);
+    let name: Arc<str> = match &written.name {
+        Some(name) => Arc::from(name.get_ref().as_str()),
+        None => Arc::from(format!("test-{}", at + 1)),
+    };
+    let place = written.name.as_ref().map_or(item.place, |name| place_of(file, name));
+    let mut missing = |key: &str, wanted: &str| {
+        report.push(
+            Problem::error("missing-key", item.place, format!("test `{name}` needs `{key}`")).wanted(wanted),
+        );
+    };
+    if written.source.is_none() {
+        missing("source", "source = \"10.0.1.1\"");
+    }
+    if written.destination.is_none() {
+        missing("destination", "destination = \"192.168.10.10:9000\"");
+    }
+    if written.expect.is_none() {
+        missing("expect", "expect = { service = \"NAME\" }");
+    }
+    let source = written.source.as_ref().and_then(|text| source(report, file, text));
+    let destination = written.destination.as_ref().and_then(|text| {
+        let address = socket(report, file, text)?;
+        Some((address, place_of(file, text)))
+    });
+    let expect = written.expect.as_ref().and_then(|written| {
+        let place = place_of(file, written);
+        expect(report, file, place, written.get_ref(), known, routes)
+    });
+    let gateway = match (&written.gateway, destination) {
+        (Some(name), _) => known.gateways.resolve(report, file, name).map(|at| GatewayId(at as u32)),
+        (None, Some((address, place))) => only_listener(report, gateways, address, place),
+        (None, None) => None,
+    };
+    let arrival = Arrival::new(gateway?, source?, destination?.0);
+    Some(Claim { name, arrival, place, expect: expect? })
+}
+
+/// An address, with or without a port; nothing decides by the port of a source.
+fn source(report: &mut Report, file: u32, written: &Text) -> Option<SocketAddr> {
+    let text = written.get_ref();
+    if let Ok(ip) = text.parse::<IpAddr>() {
+        return Some(SocketAddr::new(ip, 0));
+    }
+    socket(report, file, written)
+}
+
+/// The gateway that a connection to this address arrives at, where exactly one listens there. A listener on the very
+/// address gets it before one on all addresses does.
+fn only_listener(
+    report: &mut Report,
+    gateways: &[Gateway],
+    address: SocketAddr,
+    place: Place,
+) -> Option<GatewayId> {
+    let at = |exact: bool| -> Vec<usize> {
+        let listens = |gateway: &Gateway| {
+            gateway.listen.iter().any(|listen| {
+                let ip = if exact {
+                    listen.address == address.ip()
+                } else {
+                    listen.address.is_unspecified() && listen.address.is_ipv4() == address.is_ipv4()
+                };
+                ip && listen.ports.contains(&address.port())
+            })
+        };
+        (0..gateways.len()).filter(|at| listens(&gateways[*at])).collect()
+    };
+    let exact = at(true);
+    let found = if exact.is_empty() { at(false) } else { exact };
+    if let [only] = found[..] {
+        return Some(GatewayId(only as u32));
+    }
+    let message = match found.len() {
+        0 => format!("no gateway listens on {address}: the test does not say at which it arrives"),
+        count => format!("{count} gateways listen on {address}: the test does not say at which it arrives"),
+    };
+    let names: Vec<String> =
+        gateways.iter().take(3).map(|gateway| format!("gateway = \"{}\"", gateway.name)).collect();
+    report.push(Problem::error("which-gateway", place, message).wanted(names.join(" or ")));
+    None
+}
+
+fn expect(
+    report: &mut Report,
+    file: u32,
+    place: Place,
+    written: &WrittenExpect,
+    known: &Known<'_, '_>,
+    routes: &HashMap<Name, Arc<str>>,
+) -> Option<Expect> {
+    let service = match &written.service {
+        None => None,
+        Some(name) => Some(known.registry.resolve(report, file, name)?),
+    };
+    let subsets = written.subsets.as_ref().map(|list| {
+        let mut names = BTreeSet::new();
+        for text in list.get_ref() {
+            let name = text.get_ref().as_str();
+            let service = service.map(|at| &known.services[at]);
+            let unknown = |service: &&super::services::Service| {
+                !name.is_empty() && !service.subsets.iter().any(|subset| &*subset.name == name)
+            };
+            if let Some(service) = service.filter(unknown) {
+                report.push(unknown_subset(service, name, place_of(file, text)));
+            }
+            names.insert(Arc::from(name));
+        }
+        names
+    });
+    let endpoints = written.endpoints.as_ref().map(|list| {
+        list.get_ref().iter().filter_map(|text| socket(report, file, text)).collect::<BTreeSet<_>>()
+    });
+    let route = match &written.route {
+        None => None,
+        Some(text) if text.get_ref().is_empty() => Some(Arc::from("")),
+        Some(text) => Some(route(report, file, text, routes)?),
+    };
+    let expect = Expect {
+        route,
+        service: service.map(|at| known.services[at].printed.clone()),
+        subsets,
+        endpoints,
+        reject: written.reject.as_ref().map(|written| *written.get_ref()),
+    };
+    if expect == Expect::default() {
+        let problem =
+            Problem::error("empty-expect", place, "`expect` says nothing, so the test could not fail");
+        report.push(problem.wanted("one of route, service, subsets, endpoints, reject"));
+    }
+    Some(expect)
+}
+
+/// The printed name of a route.
+fn route(
+    report: &mut Report,
+    file: u32,
+    written: &Text,
+    routes: &HashMap<Name, Arc<str>>,
+) -> Option<Arc<str>> {
+    let text = written.get_ref().as_str();
+    let namespace = report.namespaces[file as usize].clone();
+    let name = match text.split_once('/') {
+        Some((namespace, name)) => Name { namespace: Arc::from(namespace), name: Arc::from(name) },
+        None => Name { namespace, name: Arc::from(text) },
+    };
+    if let Some(printed) = routes.get(&name) {
+        return Some(printed.clone());
+    }
+    let mut names: Vec<&str> = routes.keys().map(|name| &*name.name).collect();
+    names.sort_unstable();
+    let problem =
+        Problem::error("unknown-reference", place_of(file, written), format!("unknown route `{text}`"))
+            .found(text);
+    report.push(match nearest(text, names) {
+        Some(meant) => problem.help(format!("did you mean `{meant}`?")),
+        None => problem.help("\"\" stands for no route"),
+    });
+    None
+}

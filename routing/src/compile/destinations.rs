@@ -1,0 +1,288 @@
+//! What splits lead to: a service or a subset of it at one of its ports, with endpoints and the policy in force.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use toml::Spanned;
+
+use super::Report;
+use super::names::Registry;
+use super::services::{Member, Service};
+use super::values::{port, weight};
+use super::workloads::has_labels;
+use crate::config::spelling::nearest;
+use crate::config::{List, Service as Written, To, place_of};
+use crate::problem::{Place, Problem};
+use crate::split::{Share, Split};
+use crate::table::{self, Destination, DestinationId, Endpoint, EndpointId, ServiceId, SubsetId};
+
+/// The destinations and endpoints that something leads to, each made once.
+pub(super) struct Destinations<'a, 'c> {
+    registry: &'a Registry<'c, Written>,
+    services: &'a [Service],
+    pub(super) list: Vec<Destination>,
+    pub(super) endpoints: Vec<Endpoint>,
+    made: HashMap<(ServiceId, Option<SubsetId>, Option<u16>), DestinationId>,
+    interned: HashMap<(ServiceId, SocketAddr), EndpointId>,
+}
+
+impl<'a, 'c> Destinations<'a, 'c> {
+    /// None yet.
+    pub(super) fn new(registry: &'a Registry<'c, Written>, services: &'a [Service]) -> Self {
+        Self {
+            registry,
+            services,
+            list: Vec::new(),
+            endpoints: Vec::new(),
+            made: HashMap::new(),
+            interned: HashMap::new(),
+        }
+    }
+
+    /// The services as they stand in the table, with what their VIPs lead to.
+    pub(super) fn services(&mut self) -> Vec<table::Service> {
+        let services = self.services;
+        services
+            .iter()
+            .enumerate()
+            .map(|(at, service)| table::Service {
+                name: service.printed.clone(),
+                vips: service.vips.iter().map(|(net, _)| *net).collect(),
+                ports: service.ports.clone(),
+                subsets: service
+                    .subsets
+                    .iter()
+                    .map(|subset| table::Subset {
+                        name: subset.name.clone(),
+                        labels: subset.labels.clone(),
+                        max_connections: subset.max_connections,
+                        place: subset.place,
+                    })
+                    .collect(),
+                max_connections: service.policy.max_connections().flatten(),
+                by_port: self.by_port(ServiceId(at as u32), service),
+                place: service.place,
+            })
+            .collect()
+    }
+
+    fn by_port(&mut self, id: ServiceId, service: &Service) -> Vec<(u16, Split)> {
+        let Some((_, place)) = service.vips.first() else { return Vec::new() };
+        let mut by_port = Vec::new();
+        for port in &service.ports {
+            let destination = self.make(id, None, Some(port.port));
+            let share = Share { destination, weight: 1, place: *place };
+            by_port.push((port.port, Split::new(vec![share], None)));
+        }
+        by_port
+    }
+
+    /// The split that a `to` says. `None` where it was told what is wrong.
+    pub(super) fn split(
+        &mut self,
+        report: &mut Report,
+        file: u32,
+        to: &List<To>,
+        sticky: Option<Arc<str>>,
+    ) -> Option<Split> {
+        let place = place_of(file, to);
+        let to = to.get_ref();
+        if to.is_empty() {
+            let problem = Problem::error("no-destination", place, "`to` is empty: TCP route is required");
+            report.push(problem.wanted("to = [{ service = \"NAME\" }]"));
+            return None;
+        }
+        let weights = weights(report, file, place, to);
+        let mut shares: Vec<Share> = Vec::new();
+        for (at, entry) in to.iter().enumerate() {
+            let Some(destination) = self.destination(report, file, entry) else { continue };
+            let place = place_of(file, entry);
+            if let Some(first) = shares.iter().find(|share| share.destination == destination) {
+                let message = format!("`{}` stands in this split twice", self.list[destination.index()].name);
+                let problem =
+                    Problem::warning("listed-twice", place, message).related(first.place, "first here");
+                report.push(problem.help("keep one, with the sum of the weights"));
+            }
+            shares.push(Share {
+                destination,
+                weight: weights.as_ref().map_or(1, |weights| weights[at]),
+                place,
+            });
+        }
+        (weights.is_some() && shares.len() == to.len()).then(|| Split::new(shares, sticky))
+    }
+
+    fn destination(
+        &mut self,
+        report: &mut Report,
+        file: u32,
+        written: &Spanned<To>,
+    ) -> Option<DestinationId> {
+        let place = place_of(file, written);
+        let to = written.get_ref();
+        let Some(name) = &to.service else {
+            report.push(
+                Problem::error("missing-key", place, "a destination needs `service`")
+                    .wanted("{ service = \"NAME\" }"),
+            );
+            return None;
+        };
+        let id = self.registry.resolve(report, file, name)?;
+        let service = &self.services[id];
+        let subset = match &to.subset {
+            None => None,
+            Some(name) => match service.subsets.iter().position(|subset| *subset.name == **name.get_ref()) {
+                Some(at) => Some(SubsetId(at as u32)),
+                None => {
+                    report.push(unknown_subset(service, name.get_ref(), place_of(file, name)));
+                    return None;
+                }
+            },
+        };
+        let port = match &to.port {
+            None => None,
+            Some(written) => Some(known_port(report, service, *written.get_ref(), place_of(file, written))?),
+        };
+        Some(self.make(ServiceId(id as u32), subset, port))
+    }
+
+    /// The destination for a service or subset, at a port if one is named.
+    fn make(&mut self, id: ServiceId, subset: Option<SubsetId>, port: Option<u16>) -> DestinationId {
+        let services = self.services;
+        let service = &services[id.index()];
+        let port = port.or(match &service.ports[..] {
+            [only] => Some(only.port),
+            _ => None,
+        });
+        if let Some(made) = self.made.get(&(id, subset, port)) {
+            return *made;
+        }
+        // Where the client's port decides there is a destination for each, and this one has no endpoints of its own.
+        let deciding = if port.is_none() { &service.ports[..] } else { &[] };
+        let by_client_port: Vec<(u16, DestinationId)> =
+            deciding.iter().map(|port| (port.port, self.make(id, subset, Some(port.port)))).collect();
+        let endpoints = if by_client_port.is_empty() { self.endpoints(id, subset, port) } else { Vec::new() };
+        let part = subset.map(|subset| &service.subsets[subset.index()]);
+        let mut name = service.printed.to_string();
+        if let Some(subset) = part {
+            name = format!("{name}/{}", subset.name);
+        }
+        if let Some(port) = port {
+            name = format!("{name}:{port}");
+        }
+        let policy = match part {
+            Some(subset) => subset.policy.policy(subset.max_connections),
+            None => service.policy.policy(service.policy.max_connections().flatten()),
+        };
+        let made = DestinationId(self.list.len() as u32);
+        self.list.push(Destination {
+            name: Arc::from(name),
+            service: id,
+            subset,
+            port,
+            by_client_port,
+            endpoints,
+            policy,
+        });
+        self.made.insert((id, subset, port), made);
+        made
+    }
+
+    fn endpoints(&mut self, id: ServiceId, subset: Option<SubsetId>, port: Option<u16>) -> Vec<EndpointId> {
+        let services = self.services;
+        let service = &services[id.index()];
+        let port = service.ports.iter().find(|other| Some(other.port) == port);
+        let wanted = subset.map(|subset| &service.subsets[subset.index()].labels);
+        let mut endpoints = Vec::new();
+        for member in &service.members {
+            if member.weight == 0 || wanted.is_some_and(|wanted| !has_labels(&member.labels, wanted)) {
+                continue;
+            }
+            endpoints.extend(member.dialled(port).map(|address| self.intern(id, member, address)));
+        }
+        endpoints.sort_by_key(|id| (self.endpoints[id.index()].priority, self.endpoints[id.index()].address));
+        endpoints.dedup();
+        endpoints
+    }
+
+    fn intern(&mut self, service: ServiceId, member: &Member, address: SocketAddr) -> EndpointId {
+        *self.interned.entry((service, address)).or_insert_with(|| {
+            self.endpoints.push(Endpoint {
+                service,
+                address,
+                weight: member.weight,
+                priority: member.priority,
+                locality: member.locality.clone(),
+                labels: member.labels.clone(),
+                host: member.host.clone(),
+                place: member.place,
+            });
+            EndpointId(self.endpoints.len() as u32 - 1)
+        })
+    }
+}
+
+/// The weights of a split, all 1 where none is written. `None` where it was told what is wrong.
+fn weights(report: &mut Report, file: u32, place: Place, to: &[Spanned<To>]) -> Option<Vec<u32>> {
+    let written: Vec<_> = to.iter().filter_map(|entry| entry.get_ref().weight.as_ref()).collect();
+    if written.is_empty() {
+        return Some(vec![1; to.len()]);
+    }
+    let weights: Vec<u32> = written.iter().filter_map(|written| weight(report, file, written)).collect();
+    if written.len() < to.len() {
+        let without = to.iter().find(|entry| entry.get_ref().weight.is_none());
+        let place = without.map_or(place, |entry| place_of(file, entry));
+        let problem =
+            Problem::error("weights-on-some", place, "weights stand on some destinations and not on all");
+        report.push(
+            problem
+                .related(place_of(file, written[0]), "this one has a weight")
+                .help("give each a weight, or none"),
+        );
+        return None;
+    }
+    if weights.len() < to.len() {
+        return None;
+    }
+    if weights.iter().all(|weight| *weight == 0) {
+        let problem = Problem::error("no-weight", place, "total destination weight = 0");
+        report.push(
+            problem.help("a destination with weight 0 gets nothing: give one of them a weight above 0"),
+        );
+        return None;
+    }
+    Some(weights)
+}
+
+pub(super) fn unknown_subset(service: &Service, name: &str, place: Place) -> Problem {
+    let message = format!("unknown subset `{name}` of service `{}`", service.printed);
+    let problem =
+        Problem::error("unknown-reference", place, message).found(name).related(service.place, "the service");
+    let names = || service.subsets.iter().map(|subset| &*subset.name);
+    match nearest(name, names()) {
+        Some(meant) => problem.help(format!("did you mean `{meant}`?")),
+        None if service.subsets.is_empty() => {
+            problem.help(format!("the service has none: declare [service.{}.subset.{name}]", service.printed))
+        }
+        None => problem.wanted(names().collect::<Vec<_>>().join(", ")),
+    }
+}
+
+fn known_port(report: &mut Report, service: &Service, number: i64, place: Place) -> Option<u16> {
+    let port = port(report, place, number)?;
+    if service.ports.iter().any(|other| other.port == port) {
+        return Some(port);
+    }
+    let problem = if service.ports.is_empty() {
+        let message =
+            format!("service `{}` has no `ports`, so a destination cannot name one", service.printed);
+        Problem::error("unknown-port", place, message).help("leave `port` out: each endpoint has its own")
+    } else {
+        let ports: Vec<String> = service.ports.iter().map(|port| port.port.to_string()).collect();
+        Problem::error("unknown-port", place, format!("service `{}` has no port {port}", service.printed))
+            .wanted(ports.join(" or "))
+    };
+    report.push(problem.found(port.to_string()).related(service.place, "the service"));
+    None
+}

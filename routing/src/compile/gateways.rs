@@ -1,0 +1,147 @@
+//! Gateways: where they listen, and which addresses are therefore our own.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use super::Report;
+use super::names::Registry;
+use super::values::{ports_of_text, word};
+use crate::config::{Gateway, Text, not_in_this_version, place_of};
+use crate::problem::{Place, Problem};
+use crate::table::Listen;
+
+/// What each gateway listens on, in the order of the registry.
+pub(super) fn listens(report: &mut Report, gateways: &Registry<'_, Gateway>) -> Vec<Vec<Listen>> {
+    if gateways.list.is_empty() {
+        let problem =
+            Problem::error("no-gateway", None, "no file declares a gateway: nothing would be listened on");
+        report.push(problem.wanted("[gateway.NAME]").help("[gateway.edge]\nlisten = [\"0.0.0.0:5432\"]"));
+    }
+    let mut all = Vec::new();
+    for gateway in &gateways.list {
+        let mut listens = Vec::new();
+        let written = gateway.written.listen.as_ref();
+        if written.is_none_or(|list| list.get_ref().is_empty()) {
+            let place = written.map_or(gateway.place, |list| place_of(gateway.file, list));
+            let message = format!("gateway `{}` listens nowhere", gateway.printed);
+            report.push(Problem::error("no-listen", place, message).wanted("listen = [\"0.0.0.0:5432\"]"));
+        }
+        for text in written.into_iter().flat_map(|list| list.get_ref()) {
+            listens.extend(listen(report, gateway.file, text));
+        }
+        if let Some(unmatched) = &gateway.written.unmatched {
+            word(report, gateway.file, "unmatched", unmatched, &[("reject", ())], &["passthrough"]);
+            if gateway.written.to.is_some() {
+                let message = "`unmatched` has no effect beside `to`: what no route took goes there";
+                let problem = Problem::warning("no-effect", place_of(gateway.file, unmatched), message);
+                report.push(problem.help("keep one of them"));
+            }
+        }
+        all.push(listens);
+    }
+    overlaps(report, &all);
+    all
+}
+
+/// "0.0.0.0:5432", "[::]:31400", "10.0.0.5:6000-6099".
+fn listen(report: &mut Report, file: u32, written: &Text) -> Option<Listen> {
+    let (text, place) = (written.get_ref().as_str(), place_of(file, written));
+    if text.starts_with("systemd:") {
+        report.push(not_in_this_version(&format!("listen = \"{text}\""), place));
+        return None;
+    }
+    let bad = |message: String| {
+        Problem::error("bad-listen", place, message)
+            .found(format!("\"{text}\""))
+            .wanted("ADDRESS:PORT or ADDRESS:FIRST-LAST, such as \"0.0.0.0:5432\" or \"[::]:6000-6099\"")
+    };
+    let Some((host, ports)) = text.rsplit_once(':') else {
+        report.push(bad(format!("`{text}` has no port")));
+        return None;
+    };
+    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let address = match bracketed {
+        Some(host) => host.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
+        None => host.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
+    };
+    let Some(address) = address else {
+        let problem = bad(format!("`{host}` is not an address to listen on"));
+        report.push(match host {
+            "" | "*" => problem
+                .help(format!("write \"0.0.0.0:{ports}\" for all IPv4 addresses, \"[::]:{ports}\" for IPv6")),
+            _ if host.parse::<Ipv6Addr>().is_ok() => problem.help(format!("write \"[{host}]:{ports}\"")),
+            _ => problem.help("gateways listen on addresses, not on names"),
+        });
+        return None;
+    };
+    match ports_of_text(ports) {
+        Ok(ports) => Some(Listen { address: address.to_canonical(), ports, place }),
+        Err(wrong) => {
+            report.push(bad(wrong));
+            None
+        }
+    }
+}
+
+/// Two listeners on one address and port would share its connections by chance.
+fn overlaps(report: &mut Report, all: &[Vec<Listen>]) {
+    let mut listens: Vec<&Listen> = all.iter().flatten().filter(|listen| *listen.ports.start() > 0).collect();
+    listens.sort_by_key(|listen| (listen.address, *listen.ports.start(), listen.place));
+    let mut widest: Option<&Listen> = None;
+    for listen in listens {
+        if let Some(before) = widest.filter(|before| before.address == listen.address) {
+            if before.ports.contains(listen.ports.start()) {
+                let (first, second) =
+                    if before.place < listen.place { (before, listen) } else { (listen, before) };
+                let port = listen.ports.start();
+                let message = format!("port {port} of {} is listened on twice", listen.address);
+                let problem = Problem::error("listen-twice", second.place, message);
+                report.push(
+                    problem.related(first.place, "also here").help("give each listener a port of its own"),
+                );
+            }
+            if before.ports.end() >= listen.ports.end() {
+                continue;
+            }
+        }
+        widest = Some(listen);
+    }
+}
+
+/// Which addresses are our own: connections to them would come back.
+#[derive(Debug, Default)]
+pub(super) struct OwnAddresses(HashMap<IpAddr, Vec<Listen>>);
+
+impl OwnAddresses {
+    /// Of all gateways.
+    pub(super) fn new(all: &[Vec<Listen>]) -> Self {
+        let mut own = Self::default();
+        for listen in all.iter().flatten() {
+            own.0.entry(listen.address).or_default().push(listen.clone());
+        }
+        own
+    }
+
+    /// Where `address` is listened on, if it is. Of a wildcard only loopback addresses are known to be ours: which others
+    /// this host has is not asked at load, and told at run time.
+    pub(super) fn holds(&self, address: SocketAddr) -> Option<Place> {
+        let wildcard: IpAddr = match address.ip() {
+            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let at = |ip: IpAddr| {
+            let listens = self.0.get(&ip).into_iter().flatten();
+            listens.filter(|listen| listen.ports.contains(&address.port())).map(|listen| listen.place).next()
+        };
+        at(address.ip()).or_else(|| if address.ip().is_loopback() { at(wildcard) } else { None })
+    }
+}
+
+/// Whether a connection to `address` can arrive at this listener.
+pub(super) fn can_hold(listen: &Listen, net: &ipnet::IpNet) -> bool {
+    match (listen.address, net) {
+        (IpAddr::V4(address), ipnet::IpNet::V4(net)) => address.is_unspecified() || net.contains(&address),
+        (IpAddr::V6(address), ipnet::IpNet::V6(net)) => address.is_unspecified() || net.contains(&address),
+        _ => false,
+    }
+}
