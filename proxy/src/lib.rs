@@ -4,7 +4,11 @@
 //! the host. `control` then runs everything that is not data: reload, signals, names, the admin server. It hands each new
 //! table to the `fleet` of shards.
 
+pub mod cli;
+pub mod control;
 pub mod cores;
+pub mod demo;
+pub mod fleet;
 pub mod load;
 pub mod metrics_text;
 pub mod preflight;

@@ -76,7 +76,7 @@ impl Origin {
         for path in paths {
             match files(path) {
                 Ok(files) => files.iter().for_each(|file| read_file(file, &mut sources, &mut problems)),
-                Err(problem) => problems.push(problem),
+                Err(problem) => problems.push(*problem),
             }
         }
         let sources = Arc::new(sources);
@@ -99,24 +99,47 @@ impl Origin {
 
 /// Parses, compiles and tests what was read. `resolved` holds the addresses of host names; `check` has none and asks nobody.
 pub fn load(sources: Arc<Sources>, resolved: &Resolved, tests: Tests) -> Result<Loaded, Refused> {
-    let refuse = |mut problems: Vec<Problem>| {
-        sort(&mut problems);
-        Refused { sources: sources.clone(), problems }
-    };
-    let config = weir_routing::parse(&sources, &|name: &str| std::env::var(name).ok()).map_err(refuse)?;
-    let mut compiled = weir_routing::compile(&config, resolved).map_err(refuse)?;
-    if tests != Tests::Skip {
-        let failed = compiled.claims.iter().filter_map(|claim| claim.check(&compiled.table).err());
-        let mut failed: Vec<Problem> = failed.collect();
+    compile(sources, resolved)?.tested(tests)
+}
+
+/// Parses and compiles what was read.
+pub fn compile(sources: Arc<Sources>, resolved: &Resolved) -> Result<Loaded, Refused> {
+    let environment = |name: &str| std::env::var(name).ok();
+    let compiled = weir_routing::parse(&sources, &environment)
+        .and_then(|config| weir_routing::compile(&config, resolved));
+    match compiled {
+        Ok(mut compiled) => {
+            sort(&mut compiled.warnings);
+            Ok(Loaded { sources, compiled })
+        }
+        Err(problems) => Err(Refused::new(sources, problems)),
+    }
+}
+
+impl Loaded {
+    /// Runs the `[[test]]`s.
+    pub fn tested(mut self, tests: Tests) -> Result<Self, Refused> {
+        if tests == Tests::Skip {
+            return Ok(self);
+        }
+        let Compiled { table, claims, warnings, .. } = &mut self.compiled;
+        let mut failed: Vec<Problem> = claims.iter().filter_map(|claim| claim.check(table).err()).collect();
         if tests == Tests::Refuse && !failed.is_empty() {
-            failed.append(&mut compiled.warnings);
-            return Err(refuse(failed));
+            failed.append(warnings);
+            return Err(Refused::new(self.sources, failed));
         }
         failed.iter_mut().for_each(|problem| problem.severity = Severity::Warning);
-        compiled.warnings.append(&mut failed);
+        warnings.append(&mut failed);
+        sort(warnings);
+        Ok(self)
     }
-    sort(&mut compiled.warnings);
-    Ok(Loaded { sources, compiled })
+}
+
+impl Refused {
+    fn new(sources: Arc<Sources>, mut problems: Vec<Problem>) -> Self {
+        sort(&mut problems);
+        Self { sources, problems }
+    }
 }
 
 /// By place; what has none comes first.
@@ -126,7 +149,7 @@ fn sort(problems: &mut [Problem]) {
 }
 
 /// The file itself, or the `*.toml` of a directory in name order: none that begins with a dot, no sub-directories.
-fn files(path: &Path) -> Result<Vec<PathBuf>, Problem> {
+fn files(path: &Path) -> Result<Vec<PathBuf>, Box<Problem>> {
     let unreadable = |error: io::Error| unreadable(path, &error);
     if !path.metadata().map_err(unreadable)?.is_dir() {
         return Ok(vec![path.to_owned()]);
@@ -141,9 +164,10 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, Problem> {
         }
     }
     if names.is_empty() {
-        return Err(Problem::error("no-files", None, format!("no *.toml file in {}", path.display()))
+        let problem = Problem::error("no-files", None, format!("no *.toml file in {}", path.display()))
             .wanted("at least one file whose name ends in .toml and does not begin with a dot")
-            .help("put the configuration there, or name another place with -c"));
+            .help("put the configuration there, or name another place with -c");
+        return Err(problem.into());
     }
     names.sort();
     Ok(names.into_iter().map(|name| path.join(name)).collect())
@@ -165,18 +189,18 @@ fn read_file(path: &Path, sources: &mut Sources, problems: &mut Vec<Problem>) {
         Ok(text) => {
             sources.0.push(Source { name: path.to_string_lossy().into(), text: text.into() });
         }
-        Err(problem) => problems.push(problem),
+        Err(problem) => problems.push(*problem),
     }
 }
 
-fn text_of(path: &Path) -> Result<String, Problem> {
+fn text_of(path: &Path) -> Result<String, Box<Problem>> {
     let unreadable = |error: io::Error| unreadable(path, &error);
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(unreadable)?;
     file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(Problem::error("too-large", None, format!("{} is too large", path.display()))
-            .wanted(format!("at most {} MiB", MAX_FILE_BYTES >> 20)));
+        let problem = Problem::error("too-large", None, format!("{} is too large", path.display()));
+        return Err(problem.wanted(format!("at most {} MiB", MAX_FILE_BYTES >> 20)).into());
     }
     String::from_utf8(bytes).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
@@ -184,12 +208,13 @@ fn text_of(path: &Path) -> Result<String, Problem> {
         Problem::error("not-utf8", None, format!("{}:{line} is not UTF-8", path.display()))
             .found(format!("the byte 0x{:02x}", error.as_bytes()[valid]))
             .help("TOML is written in UTF-8; save the file so")
+            .into()
     })
 }
 
-fn unreadable(path: &Path, error: &io::Error) -> Problem {
+fn unreadable(path: &Path, error: &io::Error) -> Box<Problem> {
     let problem = Problem::error("unreadable", None, format!("cannot read {}: {error}", path.display()));
-    problem.help(match error.kind() {
+    let help = match error.kind() {
         io::ErrorKind::NotFound if path == Path::new(DEFAULT_PATH) => {
             "name a file or a directory with -c; `weir demo` shows a first one".to_owned()
         }
@@ -198,7 +223,8 @@ fn unreadable(path: &Path, error: &io::Error) -> Problem {
             format!("run as a user who may read it, or `chmod a+r {}`", path.display())
         }
         _ => "name a file or a directory that can be read with -c".to_owned(),
-    })
+    };
+    problem.help(help).into()
 }
 
 #[cfg(test)]

@@ -61,36 +61,47 @@ fn facts(problem: &Problem) -> Option<String> {
     }
 }
 
+/// A place to mark in the text, and what is said of it.
+struct Mark {
+    place: Place,
+    kind: AnnotationKind,
+    label: Option<String>,
+}
+
 /// The lines a problem is about: one snippet a file, that of the problem's own place first.
 fn snippets<'s>(sources: &'s Sources, problem: &Problem) -> Vec<Snippet<'s, Annotation<'s>>> {
     let Some(own) = problem.place else { return Vec::new() };
-    let mut files: BTreeMap<(bool, u32), Vec<(Place, bool, Option<String>)>> = BTreeMap::new();
-    files.entry((false, own.file)).or_default().push((own, true, facts(problem)));
+    let mut files: BTreeMap<(bool, u32), Vec<Mark>> = BTreeMap::new();
+    files.entry((false, own.file)).or_default().push(Mark {
+        place: own,
+        kind: AnnotationKind::Primary,
+        label: facts(problem),
+    });
     for related in &problem.related {
         let key = (related.place.file != own.file, related.place.file);
-        files.entry(key).or_default().push((related.place, false, Some(related.message.clone())));
+        files.entry(key).or_default().push(Mark {
+            place: related.place,
+            kind: AnnotationKind::Context,
+            label: Some(related.message.clone()),
+        });
     }
-    let snippet = |((_, file), marks): ((bool, u32), Vec<_>)| snippet(sources, file, marks);
+    let snippet = |((_, file), marks): ((bool, u32), Vec<Mark>)| snippet(sources, file, marks);
     files.into_iter().map(snippet).collect()
 }
 
 /// The lines of one file from its first mark to its last; the renderer folds what lies between.
-fn snippet(
-    sources: &Sources,
-    file: u32,
-    marks: Vec<(Place, bool, Option<String>)>,
-) -> Snippet<'_, Annotation<'_>> {
+fn snippet(sources: &Sources, file: u32, marks: Vec<Mark>) -> Snippet<'_, Annotation<'_>> {
     let source = &sources.0[file as usize];
     let text = &*source.text;
-    let spans: Vec<Range<usize>> = marks.iter().map(|(place, ..)| on_one_line(text, *place)).collect();
+    let spans: Vec<Range<usize>> = marks.iter().map(|mark| on_one_line(text, mark.place)).collect();
     let first = spans.iter().map(|span| span.start).min().unwrap_or(0);
     let last = spans.iter().map(|span| span.end).max().unwrap_or(0);
     let start = text[..first].rfind('\n').map_or(0, |at| at + 1);
     let end = text[last..].find('\n').map_or(text.len(), |at| last + at);
-    let annotations = spans.into_iter().zip(marks).map(|(span, (_, own, label))| {
-        let kind = if own { AnnotationKind::Primary } else { AnnotationKind::Context };
-        kind.span(span.start - start..span.end - start).label(label)
-    });
+    let annotations = spans
+        .into_iter()
+        .zip(marks)
+        .map(|(span, mark)| mark.kind.span(span.start - start..span.end - start).label(mark.label));
     Snippet::source(&text[start..end])
         .line_start(1 + text[..start].bytes().filter(|&byte| byte == b'\n').count())
         .path(&*source.name)
