@@ -124,7 +124,7 @@ fn check(origin: &Origin, strict: bool, json: bool) -> ExitCode {
         Err(refused) => (refused.sources, refused.problems, true),
     };
     if json {
-        println!("{:#}", report::json(&sources, &problems));
+        println!("{}", report::json(&sources, &problems));
     } else {
         report::print(&sources, &problems);
         eprintln!("{}", report::summary(&problems));

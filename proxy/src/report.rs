@@ -148,8 +148,9 @@ struct Spot<'a> {
 }
 
 /// All problems as a JSON list.
-pub fn json(sources: &Sources, problems: &[Problem]) -> serde_json::Value {
-    serde_json::json!(problems.iter().map(|problem| record(sources, problem)).collect::<Vec<_>>())
+pub fn json(sources: &Sources, problems: &[Problem]) -> String {
+    let records: Vec<_> = problems.iter().map(|problem| record(sources, problem)).collect();
+    serde_json::to_string_pretty(&records).expect("strings and numbers are always JSON")
 }
 
 fn record<'a>(sources: &'a Sources, problem: &'a Problem) -> Record<'a> {
@@ -254,7 +255,12 @@ error[bad-address]: not an address
                 "found": null, "wanted": null, "help": null, "related": [],
             },
         ]);
-        assert_eq!(json(&sources, &[problem(&sources), placeless]), expected);
+        let text = json(&sources, &[problem(&sources), placeless]);
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), expected);
+        assert!(
+            text.find("\"severity\"") < text.find("\"code\""),
+            "in the order of the documentation: {text}"
+        );
     }
 
     #[test]

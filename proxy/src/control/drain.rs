@@ -43,7 +43,11 @@ impl Control {
         let (delay, timeout) = (self.settings().drain_delay, self.settings().drain_timeout);
         self.status.set_draining();
         let mut drain = Drain { since: None, terminated: signal == Signal::Terminate, resetting: false };
-        info!(sessions = self.status.active(), ?delay, ?timeout, ?signal, "draining");
+        let deadline = match timeout.filter(|_| drain.terminated) {
+            Some(timeout) => format!("what is left {timeout:?} after the listeners have closed is reset"),
+            None => "without a deadline".to_owned(),
+        };
+        info!(sessions = self.status.active(), "draining, {deadline}");
         let accept_until = Instant::now() + delay;
         while Instant::now() < accept_until {
             if self.step(&mut drain, accept_until).await == Next::Now {
@@ -94,9 +98,12 @@ impl Control {
     async fn reset_now(&self) {
         info!(sessions = self.status.active(), "a second signal: what is left is reset now");
         self.status.stop_accepting();
-        self.status.reset_all(Duration::ZERO);
         let start = Instant::now();
-        while self.status.active() > 0 && start.elapsed() < GRACE {
+        while start.elapsed() < GRACE
+            && (start.elapsed() < LISTENERS_CLOSE_WITHIN || self.status.active() > 0)
+        {
+            // Again each time: what a closing listener still takes is a session, too.
+            self.status.reset_all(Duration::ZERO);
             self.next(Some(Instant::now() + LOOK)).await;
         }
     }

@@ -49,6 +49,8 @@ struct State {
 struct Known {
     /// Each address, and how many answers in a row were without it.
     addresses: BTreeMap<IpAddr, u32>,
+    /// Whether someone is asking it for the first time.
+    asking: bool,
     /// Whether it has been asked, with or without an answer.
     asked: bool,
     /// Questions without an answer, ever.
@@ -88,24 +90,15 @@ impl Resolver {
     /// is an event.
     pub(super) fn addresses(&self, names: &[Arc<str>], wait: Duration) -> Resolved {
         let mut state = self.shared.lock();
-        let unknown: Vec<Arc<str>> =
-            names.iter().filter(|name| !state.names.contains_key(*name)).cloned().collect();
-        if !unknown.is_empty() {
-            for name in &unknown {
-                state.names.insert(name.clone(), Known::default());
-            }
-            let asking = self.shared.clone();
-            let asked = thread::Builder::new().name("resolve".into()).spawn(move || asking.ask(&unknown));
-            if let Err(error) = asked {
-                warn!("host names are not asked for now: {error}");
-            } else {
-                let unasked = |state: &mut State| {
-                    names.iter().any(|name| state.names.get(name).is_some_and(|known| !known.asked))
-                };
-                let waited = self.shared.changed.wait_timeout_while(state, wait, unasked);
-                state = waited.unwrap_or_else(PoisonError::into_inner).0;
-            }
+        for name in names {
+            state.names.entry(name.clone()).or_default();
         }
+        self.shared.ask_new(&mut state);
+        let unasked = |state: &mut State| {
+            names.iter().any(|name| state.names.get(name).is_some_and(|known| !known.asked))
+        };
+        let waited = self.shared.changed.wait_timeout_while(state, wait, unasked);
+        state = waited.unwrap_or_else(PoisonError::into_inner).0;
         state.resolved(names.iter())
     }
 
@@ -122,6 +115,7 @@ impl Resolver {
         for name in names {
             state.names.entry(name.clone()).or_default();
         }
+        self.shared.ask_new(&mut state);
         state.interval = interval;
         self.shared.changed.notify_all();
     }
@@ -145,6 +139,26 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         // What a thread that panicked left is still a set of names and addresses.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks the names that nobody has asked yet, in a thread.
+    fn ask_new(self: &Arc<Self>, state: &mut State) {
+        let new: Vec<Arc<str>> = state
+            .names
+            .iter_mut()
+            .filter(|(_, known)| !known.asking)
+            .map(|(name, known)| {
+                known.asking = true;
+                name.clone()
+            })
+            .collect();
+        if new.is_empty() {
+            return;
+        }
+        let asking = self.clone();
+        if let Err(error) = thread::Builder::new().name("resolve".into()).spawn(move || asking.ask(&new)) {
+            warn!("host names are not asked for now: {error}");
+        }
     }
 
     fn ask_again(&self) {
