@@ -11,6 +11,9 @@ use crate::demo::{self, Demo};
 use crate::load::{self, Origin, Tests};
 use crate::{report, ring, version};
 
+/// The code of the warning that a host name has no address yet.
+const NOT_RESOLVED: &str = "not-resolved";
+
 const FAILED: u8 = 1;
 const HOST: u8 = 3;
 
@@ -92,9 +95,14 @@ pub fn main() -> ExitCode {
 }
 
 fn print_version() {
-    println!("weir {} (commit {})", version::VERSION, version::COMMIT);
     let kernel = rustix::system::uname();
-    println!("Linux {}: {}", kernel.release().to_string_lossy(), ring_features());
+    report::say(&format!(
+        "weir {} (commit {})\nLinux {}: {}\n",
+        version::VERSION,
+        version::COMMIT,
+        kernel.release().to_string_lossy(),
+        ring_features()
+    ));
 }
 
 /// "io_uring with DEFER_TASKRUN, multishot accept, no multishot poll".
@@ -118,16 +126,19 @@ fn check(origin: &Origin, strict: bool, json: bool) -> ExitCode {
     let loaded = origin.read().and_then(|sources| load::load(sources, &Resolved::new(), Tests::Refuse));
     let (sources, problems, refused) = match loaded {
         Ok(loaded) => {
-            let refused = strict && !loaded.compiled.warnings.is_empty();
-            (loaded.sources, loaded.compiled.warnings, refused)
+            let mut warnings = loaded.compiled.warnings;
+            // True of every host name here, where no name server is asked.
+            warnings.retain(|warning| warning.code != NOT_RESOLVED);
+            let refused = strict && !warnings.is_empty();
+            (loaded.sources, warnings, refused)
         }
         Err(refused) => (refused.sources, refused.problems, true),
     };
     if json {
-        println!("{}", report::json(&sources, &problems));
+        report::say(&format!("{}\n", report::json(&sources, &problems)));
     } else {
         report::print(&sources, &problems);
-        eprintln!("{}", report::summary(&problems));
+        report::tell(&format!("{}\n", report::summary(&problems)));
     }
     if refused { ExitCode::from(FAILED) } else { ExitCode::SUCCESS }
 }
@@ -137,17 +148,16 @@ fn end(result: Result<(), Failure>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Refused(refused)) => {
-            report::print(&refused.sources, &refused.problems);
-            eprintln!("{}", report::summary(&refused.problems));
+            report::print_refused(&refused);
             ExitCode::from(FAILED)
         }
         Err(Failure::Host(findings)) => {
-            eprintln!("error: this host does not allow Weir to run:");
-            findings.iter().for_each(|finding| eprintln!("\n  {finding}"));
+            report::tell("error: this host does not allow Weir to run:\n");
+            findings.iter().for_each(|finding| report::tell(&format!("\n  {finding}\n")));
             ExitCode::from(HOST)
         }
         Err(Failure::Other(error)) => {
-            eprintln!("error: {error:#}");
+            report::tell(&format!("error: {error:#}\n"));
             ExitCode::from(FAILED)
         }
     }

@@ -13,6 +13,7 @@ use weir_routing::Source;
 
 use crate::control::{self, Failure};
 use crate::load::{Origin, Tests};
+use crate::report;
 
 /// The configuration at [`DEFAULT_PORT`].
 const CONFIGURATION: &str = include_str!("demo.toml");
@@ -61,12 +62,12 @@ impl Demo {
             start_backend(name, address(port))?;
         }
         if self.backends {
-            println!("{}", self.told_with_backends());
+            report::say(&self.told_with_backends());
             loop {
                 thread::park();
             }
         }
-        println!("{text}\n{}", self.told());
+        report::say(&format!("{text}\n{}\n", self.told()));
         let origin = match self.config_out {
             Some(path) => Origin::Paths(vec![path]),
             None => Origin::Text(Source { name: "demo.toml".into(), text: text.into() }),

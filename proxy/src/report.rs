@@ -8,6 +8,8 @@ use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snip
 use serde::Serialize;
 use weir_routing::{Place, Problem, Severity, Sources};
 
+use crate::load::Refused;
+
 /// Whether a stream is for a person's eyes: a terminal, and `NO_COLOR` not set to anything.
 pub fn coloured(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
@@ -21,8 +23,24 @@ pub fn print(sources: &Sources, problems: &[Problem]) {
         text.push_str(&render(sources, problem, &renderer));
         text.push_str("\n\n");
     }
-    // A reader that went away (`weir check 2>&1 | head`) is no reason to fail.
+    tell(&text);
+}
+
+/// Writes to stderr. A reader that went away (`weir run 2>&1 | head`) is no reason to panic, as `eprint!` would.
+pub fn tell(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
+}
+
+/// Writes to stdout, in the same way.
+pub fn say(text: &str) {
+    let mut stdout = io::stdout().lock();
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+}
+
+/// Prints what refused a configuration, and how many problems there are.
+pub fn print_refused(refused: &Refused) {
+    print(&refused.sources, &refused.problems);
+    tell(&format!("{}\n", summary(&refused.problems)));
 }
 
 /// "2 problems, 1 warnings".

@@ -88,7 +88,6 @@ pub fn run(origin: Origin, tests: Tests) -> Result<(), Failure> {
     report::print(&fresh.loaded.sources, &fresh.loaded.compiled.warnings);
     let started = fresh.loaded.compiled.settings.clone();
     let admin = started.admin.map(bind_admin).transpose()?;
-    // Watched before the loader's first job, and after the reading: what changed in between is read again, and found equal or not.
     if let Origin::Paths(paths) = &origin
         && let Err(error) = watch::start(paths.clone(), sender.clone())
     {
@@ -107,6 +106,8 @@ pub fn run(origin: Origin, tests: Tests) -> Result<(), Failure> {
         if let Some(listener) = admin {
             admin::start(listener, control.status.clone());
         }
+        // What changed between the first reading and the watch has no event.
+        control.file_changed();
         control.serve().await;
         Ok(())
     })
@@ -187,8 +188,7 @@ impl Control {
     async fn serve(&mut self) {
         loop {
             match self.next(None).await {
-                Some(Event::Changed) if self.settings().watch => self.order(Job::Changed),
-                Some(Event::Changed) => info!("a file has changed; `watch` is false, so send HUP to take it"),
+                Some(Event::Changed) => self.file_changed(),
                 Some(Event::Signal(Signal::Reload)) => self.order(Job::Reload),
                 Some(Event::Signal(Signal::HandOver)) => {
                     warn!("USR2: handing over is not in this version of Weir")
@@ -219,6 +219,12 @@ impl Control {
 
     fn settings(&self) -> &Settings {
         self.in_force.as_ref().map_or(&self.started, |in_force| &in_force.settings)
+    }
+
+    fn file_changed(&self) {
+        if self.settings().watch {
+            self.order(Job::Changed);
+        }
     }
 
     fn order(&self, job: Job) {
@@ -276,7 +282,7 @@ impl Control {
         let generation = self.in_force.as_ref().map_or(0, |in_force| in_force.generation) + 1;
         let settings = compiled.settings;
         for bound in self.status.apply(compiled.table, &settings, generation)? {
-            eprintln!("listening gateway={} address={}", bound.gateway, bound.address);
+            report::tell(&format!("listening gateway={} address={}\n", bound.gateway, bound.address));
         }
         self.resolver.keep(&compiled.host_names, settings.resolve_interval);
         self.log.set_level(settings.log_level);
