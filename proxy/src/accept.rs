@@ -86,7 +86,10 @@ impl Shard {
             Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => {}
             Err(error) => {
                 self.counters.accept_failed(&error);
-                if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)) {
+                if matches!(
+                    error.raw_os_error(),
+                    Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
+                ) {
                     self.pause_accepting();
                 }
             }
@@ -126,7 +129,11 @@ impl Shard {
 
     /// A socket that another shard accepted. It never moves twice.
     pub(crate) fn receive_socket(&mut self, handed: HandedOver) {
-        let own = self.listeners.iter().find(|listening| listening.id == handed.listener).map(|listening| listening.door.clone());
+        let own = self
+            .listeners
+            .iter()
+            .find(|listening| listening.id == handed.listener)
+            .map(|listening| listening.door.clone());
         // A table is not handed to all shards in the same moment: this one may not know the listener yet, or no more.
         let door = match own {
             Some(own) => {
@@ -193,7 +200,12 @@ impl Shard {
     }
 
     /// The counters of connections that came in and went there; by name once a table, then by id.
-    fn series(&mut self, door: &Door, route: Option<RouteId>, destination: Option<DestinationId>) -> Arc<Series> {
+    fn series(
+        &mut self,
+        door: &Door,
+        route: Option<RouteId>,
+        destination: Option<DestinationId>,
+    ) -> Arc<Series> {
         let make = || self.counters.series(door.in_force.series_key(door.gateway, route, destination));
         if !self.is_current(&door.in_force) {
             return make();
@@ -221,7 +233,9 @@ impl Shard {
         gateways: &[(ListenerId, GatewayId)],
         opened: Vec<(ListenerId, SocketAddr, OwnedFd)>,
     ) {
-        let gateway_of = |id: ListenerId| gateways.iter().find(|&&(listener, _)| listener == id).map(|&(_, gateway)| gateway);
+        let gateway_of = |id: ListenerId| {
+            gateways.iter().find(|&&(listener, _)| listener == id).map(|&(_, gateway)| gateway)
+        };
         for index in 0..self.listeners.len() {
             match gateway_of(self.listeners[index].id) {
                 Some(gateway) => {
@@ -243,7 +257,9 @@ impl Shard {
 
     fn arm(&mut self, index: usize) {
         let listening = &mut self.listeners[index];
-        self.ring.accept(listening.socket.as_fd(), Tag::accept(listening.id).0).expect("the ring takes submissions");
+        self.ring
+            .accept(listening.socket.as_fd(), Tag::accept(listening.id).0)
+            .expect("the ring takes submissions");
         listening.is_armed = true;
     }
 
@@ -251,8 +267,12 @@ impl Shard {
     /// under which it was armed.
     pub(crate) fn pause_accepting(&mut self) {
         self.accept_again = Some(self.now.after(ACCEPT_PAUSE));
-        for listening in self.listeners.iter().filter(|listening| listening.is_armed && listening.closing == Closing::No) {
-            self.ring.cancel(Tag::accept(listening.id).0, Tag::IGNORED.0).expect("the ring takes submissions");
+        for listening in
+            self.listeners.iter().filter(|listening| listening.is_armed && listening.closing == Closing::No)
+        {
+            self.ring
+                .cancel(Tag::accept(listening.id).0, Tag::IGNORED.0)
+                .expect("the ring takes submissions");
         }
     }
 
@@ -294,7 +314,9 @@ impl Shard {
             if matches!(listening.closing, Closing::At(at) if at <= self.now) {
                 listening.closing = Closing::Cancelled;
                 if listening.is_armed {
-                    self.ring.cancel(Tag::accept(listening.id).0, Tag::IGNORED.0).expect("the ring takes submissions");
+                    self.ring
+                        .cancel(Tag::accept(listening.id).0, Tag::IGNORED.0)
+                        .expect("the ring takes submissions");
                 } else {
                     self.empty_and_close(index);
                 }
@@ -306,7 +328,9 @@ impl Shard {
     fn empty_and_close(&mut self, index: usize) {
         use rustix::net::{SocketFlags, accept_with};
         let _ = rustix::io::ioctl_fionbio(&self.listeners[index].socket, true);
-        while let Ok(socket) = accept_with(&self.listeners[index].socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+        while let Ok(socket) =
+            accept_with(&self.listeners[index].socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)
+        {
             self.take_in(index, socket);
         }
         let listening = self.listeners.swap_remove(index);

@@ -99,7 +99,9 @@ impl Shard {
             return self.refuse(slot, failure);
         }
         let table = &dial.in_force.table;
-        let Some(endpoint) = table.pick(dial.destination, dial.source, &*dial.in_force, &dial.failed, &mut self.rng) else {
+        let Some(endpoint) =
+            table.pick(dial.destination, dial.source, &*dial.in_force, &dial.failed, &mut self.rng)
+        else {
             if dial.failed.is_empty() {
                 return self.refuse(slot, Reason::NoEndpoint);
             }

@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::sync::mpsc;
 use std::sync::Arc;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -13,7 +13,8 @@ use weir_routing::{GatewayId, Settings, Table};
 use crate::health::HealthBoard;
 use crate::in_force::InForce;
 use crate::limits::{Limit, LimitsBoard, Seats};
-use crate::listener::{BindError, Listener};
+pub use crate::listener::BindError;
+use crate::listener::Listener;
 use crate::mailbox::{ListenerId, Mailbox, Message, NewTable};
 use crate::metrics::{Metrics, ShardCounters};
 use crate::pools;
@@ -75,7 +76,7 @@ impl Fleet {
     /// Starts one shard on each of `cores` (one may occur more than once), without a table.
     ///
     /// Errors: a thread or a ring could not be made.
-    pub fn start(settings: &Settings, cores: &[usize]) -> anyhow::Result<Self> {
+    pub fn start(settings: &Settings, cores: Vec<usize>) -> anyhow::Result<Self> {
         let descriptors = sys::raise_descriptor_limit();
         let seats = Seats::new(cores.len());
         let process = Limit::new(Some(max_connections(settings, descriptors)));
@@ -88,7 +89,9 @@ impl Fleet {
         let counters: Vec<Arc<ShardCounters>> = cores.iter().map(|_| Arc::default()).collect();
         let (graveyard, retired) = mpsc::channel::<InForce>();
         // Freeing a large table takes longer than a turn may.
-        std::thread::Builder::new().name("weir-reaper".into()).spawn(move || retired.into_iter().for_each(drop))?;
+        std::thread::Builder::new()
+            .name("weir-reaper".into())
+            .spawn(move || retired.into_iter().for_each(drop))?;
         let mut shards = Vec::new();
         for (index, &core) in cores.iter().enumerate() {
             let start = Start {
@@ -102,9 +105,11 @@ impl Fleet {
                 descriptors,
                 graveyard: graveyard.clone(),
             };
-            shards.push(ShardHandle { mailbox: Arc::clone(&mailboxes[index]), executor: spawn(start, core)? });
+            shards
+                .push(ShardHandle { mailbox: Arc::clone(&mailboxes[index]), executor: spawn(start, core)? });
         }
-        let metrics = Metrics::new(counters, seats.clone(), pools::pipes_max(descriptors), Arc::clone(&process));
+        let metrics =
+            Metrics::new(counters, seats.clone(), pools::pipes_max(descriptors), Arc::clone(&process));
         Ok(Self {
             shards,
             listeners: Vec::new(),
@@ -122,7 +127,12 @@ impl Fleet {
     /// are gone close. Listeners whose address stays are not touched. Returns all listeners.
     ///
     /// Errors: an address could not be bound; nothing has changed then.
-    pub fn apply(&mut self, table: &Table, settings: &Settings, generation: u64) -> Result<Vec<Bound>, BindError> {
+    pub fn apply(
+        &mut self,
+        table: &Table,
+        settings: &Settings,
+        generation: u64,
+    ) -> Result<Vec<Bound>, BindError> {
         let wanted = asked(table);
         let mut opened = Vec::new();
         for (asked, gateway) in &wanted {
@@ -133,7 +143,8 @@ impl Fleet {
             }
         }
         self.listeners.retain(|open| wanted.iter().any(|(asked, _)| *asked == open.asked));
-        let mut sockets_of_shards: Vec<Vec<(ListenerId, SocketAddr, OwnedFd)>> = self.shards.iter().map(|_| Vec::new()).collect();
+        let mut sockets_of_shards: Vec<Vec<(ListenerId, SocketAddr, OwnedFd)>> =
+            self.shards.iter().map(|_| Vec::new()).collect();
         for (asked, listener, sockets) in opened {
             self.last_listener += 1;
             let id = ListenerId(self.last_listener);
@@ -158,7 +169,9 @@ impl Fleet {
         let bound: Vec<SocketAddr> = self.listeners.iter().map(|open| open.listener.address).collect();
         let listeners: Vec<(ListenerId, GatewayId)> = wanted
             .iter()
-            .filter_map(|(asked, gateway)| Some((self.listeners.iter().find(|open| open.asked == *asked)?.id, *gateway)))
+            .filter_map(|(asked, gateway)| {
+                Some((self.listeners.iter().find(|open| open.asked == *asked)?.id, *gateway))
+            })
             .collect();
         let in_force = InForce::new(generation, table.clone(), &self.health, &self.limits, &bound);
         for (shard, opened) in self.shards.iter().zip(sockets) {
@@ -173,7 +186,8 @@ impl Fleet {
         self.limits.prune();
         self.metrics.prune(|key| {
             table.gateways.iter().any(|gateway| gateway.name == key.gateway)
-                && (key.service.is_empty() || table.services.iter().any(|service| service.name == key.service))
+                && (key.service.is_empty()
+                    || table.services.iter().any(|service| service.name == key.service))
         });
     }
 
@@ -182,7 +196,10 @@ impl Fleet {
             .iter()
             .filter_map(|(asked, gateway)| {
                 let open = self.listeners.iter().find(|open| open.asked == *asked)?;
-                Some(Bound { gateway: Arc::clone(&table.gateways[gateway.index()].name), address: open.listener.address })
+                Some(Bound {
+                    gateway: Arc::clone(&table.gateways[gateway.index()].name),
+                    address: open.listener.address,
+                })
             })
             .collect()
     }
@@ -265,7 +282,10 @@ fn asked(table: &Table) -> Vec<(Asked, GatewayId)> {
                     free += 1;
                     (Arc::clone(&gateway.name), free)
                 });
-                all.push((Asked { address: SocketAddr::new(listen.address, port), free: name }, GatewayId(index as u32)));
+                all.push((
+                    Asked { address: SocketAddr::new(listen.address, port), free: name },
+                    GatewayId(index as u32),
+                ));
             }
         }
     }

@@ -35,7 +35,13 @@ struct ServiceLimits {
 
 impl InForce {
     /// Binds a table to the boards. `bound`: every address that this process will listen on.
-    pub fn new(generation: u64, table: Table, health: &HealthBoard, limits: &LimitsBoard, bound: &[SocketAddr]) -> Self {
+    pub fn new(
+        generation: u64,
+        table: Table,
+        health: &HealthBoard,
+        limits: &LimitsBoard,
+        bound: &[SocketAddr],
+    ) -> Self {
         let limited = |name: &Arc<str>, maximum: Option<u64>| maximum.map(|_| limits.limit(name, maximum));
         let service_limits = table
             .services
@@ -55,13 +61,15 @@ impl InForce {
             .map(|endpoint| bound.iter().any(|&bound| reaches(bound, endpoint.address)))
             .collect();
         let asks = |route: &Route| {
-            route.blocks.iter().any(|block| {
-                !block.destination_subnets.is_empty() || !block.destination_services.is_empty()
-            })
+            route
+                .blocks
+                .iter()
+                .any(|block| !block.destination_subnets.is_empty() || !block.destination_services.is_empty())
         };
         Self {
             generation,
-            wants_destination: table.services.iter().any(|service| !service.vips.is_empty()) || table.routes.iter().any(asks),
+            wants_destination: table.services.iter().any(|service| !service.vips.is_empty())
+                || table.routes.iter().any(asks),
             rows: health.rows(&table),
             limits: service_limits,
             loops,
@@ -70,14 +78,19 @@ impl InForce {
     }
 
     /// The labels that a connection is counted under.
-    pub fn series_key(&self, gateway: GatewayId, route: Option<RouteId>, destination: Option<DestinationId>) -> SeriesKey {
+    pub fn series_key(
+        &self,
+        gateway: GatewayId,
+        route: Option<RouteId>,
+        destination: Option<DestinationId>,
+    ) -> SeriesKey {
         let table = &self.table;
         let none: Arc<str> = Arc::from("");
         let destination = destination.map(|id| &table.destinations[id.index()]);
         let service = destination.map(|destination| &table.services[destination.service.index()]);
-        let subset = destination
-            .zip(service)
-            .and_then(|(destination, service)| Some((&service.name, &service.subsets[destination.subset?.index()].name)));
+        let subset = destination.zip(service).and_then(|(destination, service)| {
+            Some((&service.name, &service.subsets[destination.subset?.index()].name))
+        });
         SeriesKey {
             gateway: Arc::clone(&table.gateways[gateway.index()].name),
             route: route.map_or_else(|| Arc::clone(&none), |id| Arc::clone(&table.routes[id.index()].name)),
@@ -109,7 +122,12 @@ impl InForce {
     }
 
     /// The destination of an arrival's split, drawn; see [`Table::decide`].
-    pub fn draw(&self, action: Action<'_>, arrival: &weir_routing::Arrival, rng: &mut fastrand::Rng) -> Drawn {
+    pub fn draw(
+        &self,
+        action: Action<'_>,
+        arrival: &weir_routing::Arrival,
+        rng: &mut fastrand::Rng,
+    ) -> Drawn {
         match action {
             Action::Reject => Drawn::Reject,
             Action::Forward(split) => {

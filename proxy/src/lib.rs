@@ -1,20 +1,34 @@
-//! Weir, the program: control thread, shards, ring, relay. The only crate that does I/O for clients.
+//! The program `weir`: its control thread and its shards. The only crate that does I/O for clients.
+//!
+//! `cli` reads the arguments. `load` reads and checks a configuration, `report` prints what is wrong with it. `preflight` looks at
+//! the host. `control` then runs everything that is not data: reload, signals, names, the admin server. It hands each new
+//! table to the `fleet` of shards. A `shard` then takes a connection through `accept`, `dial` and `relay` to its `outcome`.
 
 pub mod accept;
+pub mod cli;
 pub mod clock;
+pub mod control;
+pub mod cores;
+pub mod demo;
 pub mod dial;
 pub mod fleet;
 pub mod health;
 pub mod in_force;
 pub mod limits;
 pub mod listener;
+pub mod load;
 pub mod mailbox;
 pub mod metrics;
+pub mod metrics_text;
 pub mod outcome;
 pub mod pools;
+pub mod preflight;
+pub mod process_log;
 pub mod relay;
+pub mod report;
 pub mod ring;
 pub mod session;
 pub mod shard;
 pub mod sys;
+pub mod version;
 pub mod wheel;

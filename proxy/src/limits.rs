@@ -145,8 +145,12 @@ mod tests {
     fn a_socket_moves_only_to_a_shard_with_clearly_fewer_sessions() {
         let check = |counts: &[u64], here: usize, wanted: Option<usize>| {
             let seats = Seats::new(counts.len());
-            let _held: Vec<_> =
-                counts.iter().enumerate().flat_map(|(shard, &n)| (0..n).map(move |_| shard)).map(|shard| seats.take(shard)).collect();
+            let _held: Vec<_> = counts
+                .iter()
+                .enumerate()
+                .flat_map(|(shard, &n)| (0..n).map(move |_| shard))
+                .map(|shard| seats.take(shard))
+                .collect();
             assert_eq!(seats.better_than(here), wanted, "{counts:?} from {here}");
         };
         check(&[0, 0], 0, None);

@@ -51,7 +51,9 @@ impl fmt::Display for BindError {
         let Self { address, gateway, error, holder } = self;
         write!(f, "gateway {gateway} cannot listen on {address}: ")?;
         match (holder, error.raw_os_error()) {
-            (Some(pid), _) => write!(f, "another weir, pid {pid}, listens there; stop it or take another port"),
+            (Some(pid), _) => {
+                write!(f, "another weir, pid {pid}, listens there; stop it or take another port")
+            }
             (None, Some(libc::EADDRINUSE)) => {
                 write!(f, "the address is in use; `ss -ltnp 'sport = :{}'` shows by whom", address.port())
             }
@@ -72,10 +74,19 @@ impl Listener {
     /// Locks and binds `address`: the listener, and its sockets, one a shard.
     ///
     /// Errors: what took the address, if that can be told.
-    pub fn bind(gateway: &Arc<str>, address: SocketAddr, shards: usize) -> Result<(Self, Vec<OwnedFd>), BindError> {
-        let fail = |error: io::Error, holder| BindError { address, gateway: Arc::clone(gateway), error, holder };
+    pub fn bind(
+        gateway: &Arc<str>,
+        address: SocketAddr,
+        shards: usize,
+    ) -> Result<(Self, Vec<OwnedFd>), BindError> {
+        let fail =
+            |error: io::Error, holder| BindError { address, gateway: Arc::clone(gateway), error, holder };
         // Port 0 is known only after binding, and then nobody else can have it.
-        let early = if address.port() == 0 { None } else { Some(lock(address).map_err(|(error, pid)| fail(error, pid))?) };
+        let early = if address.port() == 0 {
+            None
+        } else {
+            Some(lock(address).map_err(|(error, pid)| fail(error, pid))?)
+        };
         let first = listen(address).map_err(|error| fail(error, None))?;
         let address = sys::local(first.as_fd()).map_err(|error| fail(error, None))?;
         let lock = match early {
@@ -93,7 +104,8 @@ impl Listener {
 /// Whether connecting to `address` would lead back to a socket bound to `bound`.
 pub fn reaches(bound: SocketAddr, address: SocketAddr) -> bool {
     let (ip, wanted) = (address.ip().to_canonical(), bound.ip());
-    address.port() == bound.port() && (ip == wanted || (wanted.is_unspecified() && ip.is_ipv4() == wanted.is_ipv4() && is_local(ip)))
+    address.port() == bound.port()
+        && (ip == wanted || (wanted.is_unspecified() && ip.is_ipv4() == wanted.is_ipv4() && is_local(ip)))
 }
 
 /// Whether this host holds the address: only then can a socket be bound to it.
@@ -117,7 +129,8 @@ fn listen(address: SocketAddr) -> io::Result<OwnedFd> {
 
 /// Errors: with the pid of the Weir that holds it, where the kernel tells.
 fn lock(address: SocketAddr) -> Result<UnixListener, (io::Error, Option<i32>)> {
-    let name = UnixAddr::from_abstract_name(format!("weir/listen/{address}")).expect("shorter than 108 bytes");
+    let name =
+        UnixAddr::from_abstract_name(format!("weir/listen/{address}")).expect("shorter than 108 bytes");
     UnixListener::bind_addr(&name).map_err(|error| {
         let holder = UnixStream::connect_addr(&name)
             .ok()

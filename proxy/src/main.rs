@@ -1,2 +1,7 @@
-//! Skeleton.
-fn main() {}
+//! The program; `weir::cli` is all of it.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    weir::cli::main()
+}

@@ -4,11 +4,11 @@
 //! there, and active is their difference, so that at every moment opened = closed + active in whatever a scrape sees.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
-use crate::limits::Seats;
+use crate::limits::{Limit, Seats};
+use crate::metrics_text::{Kind, family, sample, single};
 use crate::outcome::Reason;
 
 /// A counter with one writer: no locked instruction.
@@ -185,12 +185,12 @@ pub struct Metrics {
     shards: Vec<Arc<ShardCounters>>,
     seats: Seats,
     pipes_max: u64,
-    process: Arc<crate::limits::Limit>,
+    process: Arc<Limit>,
 }
 
 impl Metrics {
     /// Over these shards.
-    pub fn new(shards: Vec<Arc<ShardCounters>>, seats: Seats, pipes_max: u64, process: Arc<crate::limits::Limit>) -> Self {
+    pub fn new(shards: Vec<Arc<ShardCounters>>, seats: Seats, pipes_max: u64, process: Arc<Limit>) -> Self {
         Self { shards, seats, pipes_max, process }
     }
 
@@ -222,12 +222,22 @@ impl Metrics {
     }
 
     fn render_connections(&self, readings: &BTreeMap<SeriesKey, Reading>, out: &mut String) {
-        family(out, "weir_connections_opened_total", "counter", "Connections whose route was decided, or that ended without one.");
+        family(
+            out,
+            "weir_connections_opened_total",
+            Kind::Counter,
+            "Connections whose route was decided, or that ended without one.",
+        );
         for ([gateway, route], sum) in grouped(readings, |key| [&*key.gateway, &*key.route]) {
-            sample(out, "weir_connections_opened_total", &[("gateway", gateway), ("route", route)], sum.opened);
+            sample(
+                out,
+                "weir_connections_opened_total",
+                &[("gateway", gateway), ("route", route)],
+                sum.opened,
+            );
         }
         let places = grouped(readings, |key| [&*key.gateway, &*key.service, &*key.subset]);
-        family(out, "weir_connections_closed_total", "counter", "Connections that ended, by reason.");
+        family(out, "weir_connections_closed_total", Kind::Counter, "Connections that ended, by reason.");
         for ([gateway, service, subset], sum) in &places {
             for (reason, &count) in Reason::ALL.iter().zip(&sum.closed).filter(|&(_, &count)| count > 0) {
                 let place = [("gateway", *gateway), ("service", service), ("subset", subset)];
@@ -235,12 +245,12 @@ impl Metrics {
                 sample(out, "weir_connections_closed_total", &[place.as_slice(), &why].concat(), count);
             }
         }
-        family(out, "weir_connections_active", "gauge", "Connections that are open or being dialled.");
+        family(out, "weir_connections_active", Kind::Gauge, "Connections that are open or being dialled.");
         for ([gateway, service, subset], sum) in &places {
             let place = [("gateway", *gateway), ("service", service), ("subset", subset)];
             sample(out, "weir_connections_active", &place, sum.active());
         }
-        family(out, "weir_bytes_total", "counter", "Bytes delivered: up to upstreams, down to clients.");
+        family(out, "weir_bytes_total", Kind::Counter, "Bytes delivered: up to upstreams, down to clients.");
         for ([service, subset], sum) in grouped(readings, |key| [&*key.service, &*key.subset]) {
             for (direction, bytes) in [("up", sum.bytes_up), ("down", sum.bytes_down)] {
                 let labels = [("service", service), ("subset", subset), ("direction", direction)];
@@ -250,27 +260,50 @@ impl Metrics {
     }
 
     fn render_shards(&self, out: &mut String) {
-        family(out, "weir_shard_connections_active", "gauge", "Connections that a shard has, with what was handed to it.");
+        family(
+            out,
+            "weir_shard_connections_active",
+            Kind::Gauge,
+            "Connections that a shard has, with what was handed to it.",
+        );
         for shard in 0..self.shards.len() {
-            sample(out, "weir_shard_connections_active", &[("shard", &shard.to_string())], self.seats.taken(shard));
+            sample(
+                out,
+                "weir_shard_connections_active",
+                &[("shard", &shard.to_string())],
+                self.seats.taken(shard),
+            );
         }
-        let mut sum = |name: &str, kind: &str, help: &str, value: fn(&ShardCounters) -> u64| {
-            family(out, name, kind, help);
-            sample(out, name, &[], self.shards.iter().map(|shard| value(shard)).sum::<u64>());
+        let mut sum = |name: &str, kind: Kind, help: &str, value: fn(&ShardCounters) -> u64| {
+            single(out, name, kind, help, self.shards.iter().map(|shard| value(shard)).sum::<u64>());
         };
-        sum("weir_handovers_total", "counter", "Sockets that one shard accepted and another serves.", |shard| shard.handed_over.get());
-        sum("weir_spliced_bytes_total", "counter", "Bytes moved without copying.", |shard| shard.spliced_bytes.get());
-        sum("weir_copied_bytes_total", "counter", "Bytes moved through a buffer.", |shard| shard.copied_bytes.get());
-        sum("weir_pipes_in_use", "gauge", "Pipes that sessions hold.", |shard| shard.pipes_in_use.get());
-        sum("weir_stale_completions_total", "counter", "Completions for a slot's earlier life, dropped.", |shard| {
-            shard.stale_completions.get()
+        sum(
+            "weir_handovers_total",
+            Kind::Counter,
+            "Sockets that one shard accepted and another serves.",
+            |shard| shard.handed_over.get(),
+        );
+        sum("weir_spliced_bytes_total", Kind::Counter, "Bytes moved without copying.", |shard| {
+            shard.spliced_bytes.get()
         });
-        sum("weir_source_ports_exhausted_total", "counter", "Dials that found no free source port.", |shard| {
-            shard.source_ports_exhausted.get()
+        sum("weir_copied_bytes_total", Kind::Counter, "Bytes moved through a buffer.", |shard| {
+            shard.copied_bytes.get()
         });
-        family(out, "weir_pipes_max", "gauge", "Pipes that sessions may hold.");
-        sample(out, "weir_pipes_max", &[], self.pipes_max);
-        family(out, "weir_limit_used", "gauge", "Connections that count against a limit.");
+        sum("weir_pipes_in_use", Kind::Gauge, "Pipes that sessions hold.", |shard| shard.pipes_in_use.get());
+        sum(
+            "weir_stale_completions_total",
+            Kind::Counter,
+            "Completions for a slot's earlier life, dropped.",
+            |shard| shard.stale_completions.get(),
+        );
+        sum(
+            "weir_source_ports_exhausted_total",
+            Kind::Counter,
+            "Dials that found no free source port.",
+            |shard| shard.source_ports_exhausted.get(),
+        );
+        single(out, "weir_pipes_max", Kind::Gauge, "Pipes that sessions may hold.", self.pipes_max);
+        family(out, "weir_limit_used", Kind::Gauge, "Connections that count against a limit.");
         sample(out, "weir_limit_used", &[("scope", "process"), ("name", "")], self.process.used());
         self.render_rare(out);
     }
@@ -281,38 +314,22 @@ impl Metrics {
         for shard in &self.shards {
             let rare = shard.rare.lock().expect("no one panics with it");
             rare.accept_errors.iter().for_each(|(errno, n)| *errors.entry(errno.clone()).or_default() += n);
-            rare.unknown_sources.iter().for_each(|(gateway, n)| *unknown.entry(Arc::clone(gateway)).or_default() += n.get());
+            rare.unknown_sources
+                .iter()
+                .for_each(|(gateway, n)| *unknown.entry(Arc::clone(gateway)).or_default() += n.get());
         }
-        family(out, "weir_accept_errors_total", "counter", "Accepts that failed.");
+        family(out, "weir_accept_errors_total", Kind::Counter, "Accepts that failed.");
         for (errno, value) in errors {
             sample(out, "weir_accept_errors_total", &[("errno", &errno)], value);
         }
-        family(out, "weir_unknown_source_total", "counter", "Connections from sources that no workload owns.");
+        family(
+            out,
+            "weir_unknown_source_total",
+            Kind::Counter,
+            "Connections from sources that no workload owns.",
+        );
         for (gateway, value) in unknown {
             sample(out, "weir_unknown_source_total", &[("gateway", &gateway)], value);
         }
     }
-}
-
-/// The two lines that open a metric family.
-pub fn family(out: &mut String, name: &str, kind: &str, help: &str) {
-    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
-}
-
-/// One sample, its labels escaped.
-pub fn sample(out: &mut String, name: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
-    out.push_str(name);
-    for (position, (label, text)) in labels.iter().enumerate() {
-        let _ = write!(out, "{}{label}=\"", if position == 0 { '{' } else { ',' });
-        for character in text.chars() {
-            match character {
-                '\\' => out.push_str("\\\\"),
-                '"' => out.push_str("\\\""),
-                '\n' => out.push_str("\\n"),
-                other => out.push(other),
-            }
-        }
-        out.push('"');
-    }
-    let _ = writeln!(out, "{} {value}", if labels.is_empty() { "" } else { "}" });
 }

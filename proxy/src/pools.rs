@@ -25,7 +25,8 @@ const DESCRIPTORS_A_PIPE: u64 = 32;
 /// What has been idle this long is given back to the system.
 const KEEP_IDLE: Duration = Duration::from_secs(1);
 
-const _: () = assert!(LARGE_PIPES as usize * LARGE_PIPE <= 64 << 20, "large pipes alone stay under the soft limit");
+const _: () =
+    assert!(LARGE_PIPES as usize * LARGE_PIPE <= 64 << 20, "large pipes alone stay under the soft limit");
 
 /// Pipes that the sessions of a process may hold under this descriptor limit.
 pub fn pipes_max(descriptors: u64) -> u64 {

@@ -74,7 +74,14 @@ impl Stage {
 
 impl Session {
     /// A session that dials.
-    pub fn new(generation: u32, client: OwnedFd, dial: Dial, record: Record, limits: [Option<Reservation>; 2], places: [Reservation; 2]) -> Self {
+    pub fn new(
+        generation: u32,
+        client: OwnedFd,
+        dial: Dial,
+        record: Record,
+        limits: [Option<Reservation>; 2],
+        places: [Reservation; 2],
+    ) -> Self {
         Self {
             generation,
             client,

@@ -172,9 +172,24 @@ thread_local! {
     static CURRENT: Cell<Option<(usize, u32, u32, &'static str)>> = const { Cell::new(None) };
 }
 
-/// What the calling shard thread was doing: "shard 1, session 17.4 (relaying)". `None`: not a shard, or not in a session.
-pub fn current_session() -> Option<String> {
-    CURRENT.get().map(|(shard, slot, generation, stage)| format!("shard {shard}, session {slot}.{generation} ({stage})"))
+/// A panic ends the process: a shard that died alone would leave its accept queue unserved. Its last words name the session.
+pub fn abort_on_panic() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        tell(panic);
+        match CURRENT.get() {
+            Some((shard, slot, generation, stage)) => {
+                tracing::error!(
+                    shard,
+                    session = format!("{slot}.{generation}"),
+                    stage,
+                    "a defect of Weir; the process ends"
+                );
+            }
+            None => tracing::error!("a defect of Weir; the process ends"),
+        }
+        std::process::abort();
+    }));
 }
 
 impl Shard {
@@ -263,10 +278,14 @@ impl Shard {
         let mut sleep = self.sleep_for();
         if !self.busy_poll.is_zero() && !sleep.is_zero() {
             let began = Instant::now();
-            while completions.is_empty() && self.mailbox.is_empty() && began.elapsed() < sleep.min(self.busy_poll) {
+            while completions.is_empty()
+                && self.mailbox.is_empty()
+                && began.elapsed() < sleep.min(self.busy_poll)
+            {
                 self.turn_ring(Duration::ZERO, completions);
             }
-            sleep = if self.mailbox.is_empty() { sleep.saturating_sub(began.elapsed()) } else { Duration::ZERO };
+            sleep =
+                if self.mailbox.is_empty() { sleep.saturating_sub(began.elapsed()) } else { Duration::ZERO };
         }
         if completions.is_empty() {
             self.turn_ring(sleep, completions);
@@ -283,7 +302,13 @@ impl Shard {
         if !self.ready.is_empty() || !self.mailbox.is_empty() {
             return Duration::ZERO;
         }
-        let alarms = [self.wheel.next(), self.accept_again, self.pools.trim_at(), self.doomed.next, self.listeners_alarm()];
+        let alarms = [
+            self.wheel.next(),
+            self.accept_again,
+            self.pools.trim_at(),
+            self.doomed.next,
+            self.listeners_alarm(),
+        ];
         let Some(next) = alarms.into_iter().fold(None, earlier) else { return Duration::MAX };
         Duration::from_millis(next.0).saturating_sub(sys::monotonic())
     }
@@ -295,7 +320,9 @@ impl Shard {
             Kind::Accept => return self.accepted(ListenerId(slot), completion),
             Kind::Doorbell => {
                 if !completion.more() {
-                    self.ring.poll(self.mailbox.doorbell(), Tag::DOORBELL.0).expect("the ring takes submissions");
+                    self.ring
+                        .poll(self.mailbox.doorbell(), Tag::DOORBELL.0)
+                        .expect("the ring takes submissions");
                 }
                 return;
             }
@@ -350,7 +377,9 @@ impl Shard {
     fn step(&mut self, slot: u32) {
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
         session.is_queued = false;
-        let (Stage::Relaying(relay), Some(upstream)) = (&mut session.stage, &session.upstream) else { return };
+        let (Stage::Relaying(relay), Some(upstream)) = (&mut session.stage, &session.upstream) else {
+            return;
+        };
         CURRENT.set(Some((self.index, slot, session.generation, "relaying")));
         let mut wires = Wires {
             client: session.client.as_fd(),
@@ -400,8 +429,13 @@ impl Shard {
 
     fn take_table(&mut self, new: NewTable) {
         self.series.clear();
-        self.unknown_sources =
-            new.in_force.table.gateways.iter().map(|gateway| self.counters.unknown_sources(&gateway.name)).collect();
+        self.unknown_sources = new
+            .in_force
+            .table
+            .gateways
+            .iter()
+            .map(|gateway| self.counters.unknown_sources(&gateway.name))
+            .collect();
         self.take_listeners(&new.in_force, &new.listeners, new.opened);
         self.busy_poll = new.busy_poll;
         let generation = new.in_force.generation;
@@ -420,7 +454,8 @@ impl Shard {
             .map(|(slot, session)| (slot as u32, session.generation))
             .collect();
         let steps = (spread.as_millis() / RESET_STEP.as_millis()).max(1) as usize;
-        self.doomed = Doomed { a_step: sessions.len().div_ceil(steps).max(1), next: Some(self.now), sessions };
+        self.doomed =
+            Doomed { a_step: sessions.len().div_ceil(steps).max(1), next: Some(self.now), sessions };
     }
 
     fn reset_doomed(&mut self) {
@@ -429,7 +464,9 @@ impl Shard {
         }
         for _ in 0..self.doomed.a_step {
             let Some((slot, generation)) = self.doomed.sessions.pop_front() else { break };
-            let Some(session) = self.sessions.get_mut(slot as usize).filter(|session| session.generation == generation) else {
+            let Some(session) =
+                self.sessions.get_mut(slot as usize).filter(|session| session.generation == generation)
+            else {
                 continue;
             };
             match &mut session.stage {

@@ -4,8 +4,8 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd};
 use std::time::Duration;
 
 use rustix::net::sockopt;
@@ -37,7 +37,11 @@ pub fn local(socket: BorrowedFd<'_>) -> io::Result<SocketAddr> {
 }
 
 /// Options of either leg: segments leave at once, dead peers are noticed.
-pub fn set_options(socket: BorrowedFd<'_>, keepalive: Option<Keepalive>, user_timeout: Option<Duration>) -> io::Result<()> {
+pub fn set_options(
+    socket: BorrowedFd<'_>,
+    keepalive: Option<Keepalive>,
+    user_timeout: Option<Duration>,
+) -> io::Result<()> {
     sockopt::set_tcp_nodelay(socket, true)?;
     set_keepalive(socket, keepalive)?;
     if let Some(timeout) = user_timeout {
@@ -87,4 +91,18 @@ pub fn raise_descriptor_limit() -> u64 {
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     let now = if setrlimit(Resource::Nofile, raised).is_ok() { limit.maximum } else { limit.current };
     now.unwrap_or(u64::MAX)
+}
+
+/// Gives a listening socket to the glommio executor of this thread. glommio's own `bind` would set SO_REUSEPORT, and a second
+/// process would share the port in silence.
+pub fn adopt_listener(listener: TcpListener) -> glommio::net::TcpListener {
+    // SAFETY: the descriptor is open and listening, and `into_raw_fd` has just given up its only owner.
+    unsafe { glommio::net::TcpListener::from_raw_fd(listener.into_raw_fd()) }
+}
+
+/// Ignores a signal, as opposed to handling it and doing nothing: a write to a terminal of a background process would be
+/// restarted for ever by a handled SIGTTOU.
+pub fn ignore_signal(signal: libc::c_int) {
+    // SAFETY: SIG_IGN runs no code of ours, and `signal` touches no memory.
+    unsafe { libc::signal(signal, libc::SIG_IGN) };
 }

@@ -37,7 +37,12 @@ pub struct Wheel {
 impl Wheel {
     /// A wheel that begins at `now`.
     pub fn new(now: Millis) -> Self {
-        Self { now: now.0 / TICK, heads: [NONE; LEVELS * WIDTH as usize], occupied: [0; LEVELS], nodes: Vec::new() }
+        Self {
+            now: now.0 / TICK,
+            heads: [NONE; LEVELS * WIDTH as usize],
+            occupied: [0; LEVELS],
+            nodes: Vec::new(),
+        }
     }
 
     /// Makes the slot fire at the deadline, or earlier if it was set to earlier.
@@ -117,7 +122,8 @@ impl Wheel {
 
     fn link(&mut self, slot: u32, tick: u64) {
         let distance = tick - self.now;
-        let level = (0..LEVELS - 1).find(|&level| distance < WIDTH.pow(level as u32 + 1)).unwrap_or(LEVELS - 1);
+        let level =
+            (0..LEVELS - 1).find(|&level| distance < WIDTH.pow(level as u32 + 1)).unwrap_or(LEVELS - 1);
         let span = WIDTH.pow(level as u32);
         // Beyond the last level: its farthest bucket, from where it is linked anew.
         let place = (tick / span).min(self.now / span + WIDTH - 1);
@@ -140,7 +146,8 @@ impl Wheel {
         } else {
             self.heads[node.bucket as usize] = node.next;
             if node.next == NONE {
-                self.occupied[(node.bucket as u64 / WIDTH) as usize] &= !(1 << (u64::from(node.bucket) % WIDTH));
+                self.occupied[(node.bucket as u64 / WIDTH) as usize] &=
+                    !(1 << (u64::from(node.bucket) % WIDTH));
             }
         }
     }
@@ -191,7 +198,10 @@ mod tests {
                         assert!(model.values().all(|&deadline| deadline > due), "seed {seed}: late");
                         if let Some(&earliest) = model.values().min() {
                             let next = wheel.next().expect("something is set");
-                            assert!(next.0 <= earliest.div_ceil(TICK).max(now.0 / TICK + 1) * TICK, "seed {seed}: slept over");
+                            assert!(
+                                next.0 <= earliest.div_ceil(TICK).max(now.0 / TICK + 1) * TICK,
+                                "seed {seed}: slept over"
+                            );
                         } else {
                             assert_eq!(wheel.next(), None, "seed {seed}");
                         }

@@ -30,7 +30,9 @@ impl Maglev {
     /// third of its weight every third round.
     pub(super) fn build(addresses: impl Iterator<Item = SocketAddr>, weights: &[u32]) -> Self {
         let keys: Vec<u64> = addresses
-            .map(|address| hash::join(hash::address(address.ip()), hash::bytes(&address.port().to_be_bytes())))
+            .map(|address| {
+                hash::join(hash::address(address.ip()), hash::bytes(&address.port().to_be_bytes()))
+            })
             .collect();
         let size = size_for(keys.len());
         let mut claims: Vec<Claims> = keys.iter().map(|key| Claims::new(*key, size as u64)).collect();
@@ -111,7 +113,9 @@ mod tests {
 
     #[test]
     fn size_is_the_smallest_prime_with_a_hundred_entries_each() {
-        for (endpoints, size) in [(1, 101), (2, 211), (10, 1009), (655, 65_519), (656, 65_537), (100_000, 65_537)] {
+        for (endpoints, size) in
+            [(1, 101), (2, 211), (10, 1009), (655, 65_519), (656, 65_537), (100_000, 65_537)]
+        {
             assert_eq!(size_for(endpoints), size, "{endpoints} endpoints");
         }
     }

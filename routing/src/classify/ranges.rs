@@ -285,7 +285,8 @@ mod tests {
 
     /// A few long nested chains and many names: what makes lists overflow into bit sets.
     fn prefixes() -> impl Strategy<Value = Vec<Prefix<u16>>> {
-        let named = prop_oneof![4 => (0..BLOCKS).prop_map(Named::Block), 1 => (0..4u32).prop_map(Named::Owner)];
+        let named =
+            prop_oneof![4 => (0..BLOCKS).prop_map(Named::Block), 1 => (0..4u32).prop_map(Named::Owner)];
         let length = prop_oneof![3 => 0..=16u8, 2 => 0..=4u8, 1 => Just(16)];
         prop::collection::vec((any::<u16>(), length, named), 0..400).prop_map(|all| {
             let masked = |(key, length, named): (u16, u8, Named)| {

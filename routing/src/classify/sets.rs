@@ -139,7 +139,10 @@ impl<'s> ClassBuilder<'s> {
         let members = &mut self.sets.members;
         *self.classes.entry((base, list.into())).or_insert_with(|| {
             let start = members.len() as u32;
-            assert!(start < 1 << (u32::BITS - LEN_BITS), "100 million conditions on addresses are not a configuration");
+            assert!(
+                start < 1 << (u32::BITS - LEN_BITS),
+                "100 million conditions on addresses are not a configuration"
+            );
             members.extend_from_slice(list);
             Class { base, list: start << LEN_BITS | list.len() as u32 }
         })

@@ -114,7 +114,8 @@ impl Sim {
         let rng = &mut self.rng;
         let mut span = |never: u8| if rng.u8(..) < never { 0 } else { rng.u64(20..3_000) };
         let timeouts = timeouts(span(60), span(60), span(10), span(200));
-        let mode = [RelayMode::Auto, RelayMode::Auto, RelayMode::Copy, RelayMode::Splice][self.rng.usize(0..4)];
+        let mode =
+            [RelayMode::Auto, RelayMode::Auto, RelayMode::Copy, RelayMode::Splice][self.rng.usize(0..4)];
         self.shard.open(shapes, timeouts, mode);
     }
 

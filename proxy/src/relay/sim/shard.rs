@@ -95,7 +95,9 @@ impl Calls<'_> {
                 self.ledger.sent[to as usize] += *count as u64;
                 self.ledger.active = self.net.now;
             }
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ECONNRESET | libc::EPIPE | libc::ETIMEDOUT)) => {
+            Err(error)
+                if matches!(error.raw_os_error(), Some(libc::ECONNRESET | libc::EPIPE | libc::ETIMEDOUT)) =>
+            {
                 self.ledger.write_failed[to as usize] = true;
                 if self.sabotage == Some(Sabotage::WriteErrorForgotten) {
                     return Err(io::ErrorKind::WouldBlock.into());
@@ -463,8 +465,11 @@ impl Shard {
             // Two passes at most, each a budget and a buffer.
             net.require(read[side] <= 2 * (BUDGET + HOT_BUFFER) as u64, || format!("a step read {read:?}"));
         }
-        let held = relay.directions.iter().filter(|direction| !matches!(direction.held, Held::Nothing)).count();
-        net.require(ledger.tails + ledger.pipes == held, || "a direction that holds nothing has a buffer".into());
+        let held =
+            relay.directions.iter().filter(|direction| !matches!(direction.held, Held::Nothing)).count();
+        net.require(ledger.tails + ledger.pipes == held, || {
+            "a direction that holds nothing has a buffer".into()
+        });
         match step {
             Step::Again => {
                 net.require(read.iter().any(|&read| read > 0), || "again, without any progress".into());
@@ -566,10 +571,13 @@ impl Shard {
                 };
                 let unread_end = source.fin_in && !ledger.fin_read[from as usize];
                 let more = reads && (!source.rx.is_empty() || unread_end);
-                let unheard = source.dead_at.is_some() && !source.told && session.relay.legs[from as usize].fault.is_none();
+                let unheard = source.dead_at.is_some()
+                    && !source.told
+                    && session.relay.legs[from as usize].fault.is_none();
                 let stalled = target.takes() && (held || more) || unheard;
                 if stalled && self.net.broken.is_none() {
-                    self.net.broken = Some(format!("{from:?} stands still: held {held}, more {more}, unheard {unheard}"));
+                    self.net.broken =
+                        Some(format!("{from:?} stands still: held {held}, more {more}, unheard {unheard}"));
                 }
             }
         }
@@ -580,15 +588,19 @@ impl Shard {
         self.net.check_returned();
         for session in &self.sessions {
             for side in Side::BOTH {
-                let [to, from] = [side, side.other()].map(|side| &self.net.sockets[session.sockets[side as usize]].peer);
+                let [to, from] =
+                    [side, side.other()].map(|side| &self.net.sockets[session.sockets[side as usize]].peer);
                 let socket = &self.net.sockets[session.sockets[side as usize]];
                 let deaf = socket.dead_at.is_some() || !to.reads;
                 let told = to.has_fin || to.has_reset || deaf;
-                let complete = session.ended != Some(Reason::Done) || deaf || to.arrived == from.sent && to.has_fin;
+                let complete =
+                    session.ended != Some(Reason::Done) || deaf || to.arrived == from.sent && to.has_fin;
                 let (arrived, sent) = (to.arrived, from.sent);
                 if !(told && complete) && self.net.broken.is_none() {
-                    self.net.broken =
-                        Some(format!("{:?}: {side:?} has {arrived} of {sent}, knows the end: {told}", session.ended));
+                    self.net.broken = Some(format!(
+                        "{:?}: {side:?} has {arrived} of {sent}, knows the end: {told}",
+                        session.ended
+                    ));
                 }
             }
         }
@@ -623,4 +635,3 @@ pub(super) fn timeouts(idle: u64, half_close: u64, flush: u64, max_duration: u64
         max_duration: span(max_duration),
     }
 }
-

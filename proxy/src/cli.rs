@@ -1,0 +1,192 @@
+//! The arguments of `weir`, and which exit code says what: 0 fine, 1 failed, 2 usage, 3 the host does not allow it.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use weir_routing::Resolved;
+
+use crate::control::{self, Failure};
+use crate::demo::{self, Demo};
+use crate::load::{self, Origin, Tests};
+use crate::{report, ring, version};
+
+/// The code of the warning that a host name has no address yet.
+const NOT_RESOLVED: &str = "not-resolved";
+
+const FAILED: u8 = 1;
+const HOST: u8 = 3;
+
+/// A layer-4 proxy for Linux hosts: routes and relays TCP as a service mesh does, from TOML files.
+#[derive(Debug, Parser)]
+#[command(name = "weir", arg_required_else_help = true)]
+struct Arguments {
+    /// Print version, commit and what this kernel has
+    #[arg(short = 'V', long)]
+    version: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the proxy
+    Run {
+        #[command(flatten)]
+        configuration: Configuration,
+        /// Start although a `[[test]]` fails
+        #[arg(long)]
+        skip_tests: bool,
+    },
+    /// Read a configuration and tell all that is wrong with it; bind nothing, ask no name server
+    Check {
+        #[command(flatten)]
+        configuration: Configuration,
+        /// Warnings fail too
+        #[arg(long)]
+        strict: bool,
+        /// Print the problems as JSON on stdout
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show the main job with nothing to prepare: two backends, a split between them, ready to try
+    Demo {
+        /// The gateway's port; the other ports move by the same step
+        #[arg(long, default_value_t = demo::DEFAULT_PORT, value_parser = clap::value_parser!(u16).range(1..=i64::from(demo::MAX_PORT)))]
+        port: u16,
+        /// Write the configuration to this new file, and serve from it
+        #[arg(long, value_name = "FILE")]
+        config_out: Option<PathBuf>,
+        /// Run only the backends, for `weir run` in another terminal
+        #[arg(long)]
+        backends: bool,
+    },
+}
+
+/// Where the configuration is.
+#[derive(Args, Debug)]
+pub struct Configuration {
+    /// A file, or a directory whose *.toml files count as one; may be repeated [default: /etc/weir]
+    #[arg(short = 'c', long = "config", value_name = "FILE|DIR")]
+    paths: Vec<PathBuf>,
+}
+
+impl From<Configuration> for Origin {
+    fn from(configuration: Configuration) -> Self {
+        Self::from_arguments(configuration.paths)
+    }
+}
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let Some(command) = arguments.command else {
+        print_version();
+        return ExitCode::SUCCESS;
+    };
+    match command {
+        Command::Check { configuration, strict, json } => check(&configuration.into(), strict, json),
+        Command::Run { configuration, skip_tests } => {
+            let tests = if skip_tests { Tests::Warn } else { Tests::Refuse };
+            end(control::run(configuration.into(), tests))
+        }
+        Command::Demo { port, config_out, backends } => end(Demo { port, config_out, backends }.run()),
+    }
+}
+
+fn print_version() {
+    let kernel = rustix::system::uname();
+    report::say(&format!(
+        "weir {} (commit {})\nLinux {}: {}\n",
+        version::VERSION,
+        version::COMMIT,
+        kernel.release().to_string_lossy(),
+        ring_features()
+    ));
+}
+
+/// "io_uring with DEFER_TASKRUN, multishot accept, no multishot poll".
+fn ring_features() -> String {
+    match ring::probe() {
+        Ok(features) => {
+            let word = |there: bool, name: &str| if there { name.to_owned() } else { format!("no {name}") };
+            let words = [
+                word(features.defer_taskrun, "DEFER_TASKRUN"),
+                word(features.multishot_accept, "multishot accept"),
+                word(features.multishot_poll, "multishot poll"),
+            ];
+            format!("io_uring with {}", words.join(", "))
+        }
+        Err(error) => format!("no io_uring ({error})"),
+    }
+}
+
+/// `weir check`: all problems, sorted by place.
+fn check(origin: &Origin, strict: bool, json: bool) -> ExitCode {
+    let loaded = origin.read().and_then(|sources| load::load(sources, &Resolved::new(), Tests::Refuse));
+    let (sources, problems, refused) = match loaded {
+        Ok(loaded) => {
+            let mut warnings = loaded.compiled.warnings;
+            // True of every host name here, where no name server is asked.
+            warnings.retain(|warning| warning.code != NOT_RESOLVED);
+            let refused = strict && !warnings.is_empty();
+            (loaded.sources, warnings, refused)
+        }
+        Err(refused) => (refused.sources, refused.problems, true),
+    };
+    if json {
+        report::say(&format!("{}\n", report::json(&sources, &problems)));
+    } else {
+        report::print(&sources, &problems);
+        report::tell(&format!("{}\n", report::summary(&problems)));
+    }
+    if refused { ExitCode::from(FAILED) } else { ExitCode::SUCCESS }
+}
+
+/// Says why the proxy ended, if it did not end well.
+fn end(result: Result<(), Failure>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Refused(refused)) => {
+            report::print_refused(&refused);
+            ExitCode::from(FAILED)
+        }
+        Err(Failure::Host(findings)) => {
+            report::tell("error: this host does not allow Weir to run:\n");
+            findings.iter().for_each(|finding| report::tell(&format!("\n  {finding}\n")));
+            ExitCode::from(HOST)
+        }
+        Err(Failure::Other(error)) => {
+            report::tell(&format!("error: {error:#}\n"));
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn arguments_are_taken_or_refused() {
+        #[track_caller]
+        fn check(line: &str, taken: bool) {
+            let parsed = Arguments::try_parse_from(line.split(' '));
+            assert_eq!(parsed.is_ok(), taken, "{line}: {parsed:?}");
+        }
+        Arguments::command().debug_assert();
+        check("weir --version", true);
+        check("weir run", true);
+        check("weir run -c a.toml -c dir --skip-tests", true);
+        check("weir check --strict --json -c a", true);
+        check("weir demo --port 65526 --config-out x.toml", true);
+        check("weir demo --backends", true);
+        check("weir", false);
+        check("weir run a.toml", false);
+        check("weir demo --port 65527", false);
+        check("weir demo --port 0", false);
+        check("weir serve", false);
+    }
+}

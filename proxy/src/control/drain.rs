@@ -1,0 +1,110 @@
+//! The end of a process: no longer ready, then no longer accepting, then waiting for sessions, then resetting what is left.
+
+use std::time::{Duration, Instant};
+
+use tracing::{info, warn};
+
+use super::signals::Signal;
+use super::{Control, Event};
+
+/// How often the number of sessions is looked at. It bounds how late the process leaves.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Listeners close a little after they are told to: handshakes under way are waited for and taken, and are sessions only then.
+const LISTENERS_CLOSE_WITHIN: Duration = Duration::from_millis(50);
+
+/// How long after the last reset was due a session may take to be gone, before the process leaves all the same.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// What is left is reset in this last part of the deadline, spread over it: all clients coming back at once hurt others.
+const RESETTING_PART: u32 = 5;
+
+/// How a drain goes on after a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// As before.
+    On,
+    /// All that is left is reset at once.
+    Now,
+}
+
+/// A drain under way.
+#[derive(Debug)]
+struct Drain {
+    /// Since when `drain_timeout` counts; none: QUIT, without a deadline.
+    since: Option<Instant>,
+    terminated: bool,
+    resetting: bool,
+}
+
+impl Control {
+    /// Drains, and returns when nothing is left.
+    pub(super) async fn drain(&self, signal: Signal) {
+        let (delay, timeout) = (self.settings().drain_delay, self.settings().drain_timeout);
+        self.status.set_draining();
+        let mut drain = Drain { since: None, terminated: signal == Signal::Terminate, resetting: false };
+        let deadline = match timeout.filter(|_| drain.terminated) {
+            Some(timeout) => format!("what is left {timeout:?} after the listeners have closed is reset"),
+            None => "without a deadline".to_owned(),
+        };
+        info!(sessions = self.status.active(), "draining, {deadline}");
+        let accept_until = Instant::now() + delay;
+        while Instant::now() < accept_until {
+            if self.step(&mut drain, accept_until).await == Next::Now {
+                return self.reset_now().await;
+            }
+        }
+        self.status.stop_accepting();
+        let stopped = Instant::now();
+        while stopped.elapsed() < LISTENERS_CLOSE_WITHIN || self.status.active() > 0 {
+            if drain.terminated
+                && let Some(timeout) = timeout
+            {
+                let since = *drain.since.get_or_insert_with(Instant::now);
+                let reset_within = timeout / RESETTING_PART;
+                if !drain.resetting && since.elapsed() >= timeout - reset_within {
+                    info!(sessions = self.status.active(), "the deadline is near; what is left is reset");
+                    self.status.reset_all(reset_within);
+                    drain.resetting = true;
+                }
+                if since.elapsed() >= timeout + GRACE {
+                    warn!(sessions = self.status.active(), "sessions outlived the deadline");
+                    return;
+                }
+            }
+            if self.step(&mut drain, Instant::now() + LOOK).await == Next::Now {
+                return self.reset_now().await;
+            }
+        }
+        info!("drained");
+    }
+
+    /// Waits for an event, until then, and takes it as a draining process does.
+    async fn step(&self, drain: &mut Drain, until: Instant) -> Next {
+        match self.next(Some(until)).await {
+            Some(Event::Signal(Signal::Terminate)) if drain.terminated => return Next::Now,
+            Some(Event::Signal(Signal::Terminate)) => {
+                info!("from now on the drain has a deadline");
+                drain.terminated = true;
+            }
+            Some(Event::Signal(Signal::Quit)) => info!("QUIT: draining already"),
+            Some(Event::Signal(Signal::Reload)) => warn!("HUP is refused: draining"),
+            Some(Event::Signal(Signal::HandOver)) => warn!("USR2 is refused: draining"),
+            Some(Event::Changed | Event::Resolved | Event::Loaded(_)) | None => {}
+        }
+        Next::On
+    }
+
+    async fn reset_now(&self) {
+        info!(sessions = self.status.active(), "a second signal: what is left is reset now");
+        self.status.stop_accepting();
+        let start = Instant::now();
+        while start.elapsed() < GRACE
+            && (start.elapsed() < LISTENERS_CLOSE_WITHIN || self.status.active() > 0)
+        {
+            // Again each time: what a closing listener still takes is a session, too.
+            self.status.reset_all(Duration::ZERO);
+            self.next(Some(Instant::now() + LOOK)).await;
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! The control thread: everything that is not data. It puts tables into force, watches the configuration, hears signals,
+//! keeps host names resolved and answers the admin server.
+//!
+//! The loop is one task of a glommio executor; what blocks (reading and compiling, inotify, signals, name servers) runs in
+//! threads that send it [`Event`]s, so that none of them is ever late.
+
+mod admin;
+mod drain;
+mod loader;
+mod process;
+mod resolve;
+mod signals;
+mod status;
+mod watch;
+
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow};
+use async_channel::Receiver;
+use glommio::LocalExecutorBuilder;
+use tracing::{error, info, warn};
+use weir_routing::{Resolved, Settings, Sources};
+
+use self::loader::{Finished, Fresh, Job};
+use self::resolve::Resolver;
+use self::signals::Signal;
+use self::status::Status;
+use crate::cores;
+use crate::fleet::Fleet;
+use crate::load::{self, Loaded, Origin, Refused, Tests};
+use crate::preflight::{self, Finding, Host, Wanted};
+use crate::process_log::ProcessLog;
+use crate::{report, shard};
+
+/// Events that wait for the control loop. It empties them as they come; the bound only holds back a thread gone wild.
+const MAX_EVENTS: usize = 1024;
+
+/// What the control loop is told by its threads.
+#[derive(Debug)]
+enum Event {
+    /// Files of the configuration may have changed.
+    Changed,
+    /// A signal.
+    Signal(Signal),
+    /// The address of some host name has changed.
+    Resolved,
+    /// The loader has finished a job.
+    Loaded(Box<Finished>),
+}
+
+/// Why Weir does not run.
+#[derive(Debug)]
+pub enum Failure {
+    /// The configuration has problems.
+    Refused(Refused),
+    /// The host does not allow it.
+    Host(Vec<Finding>),
+    /// Anything else, above all an address that is taken.
+    Other(anyhow::Error),
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+/// Runs Weir until a signal ends it. `tests` is for the start alone: a reload is refused by a failing `[[test]]` in any case.
+pub fn run(origin: Origin, tests: Tests) -> Result<(), Failure> {
+    let sources = origin.read_settled()?;
+    let unresolved = load::compile(sources.clone(), &Resolved::new())?;
+    let log = ProcessLog::start(unresolved.compiled.settings.log_level);
+    shard::abort_on_panic();
+    let host = allowed_host(&unresolved)?;
+    let (sender, events) = async_channel::bounded(MAX_EVENTS);
+    signals::start(sender.clone()).context("cannot hear signals")?;
+    let resolver =
+        Resolver::start(sender.clone()).context("cannot start the thread that resolves host names")?;
+    let fresh = loader::fresh(unresolved, Resolved::new(), &resolver, tests)?;
+    report::print(&fresh.loaded.sources, &fresh.loaded.compiled.warnings);
+    let started = fresh.loaded.compiled.settings.clone();
+    let admin = started.admin.map(bind_admin).transpose()?;
+    if let Origin::Paths(paths) = &origin
+        && let Err(error) = watch::start(paths.clone(), sender.clone())
+    {
+        warn!("changed files are not noticed ({error}); send HUP to reload");
+    }
+    let jobs = loader::start(origin, sources, resolver.clone(), sender);
+    let jobs = jobs.context("cannot start the thread that loads configurations")?;
+    // Its tasks do no storage I/O, for which glommio would set 10 MiB aside.
+    let executor = LocalExecutorBuilder::default().name("control").io_memory(0).make();
+    let executor = executor.map_err(|error| anyhow!("cannot start the control thread: {error}"))?;
+    executor.run(async move {
+        let fleet = Fleet::start(&started, shard_cores(&started, &host))?;
+        let status = Rc::new(Status::new(fleet, resolver.clone()));
+        let mut control = Control { started, in_force: None, status, resolver, log, jobs, events };
+        control.put_into_force(fresh)?;
+        if let Some(listener) = admin {
+            admin::start(listener, control.status.clone());
+        }
+        // What changed between the first reading and the watch has no event.
+        control.file_changed();
+        control.serve().await;
+        Ok(())
+    })
+}
+
+/// The host, if it allows what the configuration wants of it.
+fn allowed_host(loaded: &Loaded) -> Result<Host, Failure> {
+    let host = Host::read();
+    let findings = preflight::findings(&host, &wanted(loaded));
+    if !findings.is_empty() {
+        return Err(Failure::Host(findings));
+    }
+    if let Some(hint) = preflight::hint(&host) {
+        info!("{hint}");
+    }
+    Ok(host)
+}
+
+/// What a configuration wants of the host.
+fn wanted(loaded: &Loaded) -> Wanted {
+    let settings = &loaded.compiled.settings;
+    let gateways = loaded.compiled.table.gateways.iter().flat_map(|gateway| {
+        let who = format!("gateway {}", gateway.name);
+        gateway.listen.iter().map(move |listen| (who.clone(), *listen.ports.start()))
+    });
+    let admin = settings.admin.map(|address| ("admin".to_owned(), address.port()));
+    // Port 0 is a free one, and those are never privileged.
+    let ports = gateways.chain(admin).filter(|&(_, port)| port != 0).collect();
+    Wanted { ports, cores: settings.cores.clone() }
+}
+
+fn shard_cores(settings: &Settings, host: &Host) -> Vec<usize> {
+    let cores = cores::plan(&settings.cores, settings.shards, &host.cores, cores::quota());
+    let mut distinct = cores.clone();
+    distinct.sort_unstable();
+    distinct.dedup();
+    if distinct.len() < cores.len() {
+        warn!("{} shards share {} cores; one a core is fastest", cores.len(), distinct.len());
+    }
+    cores
+}
+
+fn bind_admin(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).map_err(|error| match error.kind() {
+        std::io::ErrorKind::AddrInUse => anyhow!(
+            "the admin address {address} is taken: {error}; `ss -ltnp 'sport = :{}'` shows by whom. End that process, or \
+             write another `admin` in [proxy]",
+            address.port()
+        ),
+        _ => anyhow!("cannot bind the admin address {address}: {error}; write another `admin` in [proxy], or \"off\""),
+    })
+}
+
+/// What routes now.
+#[derive(Debug)]
+struct InForce {
+    generation: u64,
+    sources: Arc<Sources>,
+    settings: Settings,
+    host_names: Vec<Arc<str>>,
+    resolved: Resolved,
+}
+
+/// The control loop and what it holds.
+struct Control {
+    /// The settings of the start: some hold until a restart.
+    started: Settings,
+    in_force: Option<InForce>,
+    status: Rc<Status>,
+    resolver: Resolver,
+    log: ProcessLog,
+    jobs: mpsc::Sender<Job>,
+    events: Receiver<Event>,
+}
+
+impl Control {
+    /// Serves until a signal says to end, then drains.
+    async fn serve(&mut self) {
+        loop {
+            match self.next(None).await {
+                Some(Event::Changed) => self.file_changed(),
+                Some(Event::Signal(Signal::Reload)) => self.order(Job::Reload),
+                Some(Event::Signal(Signal::HandOver)) => {
+                    warn!("USR2: handing over is not in this version of Weir")
+                }
+                Some(Event::Signal(signal @ (Signal::Terminate | Signal::Quit))) => {
+                    break self.drain(signal).await;
+                }
+                Some(Event::Resolved) => self.take_addresses(),
+                Some(Event::Loaded(finished)) => self.take(*finished),
+                None => {}
+            }
+        }
+        self.status.stop();
+    }
+
+    /// The next event; none if there is none until then.
+    async fn next(&self, until: Option<Instant>) -> Option<Event> {
+        // The sender that each thread holds lives as long as its thread, so that a closed channel means that all are gone.
+        match until {
+            None => self.events.recv().await.ok(),
+            Some(until) => {
+                let left = until.saturating_duration_since(Instant::now());
+                let event = glommio::timer::timeout(left, async { Ok(self.events.recv().await.ok()) });
+                event.await.unwrap_or(None)
+            }
+        }
+    }
+
+    fn settings(&self) -> &Settings {
+        self.in_force.as_ref().map_or(&self.started, |in_force| &in_force.settings)
+    }
+
+    fn file_changed(&self) {
+        if self.settings().watch {
+            self.order(Job::Changed);
+        }
+    }
+
+    fn order(&self, job: Job) {
+        if self.jobs.send(job).is_err() {
+            error!("the thread that loads configurations is gone; restart Weir to take a new one");
+        }
+    }
+
+    /// A new table, if what name servers say differs from what is in force.
+    fn take_addresses(&self) {
+        let Some(in_force) = &self.in_force else { return };
+        if self.resolver.addresses(&in_force.host_names, Duration::ZERO) != in_force.resolved {
+            self.order(Job::Resolved(in_force.sources.clone()));
+        }
+    }
+
+    /// Takes what the loader made, or keeps what there is and says why.
+    fn take(&mut self, Finished { job, result }: Finished) {
+        let addresses_only = matches!(job, Job::Resolved(_));
+        match result {
+            Ok(fresh) if addresses_only && self.is_outdated(&fresh) => self.take_addresses(),
+            Ok(fresh) => {
+                if !addresses_only {
+                    report::print(&fresh.loaded.sources, &fresh.loaded.compiled.warnings);
+                }
+                match self.put_into_force(fresh) {
+                    Ok(()) if !addresses_only => self.status.reload_succeeded(),
+                    Ok(()) => {}
+                    Err(error) => self.refuse(&format!("{error:#}")),
+                }
+            }
+            Err(refused) => {
+                report::print(&refused.sources, &refused.problems);
+                self.refuse(&report::summary(&refused.problems));
+            }
+        }
+    }
+
+    /// Whether another text has come into force while the names of the last one were being compiled in.
+    fn is_outdated(&self, fresh: &Fresh) -> bool {
+        self.in_force.as_ref().is_none_or(|in_force| !Arc::ptr_eq(&in_force.sources, &fresh.loaded.sources))
+    }
+
+    fn refuse(&self, why: &str) {
+        self.status.reload_failed();
+        let generation = self.in_force.as_ref().map_or(0, |in_force| in_force.generation);
+        error!(generation, "the new configuration is refused: {why}; what was in force stays");
+    }
+
+    /// Binds what is new, hands a table to every shard, and tells. On an error nothing has changed.
+    fn put_into_force(
+        &mut self,
+        Fresh { loaded: Loaded { sources, compiled }, resolved }: Fresh,
+    ) -> anyhow::Result<()> {
+        let generation = self.in_force.as_ref().map_or(0, |in_force| in_force.generation) + 1;
+        let settings = compiled.settings;
+        for bound in self.status.apply(compiled.table, &settings, generation)? {
+            report::tell(&format!("listening gateway={} address={}\n", bound.gateway, bound.address));
+        }
+        self.resolver.keep(&compiled.host_names, settings.resolve_interval);
+        self.log.set_level(settings.log_level);
+        let unchangeable = unchangeable(&self.started, &settings);
+        if !unchangeable.is_empty() {
+            warn!("a restart is needed for a change of {} to take effect", unchangeable.join(", "));
+        }
+        self.status.set_restart_needed(!unchangeable.is_empty());
+        info!(generation, "configuration in force");
+        let host_names = compiled.host_names;
+        self.in_force = Some(InForce { generation, sources, settings, host_names, resolved });
+        Ok(())
+    }
+}
+
+/// Which keys differ that only a restart can change.
+fn unchangeable(started: &Settings, now: &Settings) -> Vec<&'static str> {
+    let keys = [
+        ("cores", started.cores == now.cores),
+        ("shards", started.shards == now.shards),
+        ("relay", started.relay == now.relay),
+        ("admin", started.admin == now.admin),
+    ];
+    keys.into_iter().filter(|(_, same)| !same).map(|(key, _)| key).collect()
+}

@@ -1,0 +1,240 @@
+//! What the control loop and the admin server share: the fleet, the table in force, and how the last reload went. Both are tasks
+//! of one thread, so cells are enough.
+
+use std::cell::{Cell, RefCell};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use weir_routing::{DestinationId, Settings, Split, Table};
+
+use super::process::ProcessMetrics;
+use super::resolve::Resolver;
+use crate::fleet::{BindError, Bound, Fleet};
+use crate::metrics_text::{Kind, family, sample, single};
+use crate::version;
+
+/// The state of the process, as the admin server tells it.
+pub(super) struct Status {
+    /// None: stopped.
+    fleet: RefCell<Option<Fleet>>,
+    table: RefCell<Option<Table>>,
+    listeners: RefCell<Vec<Bound>>,
+    draining: Cell<bool>,
+    reload_successful: Cell<bool>,
+    reload_success: Cell<SystemTime>,
+    reload_failures: Cell<u64>,
+    restart_needed: Cell<bool>,
+    resolver: Resolver,
+    process: ProcessMetrics,
+}
+
+/// Whether connections are welcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ready {
+    /// They are.
+    Yes,
+    /// The process is about to end.
+    Draining,
+    /// The gateway's default has no endpoint.
+    NoEndpoint,
+    /// There is no such gateway.
+    UnknownGateway,
+}
+
+impl Status {
+    pub(super) fn new(fleet: Fleet, resolver: Resolver) -> Self {
+        Self {
+            fleet: RefCell::new(Some(fleet)),
+            table: RefCell::default(),
+            listeners: RefCell::default(),
+            draining: Cell::default(),
+            reload_successful: Cell::new(true),
+            reload_success: Cell::new(SystemTime::now()),
+            reload_failures: Cell::default(),
+            restart_needed: Cell::default(),
+            resolver,
+            process: ProcessMetrics::new(),
+        }
+    }
+
+    /// Puts a table into force; what was bound for it. On an error the old one is as it was.
+    pub(super) fn apply(
+        &self,
+        table: Table,
+        settings: &Settings,
+        generation: u64,
+    ) -> Result<Vec<Bound>, BindError> {
+        let mut fleet = self.fleet.borrow_mut();
+        let Some(fleet) = fleet.as_mut() else { return Ok(Vec::new()) };
+        let bound = fleet.apply(&table, settings, generation)?;
+        let mut listeners = self.listeners.borrow_mut();
+        listeners.retain(|listener| listens(&table, listener));
+        listeners.extend(bound.iter().cloned());
+        *self.table.borrow_mut() = Some(table);
+        Ok(bound)
+    }
+
+    pub(super) fn stop_accepting(&self) {
+        self.with_fleet((), |fleet| fleet.stop_accepting());
+    }
+
+    pub(super) fn active(&self) -> u64 {
+        self.with_fleet(0, Fleet::active)
+    }
+
+    pub(super) fn reset_all(&self, spread: Duration) {
+        self.with_fleet((), |fleet| fleet.reset_all(spread));
+    }
+
+    /// Ends the shards.
+    pub(super) fn stop(&self) {
+        let fleet = self.fleet.borrow_mut().take();
+        if let Some(fleet) = fleet {
+            fleet.stop();
+        }
+    }
+
+    fn with_fleet<T>(&self, stopped: T, ask: impl FnOnce(&Fleet) -> T) -> T {
+        self.fleet.borrow().as_ref().map_or(stopped, ask)
+    }
+
+    pub(super) fn set_draining(&self) {
+        self.draining.set(true);
+    }
+
+    pub(super) fn set_restart_needed(&self, needed: bool) {
+        self.restart_needed.set(needed);
+    }
+
+    pub(super) fn reload_succeeded(&self) {
+        self.reload_successful.set(true);
+        self.reload_success.set(SystemTime::now());
+    }
+
+    pub(super) fn reload_failed(&self) {
+        self.reload_successful.set(false);
+        self.reload_failures.set(self.reload_failures.get() + 1);
+    }
+
+    /// Whether connections are welcome, of one gateway or at all.
+    pub(super) fn ready(&self, gateway: Option<&str>) -> Ready {
+        if self.draining.get() {
+            return Ready::Draining;
+        }
+        let table = self.table.borrow();
+        match (gateway, &*table) {
+            (None, _) => Ready::Yes,
+            (Some(name), Some(table)) => gateway_ready(table, name),
+            (Some(_), None) => Ready::UnknownGateway,
+        }
+    }
+
+    /// What is in force, as JSON: the generation, and each gateway with the addresses it has bound.
+    pub(super) fn config(&self) -> serde_json::Value {
+        let listeners = self.listeners.borrow();
+        let gateways = |table: &Table| {
+            let gateways = table.gateways.iter().map(|gateway| {
+                let of_it = listeners.iter().filter(|listener| listener.gateway == gateway.name);
+                let addresses: Vec<String> = of_it.map(|listener| listener.address.to_string()).collect();
+                (gateway.name.to_string(), serde_json::json!({ "listening": addresses }))
+            });
+            serde_json::Value::Object(gateways.collect())
+        };
+        let table = self.table.borrow();
+        serde_json::json!({
+            "generation": self.with_fleet(0, Fleet::in_force),
+            "gateways": table.as_ref().map(gateways),
+        })
+    }
+
+    /// All series, in Prometheus' text format.
+    pub(super) fn metrics(&self) -> String {
+        let mut out = String::new();
+        let labels = [("version", version::VERSION), ("commit", version::COMMIT)];
+        family(&mut out, "weir_build_info", Kind::Gauge, "1, with what was built.");
+        sample(&mut out, "weir_build_info", &labels, 1);
+        self.config_metrics(&mut out);
+        const FAILURES: &str = "weir_resolve_failures_total";
+        family(&mut out, FAILURES, Kind::Counter, "Questions for a host name that had no answer.");
+        for (host, failures) in self.resolver.failures() {
+            sample(&mut out, FAILURES, &[("host", &host)], failures);
+        }
+        let metrics = self.fleet.borrow().as_ref().map(Fleet::metrics);
+        if let Some(metrics) = metrics {
+            metrics.render(&mut out);
+        }
+        self.process.render(&mut out);
+        out
+    }
+
+    fn config_metrics(&self, out: &mut String) {
+        let success = self.reload_success.get().duration_since(UNIX_EPOCH).unwrap_or_default();
+        single(
+            out,
+            "weir_config_generation",
+            Kind::Gauge,
+            "The table that every shard routes by; grows with each that comes into force.",
+            self.with_fleet(0, Fleet::in_force),
+        );
+        single(
+            out,
+            "weir_config_last_reload_successful",
+            Kind::Gauge,
+            "0 if the last configuration that was read is not in force.",
+            u8::from(self.reload_successful.get()),
+        );
+        single(
+            out,
+            "weir_config_last_reload_success_timestamp_seconds",
+            Kind::Gauge,
+            "When a configuration that was read last came into force.",
+            format_args!("{:.3}", success.as_secs_f64()),
+        );
+        single(
+            out,
+            "weir_config_reload_failures_total",
+            Kind::Counter,
+            "Configurations that were read and refused.",
+            self.reload_failures.get(),
+        );
+        single(
+            out,
+            "weir_config_restart_needed",
+            Kind::Gauge,
+            "1 if the configuration in force changes what only a restart can change.",
+            u8::from(self.restart_needed.get()),
+        );
+        single(out, "weir_draining", Kind::Gauge, "1 while draining.", u8::from(self.draining.get()));
+    }
+}
+
+/// Whether a table still has this listener.
+fn listens(table: &Table, listener: &Bound) -> bool {
+    let mut gateways = table.gateways.iter().filter(|gateway| gateway.name == listener.gateway);
+    gateways.any(|gateway| {
+        gateway.listen.iter().any(|listen| {
+            let port = listen.ports.contains(&listener.address.port()) || *listen.ports.start() == 0;
+            port && listen.address == listener.address.ip()
+        })
+    })
+}
+
+/// Ready, unless its `to` has no endpoint.
+fn gateway_ready(table: &Table, name: &str) -> Ready {
+    let name = name.strip_prefix("default/").unwrap_or(name);
+    match table.gateways.iter().find(|gateway| &*gateway.name == name) {
+        None => Ready::UnknownGateway,
+        Some(gateway) => match &gateway.default {
+            Some(split) if !has_endpoint(table, split) => Ready::NoEndpoint,
+            _ => Ready::Yes,
+        },
+    }
+}
+
+/// Whether any destination that gets a share has an endpoint.
+fn has_endpoint(table: &Table, split: &Split) -> bool {
+    let used = |id: DestinationId| !table.destinations[id.index()].endpoints.is_empty();
+    let by_port =
+        |id: DestinationId| table.destinations[id.index()].by_client_port.iter().any(|&(_, id)| used(id));
+    let mut shares = split.shares.iter().filter(|share| share.weight > 0);
+    shares.any(|share| used(share.destination) || by_port(share.destination))
+}

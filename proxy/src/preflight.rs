@@ -1,0 +1,349 @@
+//! What the host must allow before anything is bound: all that is missing at once, each with the command that mends it.
+//! [`Host::read`] reads the host, [`findings`] judges the readings. What a running Weir would meet later (a port in use, a file
+//! that cannot be read) is told there.
+
+use std::fmt;
+use std::fs;
+use std::io;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use weir_routing::compile::Cores;
+
+use crate::ring::{self, Features};
+
+/// What glommio locks for the ring of an executor.
+const MIN_LOCKED_BYTES: u64 = 512 << 10;
+
+/// Under this a process runs out with some hundred connections, which nobody meant.
+const MIN_DESCRIPTORS: u64 = 1024;
+
+/// CAP_NET_BIND_SERVICE, its bit in a capability set (linux/capability.h).
+const CAP_NET_BIND_SERVICE: u32 = 10;
+
+/// What was read of a host.
+#[derive(Debug)]
+pub struct Host {
+    /// What its io_uring can do, or why there is none.
+    pub ring: io::Result<Features>,
+    /// `kernel.io_uring_disabled`: 0 for all, 1 for the privileged, 2 for nobody. Before Linux 6.6 there is none.
+    pub io_uring_disabled: Option<u32>,
+    /// Soft limit of locked memory, in bytes; none: no limit.
+    pub locked_bytes: Option<u64>,
+    /// Soft limit of descriptors, already raised to the hard one; none: no limit.
+    pub descriptors: Option<u64>,
+    /// The first port that needs no privilege.
+    pub unprivileged_port_start: u16,
+    /// Whether this process holds CAP_NET_BIND_SERVICE.
+    pub may_bind_privileged: bool,
+    /// The cores it may use.
+    pub cores: Vec<usize>,
+    /// `net.ipv4.tcp_tw_reuse`.
+    pub tw_reuse: Option<u32>,
+}
+
+/// What a configuration wants of a host.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// Whoever listens, and the lowest port it listens on other than 0.
+    pub ports: Vec<(String, u16)>,
+    /// The cores it names.
+    pub cores: Cores,
+}
+
+/// One thing a host does not allow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What is there.
+    pub found: String,
+    /// What is needed, and for what.
+    pub wanted: String,
+    /// What mends it.
+    pub command: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { found, wanted, command } = self;
+        write!(f, "{found}\n    wanted: {wanted}\n    mend:   {command}")
+    }
+}
+
+impl Finding {
+    fn new(found: impl Into<String>, wanted: impl Into<String>, command: impl Into<String>) -> Self {
+        Self { found: found.into(), wanted: wanted.into(), command: command.into() }
+    }
+}
+
+/// All that stands in the way of running.
+pub fn findings(host: &Host, wanted: &Wanted) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    match &host.ring {
+        Ok(features) => findings.extend(missing_features(*features)),
+        Err(error) => findings.push(no_ring(error, host.io_uring_disabled)),
+    }
+    findings.extend(limits(host));
+    findings.extend(privileged_ports(host, wanted));
+    findings.extend(forbidden_cores(host, wanted));
+    findings
+}
+
+fn missing_features(features: Features) -> Option<Finding> {
+    let known = [
+        (features.defer_taskrun, "IORING_SETUP_DEFER_TASKRUN"),
+        (features.multishot_accept, "multishot accept"),
+        (features.multishot_poll, "multishot poll"),
+    ];
+    let missing: Vec<_> = known.into_iter().filter(|(there, _)| !there).map(|(_, name)| name).collect();
+    (!missing.is_empty()).then(|| {
+        Finding::new(
+            format!("the io_uring of this kernel lacks {}", missing.join(", ")),
+            "a kernel that has them: Linux 6.1 or later",
+            "install a newer kernel and boot it (`uname -r` prints the one that runs)",
+        )
+    })
+}
+
+fn no_ring(error: &io::Error, disabled: Option<u32>) -> Finding {
+    const WANTED: &str = "io_uring, which Weir accepts, connects and sleeps with";
+    match (error.raw_os_error(), disabled) {
+        (Some(libc::EPERM), Some(value @ 1..)) => Finding::new(
+            format!("io_uring is disabled: kernel.io_uring_disabled is {value}"),
+            WANTED,
+            "sysctl -w kernel.io_uring_disabled=0",
+        ),
+        (Some(libc::EPERM | libc::EACCES), _) => Finding::new(
+            format!(
+                "io_uring is forbidden to this process ({error}): most likely by a container's seccomp profile"
+            ),
+            WANTED,
+            "allow io_uring_setup, io_uring_enter and io_uring_register in the profile, and start the container with it: \
+             `docker run --security-opt seccomp=PROFILE.json ...`",
+        ),
+        (Some(libc::ENOSYS), _) => Finding::new(
+            format!("this kernel has no io_uring ({error})"),
+            WANTED,
+            "boot Linux 6.1 or later, built with CONFIG_IO_URING=y; gVisor and WSL 1 have none",
+        ),
+        (Some(libc::ENOMEM), _) => Finding::new(
+            format!("io_uring gets no memory ({error})"),
+            WANTED,
+            "ulimit -l unlimited (systemd: LimitMEMLOCK=infinity)",
+        ),
+        (Some(libc::EMFILE | libc::ENFILE), _) => Finding::new(
+            format!("io_uring gets no descriptor ({error})"),
+            WANTED,
+            "ulimit -n 65536 (systemd: LimitNOFILE=65536)",
+        ),
+        _ => Finding::new(
+            format!("io_uring does not work here: {error}"),
+            WANTED,
+            "boot Linux 6.1 or later (`uname -r` prints the one that runs)",
+        ),
+    }
+}
+
+fn limits(host: &Host) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if let Some(bytes) = host.locked_bytes.filter(|&bytes| bytes < MIN_LOCKED_BYTES) {
+        findings.push(Finding::new(
+            format!("this process may lock {} KiB of memory (RLIMIT_MEMLOCK)", bytes >> 10),
+            format!("at least {} KiB, for the rings of its executors", MIN_LOCKED_BYTES >> 10),
+            format!("ulimit -l {} (systemd: LimitMEMLOCK=infinity)", MIN_LOCKED_BYTES >> 10),
+        ));
+    }
+    if let Some(count) = host.descriptors.filter(|&count| count < MIN_DESCRIPTORS) {
+        findings.push(Finding::new(
+            format!("this process may open {count} descriptors (RLIMIT_NOFILE)"),
+            format!("at least {MIN_DESCRIPTORS}; each connection takes two"),
+            "ulimit -n 65536 (systemd: LimitNOFILE=65536)",
+        ));
+    }
+    findings
+}
+
+fn privileged_ports(host: &Host, wanted: &Wanted) -> Vec<Finding> {
+    if host.may_bind_privileged {
+        return Vec::new();
+    }
+    let start = host.unprivileged_port_start;
+    let privileged = wanted.ports.iter().filter(|(_, port)| *port < start);
+    let finding = |(who, port): &(String, u16)| {
+        Finding::new(
+            format!("{who} listens on port {port}, and this process has no CAP_NET_BIND_SERVICE"),
+            format!("that capability, or a port from {start} on (net.ipv4.ip_unprivileged_port_start)"),
+            format!(
+                "setcap cap_net_bind_service=+ep {} (systemd: AmbientCapabilities=CAP_NET_BIND_SERVICE)",
+                std::env::current_exe().map_or_else(|_| "weir".into(), |path| path.display().to_string())
+            ),
+        )
+    };
+    privileged.map(finding).collect()
+}
+
+fn forbidden_cores(host: &Host, wanted: &Wanted) -> Option<Finding> {
+    let may_use = list(&host.cores);
+    match &wanted.cores {
+        Cores::All => host.cores.is_empty().then(|| {
+            Finding::new(
+                "the affinity mask of this process cannot be read",
+                "at least one core",
+                "taskset -p $$",
+            )
+        }),
+        Cores::List(cores) => {
+            let forbidden: Vec<usize> =
+                cores.iter().copied().filter(|core| !host.cores.contains(core)).collect();
+            (!forbidden.is_empty()).then(|| {
+                Finding::new(
+                    format!("`cores` names {}, which this process may not use", list(&forbidden)),
+                    format!("cores among {may_use}"),
+                    format!(
+                        "write cores = \"{may_use}\" in [proxy], or start Weir under `taskset -c {}`",
+                        list(cores)
+                    ),
+                )
+            })
+        }
+    }
+}
+
+/// "0-3,8", as taskset writes it.
+fn list(cores: &[usize]) -> String {
+    let mut sorted = cores.to_vec();
+    sorted.sort_unstable();
+    sorted.dedup();
+    let runs = sorted.chunk_by(|low, high| low + 1 == *high);
+    let text = runs.map(|run| match run {
+        [one] => one.to_string(),
+        run => format!("{}-{}", run[0], run[run.len() - 1]),
+    });
+    text.collect::<Vec<_>>().join(",")
+}
+
+/// A word on what will hurt only under load, for the log.
+pub fn hint(host: &Host) -> Option<&'static str> {
+    (host.tw_reuse.is_some_and(|value| value != 1)).then_some(
+        "net.ipv4.tcp_tw_reuse is not 1: about 470 connections a second that clients end first are all that one upstream \
+         address takes; `sysctl -w net.ipv4.tcp_tw_reuse=1` lifts that",
+    )
+}
+
+impl Host {
+    /// Reads this host, and raises the soft limits of descriptors and locked memory to the hard ones.
+    pub fn read() -> Self {
+        Self {
+            locked_bytes: raised(Resource::Memlock),
+            descriptors: raised(Resource::Nofile),
+            ring: ring::probe(),
+            io_uring_disabled: sysctl("kernel/io_uring_disabled"),
+            unprivileged_port_start: sysctl("net/ipv4/ip_unprivileged_port_start").unwrap_or(1024),
+            may_bind_privileged: fs::read_to_string("/proc/self/status")
+                .is_ok_and(|status| holds_capability(&status, CAP_NET_BIND_SERVICE)),
+            cores: crate::cores::usable(),
+            tw_reuse: sysctl("net/ipv4/tcp_tw_reuse"),
+        }
+    }
+}
+
+/// The soft limit after it has been raised to the hard one.
+fn raised(resource: Resource) -> Option<u64> {
+    let limit = getrlimit(resource);
+    match setrlimit(resource, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    }
+}
+
+fn sysctl<T: std::str::FromStr>(name: &str) -> Option<T> {
+    fs::read_to_string(format!("/proc/sys/{name}")).ok()?.trim().parse().ok()
+}
+
+/// Whether the effective set in a `/proc/PID/status` has a capability.
+fn holds_capability(status: &str, capability: u32) -> bool {
+    let set = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).is_some_and(|set| set >> capability & 1 == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: Features = Features { defer_taskrun: true, multishot_accept: true, multishot_poll: true };
+
+    fn good() -> Host {
+        Host {
+            ring: Ok(ALL),
+            io_uring_disabled: Some(0),
+            locked_bytes: Some(8 << 20),
+            descriptors: Some(1024),
+            unprivileged_port_start: 1024,
+            may_bind_privileged: false,
+            cores: vec![0, 1],
+            tw_reuse: Some(1),
+        }
+    }
+
+    fn errno(number: i32) -> io::Result<Features> {
+        Err(io::Error::from_raw_os_error(number))
+    }
+
+    #[test]
+    fn each_thing_that_is_missing_is_found() {
+        #[track_caller]
+        fn check(host: Host, wanted: &Wanted, expected: &[&str]) {
+            let findings = findings(&host, wanted);
+            assert_eq!(findings.len(), expected.len(), "{findings:#?}");
+            for (finding, words) in findings.iter().zip(expected) {
+                assert!(finding.to_string().contains(words), "no {words:?} in {finding}");
+            }
+        }
+        let nothing = Wanted::default();
+        let port = |port| Wanted { ports: vec![("gateway edge".into(), port)], ..Wanted::default() };
+        let cores = |cores: &[usize]| Wanted { cores: Cores::List(cores.into()), ..Wanted::default() };
+
+        check(good(), &nothing, &[]);
+        check(Host { locked_bytes: None, descriptors: None, ..good() }, &nothing, &[]);
+        check(Host { locked_bytes: Some(512 << 10), ..good() }, &nothing, &[]);
+        check(Host { locked_bytes: Some((512 << 10) - 1), ..good() }, &nothing, &["ulimit -l 512"]);
+        check(Host { descriptors: Some(1023), ..good() }, &nothing, &["may open 1023"]);
+
+        check(Host { ring: errno(libc::ENOSYS), ..good() }, &nothing, &["no io_uring"]);
+        check(Host { ring: errno(libc::EPERM), ..good() }, &nothing, &["seccomp"]);
+        check(Host { ring: errno(libc::EPERM), io_uring_disabled: None, ..good() }, &nothing, &["seccomp"]);
+        let disabled = Host { ring: errno(libc::EPERM), io_uring_disabled: Some(2), ..good() };
+        check(disabled, &nothing, &["sysctl -w kernel.io_uring_disabled=0"]);
+        let ring = Ok(Features { multishot_accept: false, ..ALL });
+        check(Host { ring, ..good() }, &nothing, &["lacks multishot accept\n"]);
+        let ring = Ok(Features { multishot_poll: false, defer_taskrun: false, ..ALL });
+        check(Host { ring, ..good() }, &nothing, &["lacks IORING_SETUP_DEFER_TASKRUN, multishot poll\n"]);
+
+        check(good(), &port(1024), &[]);
+        check(good(), &port(1023), &["gateway edge listens on port 1023"]);
+        check(Host { may_bind_privileged: true, ..good() }, &port(80), &[]);
+        check(Host { unprivileged_port_start: 80, ..good() }, &port(80), &[]);
+
+        check(good(), &cores(&[1, 0]), &[]);
+        check(good(), &cores(&[0, 2, 3]), &["names 2-3,"]);
+        check(Host { cores: Vec::new(), ..good() }, &nothing, &["affinity"]);
+    }
+
+    #[test]
+    fn all_findings_come_at_once() {
+        let host = Host { ring: errno(libc::ENOSYS), locked_bytes: Some(0), descriptors: Some(10), ..good() };
+        let wanted = Wanted { ports: vec![("gateway edge".into(), 80)], cores: Cores::List(vec![9]) };
+        assert_eq!(findings(&host, &wanted).len(), 5);
+    }
+
+    #[test]
+    fn capabilities_are_read_from_the_effective_set() {
+        #[track_caller]
+        fn check(status: &str, expected: bool) {
+            assert_eq!(holds_capability(status, CAP_NET_BIND_SERVICE), expected, "{status}");
+        }
+        check("Name:\tweir\nCapEff:\t0000000000000400\n", true);
+        check("CapEff:\t000001ffffffffff\n", true);
+        check("CapEff:\t0000000000000000\n", false);
+        check("CapPrm:\t0000000000000400\nCapEff:\t0000000000000200\n", false);
+        check("", false);
+    }
+}

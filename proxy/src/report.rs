@@ -1,0 +1,300 @@
+//! Prints problems: with the line and a caret for people, as JSON for programs. What is wrong is decided elsewhere.
+
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal, Write};
+use std::ops::Range;
+
+use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
+use serde::Serialize;
+use weir_routing::{Place, Problem, Severity, Sources};
+
+use crate::load::Refused;
+
+/// Whether a stream is for a person's eyes: a terminal, and `NO_COLOR` not set to anything.
+pub fn coloured(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Prints all problems on stderr, and how many there are.
+pub fn print(sources: &Sources, problems: &[Problem]) {
+    let renderer = if coloured(&io::stderr()) { Renderer::styled() } else { Renderer::plain() };
+    let mut text = String::new();
+    for problem in problems {
+        text.push_str(&render(sources, problem, &renderer));
+        text.push_str("\n\n");
+    }
+    tell(&text);
+}
+
+/// Writes to stderr. A reader that went away (`weir run 2>&1 | head`) is no reason to panic, as `eprint!` would.
+pub fn tell(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+/// Writes to stdout, in the same way.
+pub fn say(text: &str) {
+    let mut stdout = io::stdout().lock();
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+}
+
+/// Prints what refused a configuration, and how many problems there are.
+pub fn print_refused(refused: &Refused) {
+    print(&refused.sources, &refused.problems);
+    tell(&format!("{}\n", summary(&refused.problems)));
+}
+
+/// "2 problems, 1 warnings".
+pub fn summary(problems: &[Problem]) -> String {
+    let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
+    format!("{errors} problems, {} warnings", problems.len() - errors)
+}
+
+/// One problem with its lines.
+fn render(sources: &Sources, problem: &Problem, renderer: &Renderer) -> String {
+    let level = match problem.severity {
+        Severity::Error => Level::ERROR,
+        Severity::Warning => Level::WARNING,
+    };
+    let mut group: Group<'_> =
+        level.primary_title(&problem.message).id(problem.code).elements(snippets(sources, problem));
+    let facts = facts(problem);
+    if problem.place.is_none()
+        && let Some(facts) = facts
+    {
+        group = group.element(Level::NOTE.message(facts));
+    }
+    if let Some(help) = &problem.help {
+        group = group.element(Level::HELP.message(help));
+    }
+    renderer.render(&[group])
+}
+
+/// "found `x`, wanted y".
+fn facts(problem: &Problem) -> Option<String> {
+    match (&problem.found, &problem.wanted) {
+        (Some(found), Some(wanted)) => Some(format!("found {found}, wanted {wanted}")),
+        (Some(found), None) => Some(format!("found {found}")),
+        (None, Some(wanted)) => Some(format!("wanted {wanted}")),
+        (None, None) => None,
+    }
+}
+
+/// A place to mark in the text, and what is said of it.
+struct Mark {
+    place: Place,
+    kind: AnnotationKind,
+    label: Option<String>,
+}
+
+/// The lines a problem is about: one snippet a file, that of the problem's own place first.
+fn snippets<'s>(sources: &'s Sources, problem: &Problem) -> Vec<Snippet<'s, Annotation<'s>>> {
+    let Some(own) = problem.place else { return Vec::new() };
+    let mut files: BTreeMap<(bool, u32), Vec<Mark>> = BTreeMap::new();
+    files.entry((false, own.file)).or_default().push(Mark {
+        place: own,
+        kind: AnnotationKind::Primary,
+        label: facts(problem),
+    });
+    for related in &problem.related {
+        let key = (related.place.file != own.file, related.place.file);
+        files.entry(key).or_default().push(Mark {
+            place: related.place,
+            kind: AnnotationKind::Context,
+            label: Some(related.message.clone()),
+        });
+    }
+    let snippet = |((_, file), marks): ((bool, u32), Vec<Mark>)| snippet(sources, file, marks);
+    files.into_iter().map(snippet).collect()
+}
+
+/// The lines of one file from its first mark to its last; the renderer folds what lies between.
+fn snippet(sources: &Sources, file: u32, marks: Vec<Mark>) -> Snippet<'_, Annotation<'_>> {
+    let source = &sources.0[file as usize];
+    let text = &*source.text;
+    let spans: Vec<Range<usize>> = marks.iter().map(|mark| on_one_line(text, mark.place)).collect();
+    let first = spans.iter().map(|span| span.start).min().unwrap_or(0);
+    let last = spans.iter().map(|span| span.end).max().unwrap_or(0);
+    let start = text[..first].rfind('\n').map_or(0, |at| at + 1);
+    let end = text[last..].find('\n').map_or(text.len(), |at| last + at);
+    let annotations = spans
+        .into_iter()
+        .zip(marks)
+        .map(|(span, mark)| mark.kind.span(span.start - start..span.end - start).label(mark.label));
+    Snippet::source(&text[start..end])
+        .line_start(1 + text[..start].bytes().filter(|&byte| byte == b'\n').count())
+        .path(&*source.name)
+        .annotations(annotations.collect::<Vec<_>>())
+}
+
+/// A place's bytes, cut at the end of its first line: the head of a table says enough, and a bracket over all of it hides it.
+fn on_one_line(text: &str, place: Place) -> Range<usize> {
+    let floor = |at: u32| text.floor_char_boundary((at as usize).min(text.len()));
+    let (start, end) = (floor(place.start), floor(place.end));
+    let line_end = text[start..].find('\n').map_or(text.len(), |at| start + at);
+    start..end.clamp(start, line_end)
+}
+
+/// A problem as `--json` prints it.
+#[derive(Serialize)]
+struct Record<'a> {
+    severity: Severity,
+    code: &'static str,
+    message: &'a str,
+    #[serde(flatten)]
+    spot: Spot<'a>,
+    found: Option<&'a str>,
+    wanted: Option<&'a str>,
+    help: Option<&'a str>,
+    related: Vec<RelatedRecord<'a>>,
+}
+
+#[derive(Serialize)]
+struct RelatedRecord<'a> {
+    file: &'a str,
+    line: usize,
+    column: usize,
+    message: &'a str,
+}
+
+/// Where; all null for what is missing everywhere.
+#[derive(Serialize, Default)]
+struct Spot<'a> {
+    file: Option<&'a str>,
+    line: Option<usize>,
+    column: Option<usize>,
+    end_column: Option<usize>,
+}
+
+/// All problems as a JSON list.
+pub fn json(sources: &Sources, problems: &[Problem]) -> String {
+    let records: Vec<_> = problems.iter().map(|problem| record(sources, problem)).collect();
+    serde_json::to_string_pretty(&records).expect("strings and numbers are always JSON")
+}
+
+fn record<'a>(sources: &'a Sources, problem: &'a Problem) -> Record<'a> {
+    let spot = problem.place.map_or_else(Spot::default, |place| {
+        let position = sources.position(place);
+        Spot {
+            file: Some(&sources.source(place).name),
+            line: Some(position.line),
+            column: Some(position.column),
+            end_column: Some(position.end_column),
+        }
+    });
+    let related = problem.related.iter().map(|related| {
+        let position = sources.position(related.place);
+        RelatedRecord {
+            file: &sources.source(related.place).name,
+            line: position.line,
+            column: position.column,
+            message: &related.message,
+        }
+    });
+    Record {
+        severity: problem.severity,
+        code: problem.code,
+        message: &problem.message,
+        spot,
+        found: problem.found.as_deref(),
+        wanted: problem.wanted.as_deref(),
+        help: problem.help.as_deref(),
+        related: related.collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_routing::Source;
+
+    use super::*;
+
+    fn sources() -> Sources {
+        let source = |name: &str, text: &str| Source { name: name.into(), text: text.into() };
+        Sources(vec![
+            source("a.toml", "# ü\n[gateway.edge]\nlisten = [\"é\", \"nonsense\"]\nother = 1\n"),
+            source("b.toml", "[gateway.edge]\n"),
+        ])
+    }
+
+    /// The place of the first occurrence of `text` in file `file`.
+    fn at(sources: &Sources, file: u32, text: &str) -> Place {
+        let start = sources.0[file as usize].text.find(text).unwrap();
+        Place { file, start: start as u32, end: (start + text.len()) as u32 }
+    }
+
+    fn problem(sources: &Sources) -> Problem {
+        Problem::error("bad-address", at(sources, 0, "\"nonsense\""), "not an address")
+            .found("\"nonsense\"")
+            .wanted("ADDRESS:PORT")
+            .help("write \"0.0.0.0:5432\"")
+            .related(at(sources, 0, "[gateway.edge]"), "of this gateway")
+            .related(at(sources, 1, "[gateway.edge]"), "also declared here")
+    }
+
+    #[test]
+    fn a_problem_shows_its_line_a_caret_what_was_found_and_further_places() {
+        let sources = sources();
+        let text = render(&sources, &problem(&sources), &Renderer::plain());
+        let expected = "\
+error[bad-address]: not an address
+ --> a.toml:3:16
+  |
+2 | [gateway.edge]
+  | -------------- of this gateway
+3 | listen = [\"é\", \"nonsense\"]
+  |                ^^^^^^^^^^ found \"nonsense\", wanted ADDRESS:PORT
+  |
+ ::: b.toml:1:1
+  |
+1 | [gateway.edge]
+  | -------------- also declared here
+  |
+  = help: write \"0.0.0.0:5432\"";
+        assert_eq!(text, expected, "\n{text}");
+    }
+
+    #[test]
+    fn json_has_every_field_and_columns_in_characters() {
+        let sources = sources();
+        let placeless = Problem::warning("no-gateway", None, "no gateway in any file");
+        let expected = serde_json::json!([
+            {
+                "severity": "error", "code": "bad-address", "message": "not an address",
+                "file": "a.toml", "line": 3, "column": 16, "end_column": 26,
+                "found": "\"nonsense\"", "wanted": "ADDRESS:PORT", "help": "write \"0.0.0.0:5432\"",
+                "related": [
+                    { "file": "a.toml", "line": 2, "column": 1, "message": "of this gateway" },
+                    { "file": "b.toml", "line": 1, "column": 1, "message": "also declared here" },
+                ],
+            },
+            {
+                "severity": "warning", "code": "no-gateway", "message": "no gateway in any file",
+                "file": null, "line": null, "column": null, "end_column": null,
+                "found": null, "wanted": null, "help": null, "related": [],
+            },
+        ]);
+        let text = json(&sources, &[problem(&sources), placeless]);
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), expected);
+        assert!(
+            text.find("\"severity\"") < text.find("\"code\""),
+            "in the order of the documentation: {text}"
+        );
+    }
+
+    #[test]
+    fn a_place_over_several_lines_is_shown_by_its_first() {
+        let sources = sources();
+        let whole = Place { file: 0, start: 0, end: sources.0[0].text.len() as u32 };
+        let text = render(&sources, &Problem::warning("odd", whole, "odd"), &Renderer::plain());
+        assert!(text.contains("1 | # ü") && !text.contains("2 |"), "{text}");
+    }
+
+    #[test]
+    fn the_summary_counts_errors_and_warnings() {
+        let warning = Problem::warning("w", None, "w");
+        assert_eq!(
+            summary(&[Problem::error("e", None, "e"), warning.clone(), warning]),
+            "1 problems, 2 warnings"
+        );
+    }
+}
