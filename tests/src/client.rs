@@ -82,6 +82,17 @@ pub fn read_end(stream: &TcpStream) -> End {
     end
 }
 
+/// Connects and waits for the end, which should come before any byte. A reset can be quicker than connecting: then connecting
+/// fails with it.
+#[track_caller]
+pub fn connect_to_end(address: SocketAddr) -> End {
+    match try_connect(address) {
+        Ok(stream) => read_end(&stream),
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => End::Reset,
+        Err(error) => panic!("connecting to {address}: {error}"),
+    }
+}
+
 /// Reads exactly this much.
 #[track_caller]
 pub fn read_exactly(mut stream: &TcpStream, length: usize) -> Vec<u8> {

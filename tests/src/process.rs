@@ -65,6 +65,24 @@ impl Process {
         rustix::process::kill_process(self.rustix_pid(), signal).expect("the child can be signalled");
     }
 
+    /// Stops all of its threads, and returns once they stand still.
+    #[track_caller]
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+        let tasks = format!("/proc/{}/task", self.pid());
+        let stands = |task: std::fs::DirEntry| {
+            let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_some_and(|(_, fields)| fields.starts_with('T'))
+        };
+        let still = || std::fs::read_dir(&tasks).expect("the process is there").flatten().all(stands);
+        assert!(wait_for(Duration::from_secs(2), still), "SIGSTOP does not stop it");
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
     /// Whether it is still there.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("the child can be waited for").is_none()

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use weir_tests::backend::{BlackHole, refusing};
-use weir_tests::client::{End, ask_once, connect, read_end};
+use weir_tests::client::{End, ask_once, connect_to_end};
 use weir_tests::wait::{assert_on_time, ms};
 use weir_tests::{Backend, Weir, busy, quiet};
 
@@ -84,8 +84,7 @@ fn when_all_fail_the_client_is_reset_and_told_why_in_the_metrics() {
         let mut weir = Weir::start(&edge(&[endpoint], policy));
         let address = weir.address("edge");
         let start = Instant::now();
-        let stream = connect(address);
-        assert_eq!(read_end(&stream), End::Reset, "{name}");
+        assert_eq!(connect_to_end(address), End::Reset, "{name}");
         assert_on_time(name, after, start.elapsed());
         weir.expect_closed(reason, 1);
         weir.clean();
@@ -110,7 +109,7 @@ labels = {{ version = "v1" }}
 "#,
         one.address
     ));
-    assert_eq!(read_end(&connect(weir.address("edge"))), End::Reset);
+    assert_eq!(connect_to_end(weir.address("edge")), End::Reset);
     weir.expect_closed("no_endpoint", 1);
     assert_eq!(one.accepted(), 0, "it does not spill to the whole service");
     weir.clean();

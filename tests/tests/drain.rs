@@ -93,10 +93,10 @@ fn nothing_that_the_kernel_has_completed_is_reset() {
         let (mut weir, stream) = start(&backend, "");
         let address = weir.address("edge");
         // Stopped, it accepts nothing: these wait in the kernel's queues when the signal comes.
-        weir.signal(Signal::STOP);
+        weir.pause();
         let queued: Vec<TcpStream> = (0..100).map(|_| connect(address)).collect();
         weir.signal(Signal::TERM);
-        weir.signal(Signal::CONT);
+        weir.resume();
         for (at, stream) in queued.iter().enumerate() {
             let answer = try_ask(stream, "hello");
             assert_eq!(answer.ok().as_deref(), Some("one hello"), "round {round}: connection {at} of 100");

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use weir_tests::backend::Upstreams;
 use weir_tests::client::{
-    End, PATIENCE, connect, is_readable, read_end, read_exactly, read_to_end, reset, unacknowledged,
-    write_all, write_until_held_back,
+    End, PATIENCE, connect, connect_to_end, is_readable, read_end, read_exactly, read_to_end, reset,
+    unacknowledged, write_all, write_until_held_back,
 };
 use weir_tests::pattern::{Pattern, Way};
 use weir_tests::wait::{assert_on_time, ms};
@@ -263,7 +263,7 @@ fn an_upstream_that_resets_at_once_resets_the_client() {
     let mut weir = Weir::start(&edge_with("", &[backend.address], ""));
     let address = weir.address("edge");
     for _ in 0..50 {
-        assert_eq!(read_end(&connect(address)), End::Reset);
+        assert_eq!(connect_to_end(address), End::Reset);
     }
     weir.clean();
 }

@@ -233,10 +233,10 @@ fn a_listener_that_leaves_serves_what_waits_in_its_queue() {
     for round in 0..5 {
         let (old, new) = if round % 2 == 0 { (32611, 32612) } else { (32612, 32611) };
         let old = SocketAddr::from(([127, 0, 0, 1], old));
-        weir.signal(Signal::STOP);
+        weir.pause();
         let queued: Vec<TcpStream> = (0..50).map(|_| connect(old)).collect();
         weir.rename_over(&with(&format!("127.0.0.1:{new}")));
-        weir.signal(Signal::CONT);
+        weir.resume();
         for stream in &queued {
             assert_eq!(try_ask(stream, "hello").expect("no reset"), "one hello", "round {round}");
         }

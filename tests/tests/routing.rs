@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use weir_tests::client::{End, ask, ask_once, connect, connect_from, read_end};
+use weir_tests::client::{End, ask, ask_once, connect, connect_from, connect_to_end, is_reset, try_ask};
 use weir_tests::{Backend, Weir, busy};
 
 const CONNECTIONS: usize = 2000;
@@ -91,8 +91,9 @@ endpoints = ["{}"]
         let stream = connect_from(source.parse::<IpAddr>().unwrap(), address).expect("a connection");
         assert_eq!(ask(&stream, "hello"), format!("{wanted} hello"), "from {source}");
     }
-    let rejected = connect_from("127.0.9.9".parse().unwrap(), address).expect("the kernel accepts");
-    assert_eq!(read_end(&rejected), End::Reset);
+    let rejected =
+        connect_from("127.0.9.9".parse().unwrap(), address).and_then(|stream| try_ask(&stream, "hello"));
+    assert!(rejected.as_ref().is_err_and(is_reset), "{rejected:?}");
     weir.expect_closed("rejected", 1);
     weir.clean();
 }
@@ -116,7 +117,7 @@ endpoints = ["{}"]
         one.address
     ));
     let address = weir.address("edge");
-    assert_eq!(read_end(&connect(address)), End::Reset);
+    assert_eq!(connect_to_end(address), End::Reset);
     weir.expect_closed("no_route", 1);
     assert_eq!(one.accepted(), 0);
     weir.clean();
@@ -159,11 +160,11 @@ endpoints = ["{}"]
     ));
     assert_eq!(ask_once(weir.address("edge"), "six").expect("an answer"), "one six");
     for (port, taken) in [(32500, false), (32501, true), (32502, true), (32503, false)] {
-        let stream = connect(SocketAddr::from(([127, 0, 0, 1], port)));
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
         if taken {
-            assert_eq!(ask(&stream, "hello"), "one hello", "port {port}");
+            assert_eq!(ask_once(address, "hello").expect("an answer"), "one hello", "port {port}");
         } else {
-            assert_eq!(read_end(&stream), End::Reset, "port {port}");
+            assert_eq!(connect_to_end(address), End::Reset, "port {port}");
         }
     }
     weir.clean();
