@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal};
@@ -14,6 +15,7 @@ use crate::wait::wait_for;
 pub struct Process {
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,
+    readers: [JoinHandle<()>; 2],
 }
 
 /// Open descriptors of a process. Pipes stand apart: a pool may keep clean ones.
@@ -31,9 +33,9 @@ impl Process {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("starting {command:?}: {error}"));
         let lines = Arc::default();
-        collect(child.stdout.take().expect("a piped stdout"), &lines);
-        collect(child.stderr.take().expect("a piped stderr"), &lines);
-        Self { child, lines }
+        let stdout = collect(child.stdout.take().expect("a piped stdout"), &lines);
+        let stderr = collect(child.stderr.take().expect("a piped stderr"), &lines);
+        Self { child, lines, readers: [stdout, stderr] }
     }
 
     /// Its process id.
@@ -51,13 +53,18 @@ impl Process {
     pub fn line(&mut self, words: &[&str]) -> String {
         let mut found = None;
         wait_for(Duration::from_secs(10), || {
-            let ended = self.child.try_wait().is_ok_and(|status| status.is_some());
+            let ended = self.has_said_all();
             let output = self.output();
             found =
                 output.lines().find(|line| words.iter().all(|word| line.contains(word))).map(str::to_owned);
             found.is_some() || ended
         });
         found.unwrap_or_else(|| panic!("no line with {words:?} in:\n{}", self.output()))
+    }
+
+    /// Whether nothing more can come: it has closed both of its streams.
+    fn has_said_all(&self) -> bool {
+        self.readers.iter().all(JoinHandle::is_finished)
     }
 
     /// Sends a signal.
@@ -88,13 +95,13 @@ impl Process {
         self.child.try_wait().expect("the child can be waited for").is_none()
     }
 
-    /// How it ended; panics if it does not within `deadline`.
+    /// How it ended, with all that it printed collected; panics if it does not within `deadline`.
     #[track_caller]
     pub fn exit(&mut self, deadline: Duration) -> ExitStatus {
         let mut status = None;
         wait_for(deadline, || {
             status = self.child.try_wait().expect("the child can be waited for");
-            status.is_some()
+            status.is_some() && self.has_said_all()
         });
         status.unwrap_or_else(|| panic!("still running after {deadline:?}:\n{}", self.output()))
     }
@@ -109,6 +116,13 @@ impl Process {
             if pipe { found.pipes += 1 } else { found.others += 1 }
         }
         found
+    }
+
+    /// A limit of descriptors under which it gets no more, and keeps those it has.
+    pub fn exhausting_limit(&self) -> u64 {
+        let directory = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("the process is there");
+        let numbers = directory.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u64>().ok());
+        numbers.max().unwrap_or(0) + 1
     }
 
     /// Processor time it has used, user and system.
@@ -155,11 +169,11 @@ impl Drop for Process {
     }
 }
 
-fn collect(stream: impl Read + Send + 'static, lines: &Arc<Mutex<Vec<String>>>) {
+fn collect(stream: impl Read + Send + 'static, lines: &Arc<Mutex<Vec<String>>>) -> JoinHandle<()> {
     let lines = lines.clone();
     std::thread::spawn(move || {
         for line in BufReader::new(stream).lines().map_while(Result::ok) {
             lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
         }
-    });
+    })
 }

@@ -87,11 +87,6 @@ impl Launch {
         std::fs::write(&config, &self.toml).expect("the configuration can be written");
         let mut process = Process::spawn(&mut self.command(&config));
         let code = process.exit(START).code().unwrap_or(-1);
-        let mut last = String::new();
-        // The readers of its output may be a moment behind its end.
-        wait_for(Duration::from_millis(500), || {
-            std::mem::replace(&mut last, process.output()) == process.output()
-        });
         program::Output { code, stdout: String::new(), stderr: process.output() }
     }
 }

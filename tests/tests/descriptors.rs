@@ -42,7 +42,7 @@ fn a_lowered_limit_stops_accepting_and_a_raised_one_starts_it_again() {
     let running = connect(address);
     assert_eq!(ask(&running, "hello"), "one hello");
     for _ in 0..3 {
-        let old = weir.limit_descriptors(8);
+        let old = weir.limit_descriptors(weir.exhausting_limit());
         // An armed accept keeps the limit under which it was armed: some of these may still be accepted, and reset.
         let waiting: Vec<TcpStream> = (0..16).filter_map(|_| try_connect(address).ok()).collect();
         check_starved(&weir, &running);

@@ -74,6 +74,12 @@ fn each(policy: &str, row: impl Fn(&Stage, Leg, Sides, &[u8])) {
                 stage.weir.clean();
             }
         }
+        let moved = |by: &str| stage.weir.metric(&format!("weir_{by}_bytes_total"), &[]);
+        match relay {
+            "copy" => assert_eq!(moved("spliced"), 0.0),
+            "splice" => assert_eq!(moved("copied"), 0.0),
+            _ => assert!(moved("copied") > 0.0),
+        }
     }
 }
 
