@@ -57,9 +57,9 @@ fn decide_crowded(bencher: Bencher<'_, '_>, (rules, prefixes): (usize, usize)) {
 fn decide_all(bencher: Bencher<'_, '_>, parts: Parts) {
     let arrivals = Random::new().arrivals(&parts);
     let table = Table::build(parts);
-    bencher.counter(ItemsCount::new(ARRIVALS)).bench_local(|| {
-        arrivals.iter().filter(|arrival| table.decide(arrival).route.is_some()).count()
-    });
+    bencher
+        .counter(ItemsCount::new(ARRIVALS))
+        .bench_local(|| arrivals.iter().filter(|arrival| table.decide(arrival).route.is_some()).count());
 }
 
 #[divan::bench(args = SIZES, sample_count = 5, sample_size = 1)]
@@ -110,7 +110,12 @@ impl Random {
                 block.source_namespaces.push(format!("space-{}", self.rng.u8(..8)).into());
             }
             let action = RouteAction::Forward(builder.parts.services[service.index()].by_port[0].1.clone());
-            builder.route(&format!("route-{rule}"), &[GatewayId(self.rng.u32(..GATEWAYS))], vec![block], action);
+            builder.route(
+                &format!("route-{rule}"),
+                &[GatewayId(self.rng.u32(..GATEWAYS))],
+                vec![block],
+                action,
+            );
         }
         builder.parts
     }
@@ -155,8 +160,14 @@ impl Random {
     fn address(&mut self, nets: &[IpNet], v6: bool) -> IpAddr {
         let net = if nets.is_empty() { None } else { Some(nets[self.rng.usize(..nets.len())]) };
         match net {
-            Some(IpNet::V4(net)) => Ipv4Addr::from_bits(net.network().to_bits() | self.rng.u32(..) & net.hostmask().to_bits()).into(),
-            Some(IpNet::V6(net)) => Ipv6Addr::from_bits(net.network().to_bits() | self.rng.u128(..) & net.hostmask().to_bits()).into(),
+            Some(IpNet::V4(net)) => {
+                Ipv4Addr::from_bits(net.network().to_bits() | self.rng.u32(..) & net.hostmask().to_bits())
+                    .into()
+            }
+            Some(IpNet::V6(net)) => {
+                Ipv6Addr::from_bits(net.network().to_bits() | self.rng.u128(..) & net.hostmask().to_bits())
+                    .into()
+            }
             None if v6 => Ipv6Addr::from_bits(self.rng.u128(..)).into(),
             None => Ipv4Addr::from_bits(self.rng.u32(..)).into(),
         }

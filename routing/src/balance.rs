@@ -82,7 +82,9 @@ impl Picker {
         let available = Available { loads, tried };
         self.groups.iter().find_map(|group| {
             let index = match self.balance {
-                Balance::LeastConnections if group.endpoints.len() <= EXACT_MAX => group.least_of_all(&available, rng),
+                Balance::LeastConnections if group.endpoints.len() <= EXACT_MAX => {
+                    group.least_of_all(&available, rng)
+                }
                 Balance::LeastConnections => group.less_of_two(&available, rng),
                 Balance::RoundRobin => group.next(self.destination, &available, rng),
                 Balance::Random => group.by_weight(&available, rng),

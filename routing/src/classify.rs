@@ -142,8 +142,10 @@ impl Classifier {
         let destination = self.destinations.leaf(arrival.destination.ip());
         let port = arrival.destination.port();
         let workload = (source.owner != NOBODY).then_some(WorkloadId(source.owner));
-        let service = if destination.owner == NOBODY { None } else { self.vips.service(destination.owner, port) };
-        let (labels, namespace) = workload.map_or((Class::NONE, Class::NONE), |workload| self.identities[workload.index()]);
+        let service =
+            if destination.owner == NOBODY { None } else { self.vips.service(destination.owner, port) };
+        let (labels, namespace) =
+            workload.map_or((Class::NONE, Class::NONE), |workload| self.identities[workload.index()]);
         let classes = [
             self.gateways[arrival.gateway.index()],
             self.ports.leaf(port).class,
@@ -160,7 +162,7 @@ impl Classifier {
     pub(crate) fn first(&self, classified: &Classified) -> Option<BlockId> {
         let mut first = u32::MAX;
         for class in &classified.classes {
-            for block in self.sets.list(*class) {
+            for block in self.sets.list(class) {
                 if *block < first && self.holds_in_all(classified, *block) {
                     first = *block;
                 }
@@ -229,10 +231,10 @@ impl Classifier {
         let mut bases = [self.sets.get(WILD); DIMENSIONS + 1];
         let mut len = 1;
         for (dimension, class) in classified.classes.iter().enumerate() {
-            if class.base == WILD {
+            if class.base() == WILD {
                 wild |= 1 << dimension;
             } else {
-                bases[len] = self.sets.get(class.base);
+                bases[len] = self.sets.get(class.base());
                 len += 1;
             }
         }
@@ -287,7 +289,10 @@ impl Vips {
         let mut by_vip: BTreeMap<IpNet, Vec<(u16, ServiceId)>> = BTreeMap::new();
         for (service, id) in parts.services.iter().zip((0..).map(ServiceId)) {
             for vip in &service.vips {
-                by_vip.entry(vip.trunc()).or_default().extend(service.by_port.iter().map(|(port, _)| (*port, id)));
+                by_vip
+                    .entry(vip.trunc())
+                    .or_default()
+                    .extend(service.by_port.iter().map(|(port, _)| (*port, id)));
             }
         }
         let mut vips = Self::default();
@@ -305,7 +310,10 @@ impl Vips {
         let vip = vip as usize;
         let start = vip.checked_sub(1).map_or(0, |before| self.ends[before]);
         let ports = &self.ports[start as usize..self.ends[vip] as usize];
-        ports.get(ports.partition_point(|(of, _)| *of < port)).filter(|(of, _)| *of == port).map(|(_, id)| *id)
+        ports
+            .get(ports.partition_point(|(of, _)| *of < port))
+            .filter(|(of, _)| *of == port)
+            .map(|(_, id)| *id)
     }
 }
 
@@ -325,7 +333,8 @@ impl<'p> Builder<'p> {
         for (route, id) in parts.routes.iter().zip((0..).map(RouteId)) {
             builder.first_blocks.push(builder.blocks.len() as u32);
             for (block, index) in route.blocks.iter().zip(0..) {
-                let asked = Condition::ALL.into_iter().filter(|it| it.asked(parts.gateways.len(), route, block));
+                let asked =
+                    Condition::ALL.into_iter().filter(|it| it.asked(parts.gateways.len(), route, block));
                 builder.asked.push(asked.fold(0, |bits, condition| bits | condition.bit()));
                 builder.blocks.push((route, block));
                 builder.ids.push((id, index));
@@ -342,11 +351,16 @@ impl<'p> Builder<'p> {
         }
         let (vips, vip_owners) = Vips::build(self.parts);
         let workloads = self.parts.workloads.iter().zip(0..);
-        let source_owners = workloads.flat_map(|(workload, id)| workload.addresses.iter().map(move |net| (*net, id)));
+        let source_owners =
+            workloads.flat_map(|(workload, id)| workload.addresses.iter().map(move |net| (*net, id)));
         let gateways = self.gateways(&mut sets);
         let ports = self.ports(&mut sets);
-        let destinations =
-            self.addresses(&mut sets, Condition::DestinationSubnets, |block| &block.destination_subnets, vip_owners);
+        let destinations = self.addresses(
+            &mut sets,
+            Condition::DestinationSubnets,
+            |block| &block.destination_subnets,
+            vip_owners,
+        );
         let sources =
             self.addresses(&mut sets, Condition::SourceSubnets, |block| &block.source_subnets, source_owners);
         let identities = self.labels(&mut sets).into_iter().zip(self.namespaces(&mut sets)).collect();
@@ -425,15 +439,19 @@ impl<'p> Builder<'p> {
         }
         let mut filed: HashMap<(&Arc<str>, &Arc<str>), Vec<(&BTreeMap<_, _>, Vec<u32>)>> = HashMap::new();
         for (labels, numbers) in wanted {
-            filed.entry(labels.iter().next().expect("asked, so not empty")).or_default().push((labels, numbers));
+            filed
+                .entry(labels.iter().next().expect("asked, so not empty"))
+                .or_default()
+                .push((labels, numbers));
         }
         let mut classes = ClassBuilder::new(sets, Condition::SourceLabels.bit().into());
         let mut known: HashMap<&BTreeMap<_, _>, Class> = HashMap::new();
         let by_workload = self.parts.workloads.iter().map(|workload| {
             *known.entry(&workload.labels).or_insert_with(|| {
                 let candidates = workload.labels.iter().filter_map(|label| filed.get(&label)).flatten();
-                let met = candidates
-                    .filter(|(wanted, _)| wanted.iter().all(|(key, value)| workload.labels.get(key) == Some(value)));
+                let met = candidates.filter(|(wanted, _)| {
+                    wanted.iter().all(|(key, value)| workload.labels.get(key) == Some(value))
+                });
                 classes.class_of(met.flat_map(|(_, numbers)| numbers).copied().collect())
             })
         });

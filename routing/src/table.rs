@@ -315,7 +315,8 @@ impl Table {
         }
         let classifier = Classifier::build(&parts);
         let pickers = (0..).map(DestinationId).zip(&parts.destinations);
-        let pickers = pickers.map(|(id, destination)| Picker::build(id, destination, &parts.endpoints)).collect();
+        let pickers =
+            pickers.map(|(id, destination)| Picker::build(id, destination, &parts.endpoints)).collect();
         Self { parts, classifier, pickers }
     }
 
@@ -362,7 +363,10 @@ impl Table {
         if by_client_port.is_empty() {
             return Some(drawn);
         }
-        by_client_port.iter().find(|(port, _)| *port == arrival.destination.port()).map(|(_, destination)| *destination)
+        by_client_port
+            .iter()
+            .find(|(port, _)| *port == arrival.destination.port())
+            .map(|(_, destination)| *destination)
     }
 
     /// An endpoint of a destination for one attempt: of those that are usable and not in `tried`, the lowest priority, then

@@ -12,8 +12,8 @@ use weir_routing::problem::{Place, Source, Sources};
 use weir_routing::split::Share;
 use weir_routing::table::{Block, Parts, RouteAction, ServicePort, Subset, Workload};
 use weir_routing::{
-    Arrival, Balance, Destination, DestinationId, Endpoint, EndpointId, Gateway, GatewayId, Loads, Policy, Route,
-    ServiceId, Split, SubsetId, Timeouts, WorkloadId,
+    Arrival, Balance, Destination, DestinationId, Endpoint, EndpointId, Gateway, GatewayId, Loads, Policy,
+    Route, ServiceId, Split, SubsetId, Timeouts, WorkloadId,
 };
 
 /// Line `line` of "a.toml".
@@ -77,7 +77,8 @@ impl Builder {
     /// A service with its ports, and what its VIPs lead to.
     pub(crate) fn service(&mut self, name: &str, vips: &[IpNet], ports: &[u16]) -> ServiceId {
         let id = ServiceId(self.parts.services.len() as u32);
-        let service_ports = ports.iter().map(|port| ServicePort { name: None, port: *port, target_port: *port });
+        let service_ports =
+            ports.iter().map(|port| ServicePort { name: None, port: *port, target_port: *port });
         self.parts.services.push(weir_routing::Service {
             name: name.into(),
             vips: vips.to_vec(),
@@ -100,7 +101,13 @@ impl Builder {
         SubsetId(subsets.len() as u32 - 1)
     }
 
-    pub(crate) fn endpoint(&mut self, service: ServiceId, address: SocketAddr, weight: u32, priority: u32) -> EndpointId {
+    pub(crate) fn endpoint(
+        &mut self,
+        service: ServiceId,
+        address: SocketAddr,
+        weight: u32,
+        priority: u32,
+    ) -> EndpointId {
         self.parts.endpoints.push(Endpoint {
             service,
             address,
@@ -141,7 +148,12 @@ impl Builder {
         DestinationId(self.parts.destinations.len() as u32 - 1)
     }
 
-    pub(crate) fn workload(&mut self, name: &str, labels: &[(&str, &str)], addresses: &[IpNet]) -> WorkloadId {
+    pub(crate) fn workload(
+        &mut self,
+        name: &str,
+        labels: &[(&str, &str)],
+        addresses: &[IpNet],
+    ) -> WorkloadId {
         let namespace = name.split_once('/').expect("namespace/name").0;
         self.parts.workloads.push(Workload {
             name: name.into(),
@@ -154,8 +166,15 @@ impl Builder {
         WorkloadId(self.parts.workloads.len() as u32 - 1)
     }
 
-    pub(crate) fn route(&mut self, name: &str, gateways: &[GatewayId], blocks: Vec<Block>, action: RouteAction) -> &mut Route {
-        let (name, gateways, place) = (name.into(), gateways.to_vec(), line(self.parts.routes.len() as u32 % 90 + 10));
+    pub(crate) fn route(
+        &mut self,
+        name: &str,
+        gateways: &[GatewayId],
+        blocks: Vec<Block>,
+        action: RouteAction,
+    ) -> &mut Route {
+        let (name, gateways, place) =
+            (name.into(), gateways.to_vec(), line(self.parts.routes.len() as u32 % 90 + 10));
         self.parts.routes.push(Route { name, gateways, blocks, action, place });
         self.parts.routes.last_mut().expect("pushed")
     }
@@ -166,7 +185,10 @@ pub(crate) fn label_map(labels: &[(&str, &str)]) -> BTreeMap<Arc<str>, Arc<str>>
 }
 
 pub(crate) fn shares(shares: &[(DestinationId, u32)]) -> Vec<Share> {
-    shares.iter().map(|(destination, weight)| Share { destination: *destination, weight: *weight, place: line(22) }).collect()
+    shares
+        .iter()
+        .map(|(destination, weight)| Share { destination: *destination, weight: *weight, place: line(22) })
+        .collect()
 }
 
 pub(crate) fn split(of: &[(DestinationId, u32)]) -> Split {
