@@ -358,7 +358,6 @@ impl Net {
             if let Some((mask, count)) = it.woken.take() {
                 // Of several wake-ups one completion is made, with the state at that time.
                 let mask = if count > 1 { it.state() } else { mask };
-                it.told |= mask & ERR != 0;
                 completions.push(Completion { socket, mask, last: false });
                 if chance(&mut self.rng, self.faults, 16) {
                     completions.push(Completion { socket, mask, last: false });
@@ -423,6 +422,11 @@ impl Net {
         let count = self.short(max.min(self.sockets[socket].rx.len()));
         self.hot = self.sockets[socket].rx.take(count);
         Ok(count)
+    }
+
+    pub(super) fn peek(&mut self, socket: usize) -> io::Result<usize> {
+        self.enter(socket)?;
+        if self.sockets[socket].rx.is_empty() { self.end_of_input(socket) } else { Ok(1) }
     }
 
     /// How much of `count` a write takes.

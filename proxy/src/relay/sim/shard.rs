@@ -138,6 +138,11 @@ impl Calls<'_> {
             && (ledger.closing_since.is_some() || other.rx.is_empty());
         let flushed = other.dead_at.is_some() && delivered && it.unsent() == 0;
         let patience = since.zip(self.timeouts.flush).map(|(since, flush)| since + flush.as_micros() as u64);
+        let patience = match ledger.closing_since {
+            // Without a limit to flush it is 5 s, and everything has left.
+            Some(since) if self.timeouts.flush.is_none() && it.unsent() == 0 => Some(since + 5_000_000),
+            _ => patience,
+        };
         let asked = ledger.unsent_asked[side as usize] || other.dead_at.is_none();
         asked && (flushed || patience.is_some_and(|end| end <= self.net.now))
     }
@@ -150,6 +155,12 @@ impl Kernel for Calls<'_> {
         }
         let result = self.net.recv(self.socket(from), HOT_BUFFER);
         self.note_read(from, result)
+    }
+
+    fn peek(&mut self, from: Side) -> io::Result<usize> {
+        let result = self.net.peek(self.socket(from));
+        self.ledger.fin_read[from as usize] |= matches!(result, Ok(0));
+        result
     }
 
     fn send_hot(&mut self, side: Side, from: usize, to: usize) -> io::Result<usize> {
@@ -337,7 +348,8 @@ impl Shard {
         let index = completion.socket / 2;
         let session = &mut self.sessions[index];
         if completion.last {
-            if session.sockets.iter().all(|&socket| self.net.sockets[socket].poll == Poll::Gone) {
+            let gone = session.sockets.iter().all(|&socket| self.net.sockets[socket].poll == Poll::Gone);
+            if gone && !session.closed {
                 self.close(index);
             }
             return;
@@ -345,13 +357,14 @@ impl Shard {
         if session.ended.is_some() {
             return;
         }
+        self.net.sockets[completion.socket].told |= completion.mask & ERR != 0;
         let side = Side::BOTH[completion.socket % 2];
         match self.sabotage {
             Some(Sabotage::ErrorMaskIgnored) => session.relay.on_event(side, false),
             Some(Sabotage::MaskIsState) => {
                 let leg = &mut session.relay.legs[side as usize];
-                leg.readable |= completion.mask & IN != 0;
-                leg.writable |= completion.mask & OUT != 0;
+                leg.readable = completion.mask & IN != 0;
+                leg.writable = completion.mask & OUT != 0;
                 if completion.mask & ERR != 0 {
                     leg.hear_error();
                 }
@@ -430,7 +443,7 @@ impl Shard {
                 if self.sabotage == Some(Sabotage::EndedByClose) {
                     self.close(index);
                 } else {
-                    self.sessions[index].sockets.map(|socket| self.net.cancel(socket));
+                    self.sessions[index].sockets.into_iter().for_each(|socket| self.net.cancel(socket));
                 }
                 return;
             }
