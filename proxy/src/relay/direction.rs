@@ -29,7 +29,8 @@ const DEMOTE_AFTER: u8 = 16;
 const _: () = assert!(BUDGET >= PROMOTE_AFTER as usize * HOT_BUFFER, "a stream is known within one turn");
 const _: () = assert!(HOT_BUFFER > SHORT_MOVE, "what promotes must not demote");
 const _: () = assert!(DEMOTE_AFTER > PROMOTE_AFTER, "there is no hysteresis");
-const _: () = assert!(LEAST_COST <= SHORT_MOVE && BUDGET / LEAST_COST >= 16, "a turn must be worth its event");
+const _: () =
+    assert!(LEAST_COST <= SHORT_MOVE && BUDGET / LEAST_COST >= 16, "a turn must be worth its event");
 
 /// How far a direction has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -265,7 +266,9 @@ impl Direction {
         let to = ends.from.other();
         let mut from = 0;
         while from < taken {
-            let Some(sent) = accepted(persist(|| kernel.send_hot(to, from, taken)), ends.target) else { break };
+            let Some(sent) = accepted(persist(|| kernel.send_hot(to, from, taken)), ends.target) else {
+                break;
+            };
             kernel.count(to, sent, Path::Copied);
             run.sent = true;
             from += sent;

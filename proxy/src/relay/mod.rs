@@ -270,7 +270,8 @@ impl Relay {
 
     /// A leg that has sent its FIN and was sent one needs no reset: its kernel delivers the rest by itself.
     fn is_settled(&self, side: Side, answers: [Answer; 2]) -> bool {
-        answers[side as usize] == Answer::Fin && self.directions[side.other() as usize].state == State::Finished
+        answers[side as usize] == Answer::Fin
+            && self.directions[side.other() as usize].state == State::Finished
     }
 
     /// Until when no byte need move, and what it is called if none has.
@@ -295,7 +296,8 @@ impl Relay {
         }
         let patience = self.flush.or(Some(ANSWER_TIMEOUT));
         let (quiet_until, quiet) = self.quiet_until();
-        let reason = if quiet_until.is_some_and(|deadline| deadline <= now) { quiet } else { Reason::MaxDuration };
+        let reason =
+            if quiet_until.is_some_and(|deadline| deadline <= now) { quiet } else { Reason::MaxDuration };
         let answers = [0, 1].map(|side| match self.directions[side].state {
             State::Reading => Answer::None,
             State::Draining | State::Finished => Answer::Fin,

@@ -319,7 +319,9 @@ impl Net {
         }
         let fin = it.fin_out && it.tx.is_empty() && !it.peer.has_fin;
         it.peer.has_fin |= fin;
-        self.require(right, || format!("socket {socket} received other bytes than it should: {bytes:?} at {arrived}"));
+        self.require(right, || {
+            format!("socket {socket} received other bytes than it should: {bytes:?} at {arrived}")
+        });
         moved || fin
     }
 
@@ -337,7 +339,8 @@ impl Net {
     pub(super) fn completions(&mut self) -> Vec<Completion> {
         let mut completions = vec![];
         for socket in 0..self.sockets.len() {
-            let chance = |rng: &mut fastrand::Rng, faults: bool, one_in: u8| faults && rng.u8(..) % one_in == 0;
+            let chance =
+                |rng: &mut fastrand::Rng, faults: bool, one_in: u8| faults && rng.u8(..) % one_in == 0;
             let it = &mut self.sockets[socket];
             if it.poll == Poll::Gone || chance(&mut self.rng, self.faults, 4) {
                 continue;
@@ -577,6 +580,8 @@ impl Net {
         let tails = self.tails.iter().flatten().count();
         let pipes = self.pipes.iter().filter(|pipe| pipe.lent).count();
         let open = self.sockets.iter().filter(|socket| socket.open).count();
-        self.require(tails + pipes + open == 0, || format!("{tails} tails, {pipes} pipes, {open} sockets are left"));
+        self.require(tails + pipes + open == 0, || {
+            format!("{tails} tails, {pipes} pipes, {open} sockets are left")
+        });
     }
 }

@@ -1,6 +1,7 @@
 //! The simulated shard: it drives relays as the real one does (completions, then the retry list, then timers), makes their calls
 //! on the simulated kernel, and checks after each step what must always hold.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::time::Duration;
 
@@ -56,9 +57,23 @@ struct Session {
     closed: bool,
 }
 
+/// What a simulation came by: one that never gets into a situation proves nothing about it.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    pub(super) reasons: BTreeSet<&'static str>,
+    pub(super) copied: u64,
+    pub(super) spliced: u64,
+    pub(super) tails: u64,
+    pub(super) full_pipes: u64,
+    pub(super) dirty_pipes: u64,
+    pub(super) missing_pipes: u64,
+    pub(super) retries: u64,
+}
+
 /// A shard and its kernel.
 pub(super) struct Shard {
     pub(super) net: Net,
+    pub(super) seen: Seen,
     sessions: Vec<Session>,
     sabotage: Option<Sabotage>,
 }
@@ -66,6 +81,7 @@ pub(super) struct Shard {
 /// A session's calls.
 struct Calls<'a> {
     net: &'a mut Net,
+    seen: &'a mut Seen,
     sockets: [usize; 2],
     timeouts: &'a Timeouts,
     ledger: &'a mut Ledger,
@@ -95,7 +111,9 @@ impl Calls<'_> {
                 self.ledger.sent[to as usize] += *count as u64;
                 self.ledger.active = self.net.now;
             }
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ECONNRESET | libc::EPIPE | libc::ETIMEDOUT)) => {
+            Err(error)
+                if matches!(error.raw_os_error(), Some(libc::ECONNRESET | libc::EPIPE | libc::ETIMEDOUT)) =>
+            {
                 self.ledger.write_failed[to as usize] = true;
                 if self.sabotage == Some(Sabotage::WriteErrorForgotten) {
                     return Err(io::ErrorKind::WouldBlock.into());
@@ -170,6 +188,7 @@ impl Kernel for Calls<'_> {
 
     fn keep_tail(&mut self, from: usize, to: usize) -> Tail {
         self.ledger.tails += 1;
+        self.seen.tails += 1;
         let buffer = self.net.keep_tail(from, to);
         Tail { buffer, from: 0, to: (to - from) as u32 }
     }
@@ -185,7 +204,9 @@ impl Kernel for Calls<'_> {
     }
 
     fn take_pipe(&mut self) -> Option<Pipe> {
-        let pipe = self.net.take_pipe()?;
+        let pipe = self.net.take_pipe();
+        self.seen.missing_pipes += u64::from(pipe.is_none());
+        let pipe = pipe?;
         self.ledger.pipes += 1;
         Some(Pipe(pipe))
     }
@@ -196,6 +217,7 @@ impl Kernel for Calls<'_> {
     }
 
     fn close_pipe(&mut self, pipe: Pipe) {
+        self.seen.dirty_pipes += 1;
         self.ledger.pipes -= 1;
         if self.sabotage == Some(Sabotage::DirtyPipeReused) {
             self.net.return_dirty(pipe.0);
@@ -211,6 +233,7 @@ impl Kernel for Calls<'_> {
         let result = self.net.splice_in(self.socket(from), pipe.0, max).map_err(|error| match error.kind() {
             io::ErrorKind::StorageFull => {
                 self.ledger.full_pipe[from as usize] = true;
+                self.seen.full_pipes += 1;
                 io::ErrorKind::WouldBlock.into()
             }
             _ => error,
@@ -254,14 +277,17 @@ impl Kernel for Calls<'_> {
     }
 
     fn count(&mut self, to: Side, bytes: usize, path: Path) {
-        let _ = path;
+        match path {
+            Path::Copied => self.seen.copied += bytes as u64,
+            Path::Spliced => self.seen.spliced += bytes as u64,
+        }
         self.ledger.counted[to as usize] += bytes as u64;
     }
 }
 
 impl Shard {
     pub(super) fn new(net: Net, sabotage: Option<Sabotage>) -> Self {
-        Self { net, sessions: vec![], sabotage }
+        Self { net, seen: Seen::default(), sessions: vec![], sabotage }
     }
 
     /// Opens a session and does its first step.
@@ -408,6 +434,7 @@ impl Shard {
         let early = if timed && self.sabotage == Some(Sabotage::TimersEarly) { 15 } else { 0 };
         let mut calls = Calls {
             net: &mut self.net,
+            seen: &mut self.seen,
             sockets: session.sockets,
             timeouts: &session.timeouts,
             ledger: &mut session.ledger,
@@ -433,10 +460,14 @@ impl Shard {
     fn follow(&mut self, index: usize, step: Step) {
         let session = &mut self.sessions[index];
         match step {
-            Step::Again => session.retry = self.sabotage != Some(Sabotage::RetryDropped),
+            Step::Again => {
+                self.seen.retries += 1;
+                session.retry = self.sabotage != Some(Sabotage::RetryDropped);
+            }
             Step::Wait => {}
             Step::Ended(reason) => {
                 session.ended = Some(reason);
+                self.seen.reasons.insert(reason.as_str());
                 session.timer = None;
                 session.retry = false;
                 self.check_end(index, reason);
@@ -476,8 +507,11 @@ impl Shard {
             // Two passes at most, each a budget and a buffer.
             net.require(read[side] <= 2 * (BUDGET + HOT_BUFFER) as u64, || format!("a step read {read:?}"));
         }
-        let held = relay.directions.iter().filter(|direction| !matches!(direction.held, Held::Nothing)).count();
-        net.require(ledger.tails + ledger.pipes == held, || "a direction that holds nothing has a buffer".into());
+        let held =
+            relay.directions.iter().filter(|direction| !matches!(direction.held, Held::Nothing)).count();
+        net.require(ledger.tails + ledger.pipes == held, || {
+            "a direction that holds nothing has a buffer".into()
+        });
         match step {
             Step::Again => {
                 net.require(read.iter().any(|&read| read > 0), || "again, without any progress".into());
@@ -579,10 +613,13 @@ impl Shard {
                 };
                 let unread_end = source.fin_in && !ledger.fin_read[from as usize];
                 let more = reads && (!source.rx.is_empty() || unread_end);
-                let unheard = source.dead_at.is_some() && !source.told && session.relay.legs[from as usize].fault.is_none();
+                let unheard = source.dead_at.is_some()
+                    && !source.told
+                    && session.relay.legs[from as usize].fault.is_none();
                 let stalled = target.takes() && (held || more) || unheard;
                 if stalled && self.net.broken.is_none() {
-                    self.net.broken = Some(format!("{from:?} stands still: held {held}, more {more}, unheard {unheard}"));
+                    self.net.broken =
+                        Some(format!("{from:?} stands still: held {held}, more {more}, unheard {unheard}"));
                 }
             }
         }
@@ -593,15 +630,19 @@ impl Shard {
         self.net.check_returned();
         for session in &self.sessions {
             for side in Side::BOTH {
-                let [to, from] = [side, side.other()].map(|side| &self.net.sockets[session.sockets[side as usize]].peer);
+                let [to, from] =
+                    [side, side.other()].map(|side| &self.net.sockets[session.sockets[side as usize]].peer);
                 let socket = &self.net.sockets[session.sockets[side as usize]];
                 let deaf = socket.dead_at.is_some() || !to.reads;
                 let told = to.has_fin || to.has_reset || deaf;
-                let complete = session.ended != Some(Reason::Done) || deaf || to.arrived == from.sent && to.has_fin;
+                let complete =
+                    session.ended != Some(Reason::Done) || deaf || to.arrived == from.sent && to.has_fin;
                 let (arrived, sent) = (to.arrived, from.sent);
                 if !(told && complete) && self.net.broken.is_none() {
-                    self.net.broken =
-                        Some(format!("{:?}: {side:?} has {arrived} of {sent}, knows the end: {told}", session.ended));
+                    self.net.broken = Some(format!(
+                        "{:?}: {side:?} has {arrived} of {sent}, knows the end: {told}",
+                        session.ended
+                    ));
                 }
             }
         }
@@ -636,4 +677,3 @@ pub(super) fn timeouts(idle: u64, half_close: u64, flush: u64, max_duration: u64
         max_duration: span(max_duration),
     }
 }
-
