@@ -216,3 +216,23 @@ fn each_leg_learns_how_the_other_ended() {
         }
     }
 }
+
+#[test]
+fn half_close_is_bounded_and_bytes_extend_it() {
+    for side in Side::BOTH {
+        let mut case = Case::new(side, RelayMode::Auto, Reader::AtOnce, 0);
+        case.shard.net.peer_sends(case.this, SENT as usize);
+        case.happen(Event::Fin);
+        case.run(HALF_CLOSE - 100, |_| false);
+        case.shard.net.peer_sends(case.that, 10);
+        let passed = case.run(2 * HALF_CLOSE, |case| case.seen(case.this).fin);
+        assert!((HALF_CLOSE..HALF_CLOSE + LATE).contains(&passed), "{passed} ms after the last byte");
+        let passed = case.run(2 * FLUSH, |case| case.ended().is_some());
+        assert!((FLUSH..FLUSH + LATE).contains(&passed), "the reset came {passed} ms later");
+        assert_eq!(case.ended(), Some(Reason::HalfCloseTimeout));
+        assert!(
+            case.seen(case.that).reset && !case.seen(case.this).reset,
+            "who has ended in order is not reset"
+        );
+    }
+}

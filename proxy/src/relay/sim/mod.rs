@@ -4,6 +4,8 @@
 //! the kernel that a relay can get wrong, [`Sabotage`] breaks it on purpose, and some seed must notice.
 
 mod bytes;
+mod calls;
+mod checks;
 mod endings;
 mod net;
 mod paths;
@@ -13,8 +15,9 @@ use std::collections::BTreeSet;
 
 use weir_routing::compile::RelayMode;
 
+use self::calls::Seen;
 use self::net::{Ending, Net, Shape};
-use self::shard::{Seen, Shard, timeouts};
+use self::shard::{Shard, timeouts};
 use crate::outcome::Reason;
 
 /// Seeds of every run.

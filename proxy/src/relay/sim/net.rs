@@ -339,8 +339,9 @@ impl Net {
     pub(super) fn completions(&mut self) -> Vec<Completion> {
         let mut completions = vec![];
         for socket in 0..self.sockets.len() {
-            let chance =
-                |rng: &mut fastrand::Rng, faults: bool, one_in: u8| faults && rng.u8(..) % one_in == 0;
+            let chance = |rng: &mut fastrand::Rng, faults: bool, one_in: u8| {
+                faults && rng.u8(..).is_multiple_of(one_in)
+            };
             let it = &mut self.sockets[socket];
             if it.poll == Poll::Gone || chance(&mut self.rng, self.faults, 4) {
                 continue;
