@@ -162,7 +162,7 @@ impl Classifier {
     pub(crate) fn first(&self, classified: &Classified) -> Option<BlockId> {
         let mut first = u32::MAX;
         for class in &classified.classes {
-            for block in self.sets.list(*class) {
+            for block in self.sets.list(class) {
                 if *block < first && self.holds_in_all(classified, *block) {
                     first = *block;
                 }
@@ -231,10 +231,10 @@ impl Classifier {
         let mut bases = [self.sets.get(WILD); DIMENSIONS + 1];
         let mut len = 1;
         for (dimension, class) in classified.classes.iter().enumerate() {
-            if class.base == WILD {
+            if class.base() == WILD {
                 wild |= 1 << dimension;
             } else {
-                bases[len] = self.sets.get(class.base);
+                bases[len] = self.sets.get(class.base());
                 len += 1;
             }
         }
