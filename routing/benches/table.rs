@@ -23,6 +23,35 @@ fn main() {
         let table = Table::build(Random::new().parts(rules, prefixes, Family::V4));
         println!("{rules} rules, {prefixes} prefixes: {} KiB a copy beside the parts", table.bytes() / 1024);
     }
+    if std::env::var("H2").is_ok() {
+        for family in [Family::V4, Family::V6] {
+            for (rules, prefixes) in SIZES {
+                for crowded in [false, true] {
+                    let mut random = Random::new();
+                    random.crowded = crowded;
+                    let parts = random.parts(rules, prefixes, family);
+                    let arrivals = Random::new().arrivals(&parts);
+                    let table = Table::build(parts);
+                    let mut times: Vec<f64> = arrivals
+                        .chunks(10_000)
+                        .map(|chunk| {
+                            let t = std::time::Instant::now();
+                            divan::black_box(
+                                chunk.iter().filter(|a| table.decide(a).route.is_some()).count(),
+                            );
+                            t.elapsed().as_nanos() as f64 / 10_000.0
+                        })
+                        .collect();
+                    times.sort_by(f64::total_cmp);
+                    println!(
+                        "{rules} crowded {crowded}: min {:.0} p25 {:.0} p50 {:.0}",
+                        times[0], times[25], times[50]
+                    );
+                }
+            }
+        }
+        return;
+    }
     divan::main();
 }
 
