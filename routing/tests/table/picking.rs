@@ -122,7 +122,7 @@ fn picks_of_two_shards_are_independent() {
     let first = split(&table).shares[0].destination;
     let mut seen = [[0_f64; 2]; 2];
     for _ in 0..200_000 {
-        let mut draw = |rng| usize::from(split(&table).draw(source(0), rng) == first);
+        let draw = |rng| usize::from(split(&table).draw(source(0), rng) == first);
         seen[draw(&mut one)][draw(&mut other)] += 1.0;
     }
     let mean = 200_000.0 / 4.0;
