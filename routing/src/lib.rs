@@ -10,10 +10,11 @@
 
 pub mod balance;
 pub mod claim;
-pub mod classify;
+mod classify;
 pub mod compile;
 pub mod config;
 pub mod explain;
+mod hash;
 pub mod policy;
 pub mod problem;
 pub mod split;

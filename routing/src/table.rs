@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::classify::Classifier;
+use crate::balance::{Loads, Picker};
+use crate::classify::{BlockId, Classified, Classifier};
 use crate::policy::Policy;
 use crate::problem::{Place, Sources};
 use crate::split::Split;
@@ -293,26 +294,107 @@ pub struct Parts {
 #[derive(Clone, Debug)]
 pub struct Table {
     parts: Parts,
-    #[expect(dead_code, reason = "skeleton")]
     classifier: Classifier,
+    /// By destination.
+    pickers: Vec<Picker>,
+}
+
+impl Table {
+    /// Freezes what `compile` made: splits learn the names of their destinations, and everything that a connection would
+    /// have to work out is worked out.
+    pub fn build(mut parts: Parts) -> Self {
+        let destinations = &parts.destinations;
+        let routes = parts.routes.iter_mut().filter_map(|route| match &mut route.action {
+            RouteAction::Forward(split) => Some(split),
+            RouteAction::Reject => None,
+        });
+        let gateways = parts.gateways.iter_mut().filter_map(|gateway| gateway.default.as_mut());
+        let services = parts.services.iter_mut().flat_map(|service| &mut service.by_port);
+        for split in routes.chain(gateways).chain(services.map(|(_, split)| split)) {
+            split.freeze(destinations);
+        }
+        let classifier = Classifier::build(&parts);
+        let pickers = (0..).map(DestinationId).zip(&parts.destinations);
+        let pickers =
+            pickers.map(|(id, destination)| Picker::build(id, destination, &parts.endpoints)).collect();
+        Self { parts, classifier, pickers }
+    }
+
+    /// Which rule takes an arrival, and what it wants done.
+    pub fn decide(&self, arrival: &Arrival) -> Decision<'_> {
+        self.decide_classified(arrival, &self.classifier.classify(arrival)).0
+    }
+
+    /// [`Table::decide`] after the look-ups; and the block that held, if a route took it.
+    pub(crate) fn decide_classified(
+        &self,
+        arrival: &Arrival,
+        classified: &Classified,
+    ) -> (Decision<'_>, Option<BlockId>) {
+        if let Some(block) = self.classifier.first(classified) {
+            let route = self.classifier.route(block).0;
+            let action = match &self.routes[route.index()].action {
+                RouteAction::Forward(split) => Action::Forward(split),
+                RouteAction::Reject => Action::Reject,
+            };
+            return (Decision { via: Via::Route, route: Some(route), action }, Some(block));
+        }
+        let by_vip = classified.service.and_then(|service| {
+            let by_port = &self.services[service.index()].by_port;
+            by_port.iter().find(|(port, _)| *port == arrival.destination.port())
+        });
+        let (via, action) = match (by_vip, &self.gateways[arrival.gateway.index()].default) {
+            (Some((_, split)), _) => (Via::Service, Action::Forward(split)),
+            (None, Some(split)) => (Via::Gateway, Action::Forward(split)),
+            (None, None) => (Via::Unmatched, Action::Reject),
+        };
+        (Decision { via, route: None, action }, None)
+    }
+
+    /// The workload that owns an address: of all that claim it the longest prefix. The address is in canonical form.
+    pub fn workload(&self, address: IpAddr) -> Option<WorkloadId> {
+        self.classifier.workload(address)
+    }
+
+    /// The destination that was drawn, at the port that the client dialled where that decides. `None`: the service does not
+    /// have that port.
+    pub fn resolve(&self, drawn: DestinationId, arrival: &Arrival) -> Option<DestinationId> {
+        let by_client_port = &self.destinations[drawn.index()].by_client_port;
+        if by_client_port.is_empty() {
+            return Some(drawn);
+        }
+        by_client_port
+            .iter()
+            .find(|(port, _)| *port == arrival.destination.port())
+            .map(|(_, destination)| *destination)
+    }
+
+    /// An endpoint of a destination for one attempt: of those that are usable and not in `tried`, the lowest priority, then
+    /// as the destination's policy balances. `None`: there is none.
+    pub fn pick(
+        &self,
+        destination: DestinationId,
+        source: IpAddr,
+        loads: &impl Loads,
+        tried: &[EndpointId],
+        rng: &mut fastrand::Rng,
+    ) -> Option<EndpointId> {
+        self.pickers[destination.index()].pick(source, loads, tried, rng)
+    }
+
+    /// Memory that matching and picking hold, without the parts: what a copy costs beyond the configuration itself.
+    pub fn bytes(&self) -> usize {
+        self.classifier.bytes() + self.pickers.iter().map(Picker::bytes).sum::<usize>()
+    }
+
+    pub(crate) fn classifier(&self) -> &Classifier {
+        &self.classifier
+    }
 }
 
 impl std::ops::Deref for Table {
     type Target = Parts;
     fn deref(&self) -> &Parts {
         &self.parts
-    }
-}
-
-impl Table {
-    /// Skeleton.
-    pub fn build(parts: Parts) -> Table {
-        Self { parts, classifier: Classifier }
-    }
-
-    /// Skeleton.
-    pub fn decide(&self, arrival: &Arrival) -> Decision<'_> {
-        let _ = arrival;
-        Decision { via: Via::Unmatched, route: None, action: Action::Reject }
     }
 }
