@@ -121,14 +121,18 @@ pub struct Settings {
 }
 
 /// What is found on the way.
+#[derive(Default)]
 struct Report {
     /// The namespace of each text.
     namespaces: Vec<Arc<str>>,
     problems: Vec<Problem>,
+    /// How many of them are errors.
+    errors: usize,
 }
 
 impl Report {
     fn push(&mut self, problem: Problem) {
+        self.errors += usize::from(problem.severity == Severity::Error);
         self.problems.push(problem);
     }
 
@@ -142,7 +146,7 @@ impl Report {
 /// Checks and compiles.
 /// Errors: every problem of the configuration, errors and warnings, sorted by place.
 pub fn compile(config: &Config, resolved: &Resolved) -> Result<Compiled, Vec<Problem>> {
-    let mut report = Report { namespaces: Vec::new(), problems: Vec::new() };
+    let mut report = Report::default();
     let report = &mut report;
     report.namespaces = names::namespaces(report, config);
     let namespaces = report.namespaces.clone();
@@ -199,9 +203,9 @@ pub fn compile(config: &Config, resolved: &Resolved) -> Result<Compiled, Vec<Pro
         locality,
         sources: Arc::new(config.sources.clone()),
     };
-    let problems =
-        std::mem::replace(report, Report { namespaces: Vec::new(), problems: Vec::new() }).sorted();
-    if problems.iter().any(|problem| problem.severity == Severity::Error) {
+    let good = report.errors == 0;
+    let problems = std::mem::take(report).sorted();
+    if !good {
         return Err(problems);
     }
     Ok(Compiled { table: Table::build(parts), settings, host_names, claims, warnings: problems })

@@ -126,10 +126,10 @@ fn expect(
     known: &Known<'_, '_>,
     routes: &HashMap<Name, Arc<str>>,
 ) -> Option<Expect> {
-    let service = match &written.service {
-        None => None,
-        Some(name) => Some(known.registry.resolve(report, file, name)?),
-    };
+    // Each is asked before any is given up, so that all unknown names are told.
+    let service = written.service.as_ref().map(|name| known.registry.resolve(report, file, name));
+    let route = written.route.as_ref().map(|text| route(report, file, text, routes));
+    let (service, route) = (transposed(service)?, transposed(route)?);
     let subsets = written.subsets.as_ref().map(|list| {
         let mut names = BTreeSet::new();
         for text in list.get_ref() {
@@ -148,11 +148,6 @@ fn expect(
     let endpoints = written.endpoints.as_ref().map(|list| {
         list.get_ref().iter().filter_map(|text| socket(report, file, text)).collect::<BTreeSet<_>>()
     });
-    let route = match &written.route {
-        None => None,
-        Some(text) if text.get_ref().is_empty() => Some(Arc::from("")),
-        Some(text) => Some(route(report, file, text, routes)?),
-    };
     let expect = Expect {
         route,
         service: service.map(|at| known.services[at].printed.clone()),
@@ -168,7 +163,16 @@ fn expect(
     Some(expect)
 }
 
-/// The printed name of a route.
+/// Nothing written is something else than something wrong written, which was told.
+fn transposed<T>(read: Option<Option<T>>) -> Option<Option<T>> {
+    match read {
+        Some(None) => None,
+        Some(Some(value)) => Some(Some(value)),
+        None => Some(None),
+    }
+}
+
+/// The printed name of a route; "" stands for none.
 fn route(
     report: &mut Report,
     file: u32,
@@ -176,6 +180,9 @@ fn route(
     routes: &HashMap<Name, Arc<str>>,
 ) -> Option<Arc<str>> {
     let text = written.get_ref().as_str();
+    if text.is_empty() {
+        return Some(Arc::from(""));
+    }
     let namespace = report.namespaces[file as usize].clone();
     let name = match text.split_once('/') {
         Some((namespace, name)) => Name { namespace: Arc::from(namespace), name: Arc::from(name) },

@@ -65,7 +65,7 @@ fn listen(report: &mut Report, file: u32, written: &Text) -> Option<Listen> {
         None => host.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
     };
     let Some(address) = address else {
-        let problem = bad(format!("`{host}` is not an address to listen on"));
+        let problem = bad(format!("`{text}` is not an address to listen on"));
         report.push(match host {
             "" | "*" => problem
                 .help(format!("write \"0.0.0.0:{ports}\" for all IPv4 addresses, \"[::]:{ports}\" for IPv6")),

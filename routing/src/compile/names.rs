@@ -116,8 +116,8 @@ impl<'c, T> Registry<'c, T> {
             let printed = name.printed();
             list.push(Declared { name, printed, file: item.file, place: item.place, written: &item.value });
         }
-        // Stable, so that of two with one name the first that was read stays the first.
-        list.sort_by(|left, right| left.printed.cmp(&right.printed));
+        // Of two with one name the first that was read is the first.
+        list.sort_by(|left, right| (&left.printed, left.place).cmp(&(&right.printed, right.place)));
         let mut index: HashMap<Name, usize> = HashMap::new();
         for (at, declared) in list.iter().enumerate() {
             match index.get(&declared.name) {

@@ -97,6 +97,7 @@ fn route(
     destinations: &mut Destinations<'_, '_>,
 ) -> Option<Checked> {
     let (file, written) = (item.file, &item.value);
+    let errors_before = report.errors;
     let place = written.name.as_ref().map_or(item.place, |name| place_of(file, name));
     let gateways = gateways(report, item, &name, known.gateways);
     let blocks = blocks(report, file, &name, written.blocks.as_ref(), known);
@@ -130,6 +131,10 @@ fn route(
             None
         }
     };
+    // Of a condition with an error in it only a part is left, and what may be said about that would mislead.
+    if report.errors > errors_before {
+        return None;
+    }
     Some(Checked {
         route: Route { name, gateways: gateways?, blocks, action: action?, place },
         order: written.order.as_ref().map_or(0, |order| *order.get_ref()),

@@ -98,6 +98,7 @@ fn service(
     hosts: &mut HashSet<Arc<str>>,
 ) -> Service {
     let (file, written) = (declared.file, declared.written);
+    let errors_before = report.errors;
     let ports = ports(report, file, written);
     let mut vips = Vec::new();
     for text in written.vips.iter().flat_map(|list| list.get_ref()) {
@@ -131,7 +132,10 @@ fn service(
     members.selected(report, declared);
     let (members, waiting) = (members.list, members.waiting);
     service.subsets = subsets(report, declared, around.policies, policy);
-    warn_of_emptiness(report, &service, &members, waiting);
+    // What is missing because of an error was told with it; a host name without an address, too.
+    if report.errors == errors_before && !waiting {
+        warn_of_emptiness(report, &service, &members);
+    }
     service.members = members;
     service
 }
@@ -191,11 +195,7 @@ fn subsets(
     subsets
 }
 
-fn warn_of_emptiness(report: &mut Report, service: &Service, members: &[Member], waiting: bool) {
-    // A host name that has no address yet was told already.
-    if waiting {
-        return;
-    }
+fn warn_of_emptiness(report: &mut Report, service: &Service, members: &[Member]) {
     let usable = |subset: Option<&Subset>| {
         members.iter().any(|member| {
             member.weight > 0 && subset.is_none_or(|subset| has_labels(&member.labels, &subset.labels))
@@ -390,7 +390,12 @@ impl Members<'_, '_> {
                 Some(_) => Problem::warning("loop", member.place, message),
                 None => Problem::error("loop", member.place, message),
             };
-            report.push(problem.found(address.to_string()).related(listen, "listened on here"));
+            report.push(
+                problem
+                    .found(address.to_string())
+                    .related(listen, "listened on here")
+                    .help("name the address of what should answer, or listen elsewhere"),
+            );
             return;
         }
         if let Some(first) = self.seen.insert((member.address, member.port), member.place) {

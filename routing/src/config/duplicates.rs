@@ -28,7 +28,7 @@ pub(super) fn problem(text: &str, place: Place, others: &[(usize, usize)]) -> Op
         path.extend(path_in(&keys));
         path
     };
-    let subset = in_header && path.len() == 4 && path[0] == "service" && path[2] == "subset";
+    let subset = path.len() == 4 && path[0] == "service" && path[2] == "subset";
     let message =
         if subset { format!("duplicate subset names: {key}") } else { format!("`{key}` is declared twice") };
     let problem = Problem::error("declared-twice", place, message).found(key).help("keep one of them");

@@ -1,0 +1,45 @@
+//! Configurations from text to table: every message at its place, every key, and what good ones come to.
+
+mod compiled;
+mod everything;
+mod large;
+mod mutations;
+mod problems;
+
+use std::sync::Arc;
+
+use weir_routing::{Compiled, Problem, Resolved, Severity, Source, Sources, compile, parse};
+
+/// Texts as they would be read from files a.toml, b.toml, ...
+fn sources(texts: &[&str]) -> Sources {
+    let names = ('a'..='z').map(|letter| Arc::from(format!("{letter}.toml")));
+    Sources(names.zip(texts).map(|(name, text)| Source { name, text: Arc::from(*text) }).collect())
+}
+
+/// What the tests have for an environment.
+fn env(name: &str) -> Option<String> {
+    (name == "HOST").then(|| "10.0.0.1".to_owned())
+}
+
+/// Both steps.
+fn load(sources: &Sources) -> Result<Compiled, Vec<Problem>> {
+    compile(&parse(sources, &env)?, &Resolved::new())
+}
+
+/// All that is said about texts, warnings too.
+fn said(sources: &Sources) -> Vec<Problem> {
+    match load(sources) {
+        Ok(compiled) => compiled.warnings,
+        Err(problems) => problems,
+    }
+}
+
+/// A problem in a line: "a.toml:3:10 unknown-key unknown key `x`"; a warning has "warning" before its code.
+fn line(sources: &Sources, problem: &Problem) -> String {
+    let place = problem.place.map_or("-".to_owned(), |place| {
+        let position = sources.position(place);
+        format!("{}:{}:{}", sources.source(place).name, position.line, position.column)
+    });
+    let severity = if problem.severity == Severity::Warning { "warning " } else { "" };
+    format!("{place} {severity}{} {}", problem.code, problem.message)
+}
