@@ -148,6 +148,12 @@ impl Kernel for Wires<'_> {
         Ok(received)
     }
 
+    fn peek(&mut self, from: Side) -> io::Result<usize> {
+        let mut byte = [0u8];
+        let (_, received) = rustix::net::recv(self.socket(from), &mut byte, RecvFlags::PEEK)?;
+        Ok(received)
+    }
+
     fn send_hot(&mut self, side: Side, from: usize, to: usize) -> io::Result<usize> {
         self.send(side, &self.pools.hot[from..to])
     }

@@ -64,7 +64,7 @@ fn render(sources: &Sources, problem: &Problem, renderer: &Renderer) -> String {
         group = group.element(Level::NOTE.message(facts));
     }
     if let Some(help) = &problem.help {
-        group = group.element(Level::HELP.message(help));
+        group = group.element(Level::HELP.message(help.trim_end()));
     }
     renderer.render(&[group])
 }

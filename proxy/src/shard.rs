@@ -389,13 +389,13 @@ impl Shard {
             series: &session.series,
             now: self.now,
         };
-        match relay.step(&mut wires, self.now) {
+        let step = relay.step(&mut wires, self.now);
+        if let Some(deadline) = relay.deadline() {
+            self.wheel.set(slot, deadline);
+        }
+        match step {
             Step::Again => self.queue(slot),
-            Step::Wait => {
-                if let Some(deadline) = relay.deadline() {
-                    self.wheel.set(slot, deadline);
-                }
-            }
+            Step::Wait => {}
             Step::Ended(reason) => self.end(slot, reason),
         }
         CURRENT.set(None);

@@ -38,6 +38,7 @@ pub struct Expect {
 
 impl Claim {
     /// Runs it. The problem's help is the whole `explain` of the arrival.
+    #[expect(clippy::result_large_err, reason = "asked once a test at load, never a connection")]
     pub fn check(&self, table: &Table) -> Result<(), Problem> {
         let decision = table.decide(&self.arrival);
         let differences = self.differences(table, &decision);

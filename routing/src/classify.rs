@@ -45,6 +45,16 @@ impl Condition {
         Self::DestinationServices,
     ];
 
+    const RAREST_FIRST: [Self; 7] = [
+        Self::DestinationSubnets,
+        Self::SourceSubnets,
+        Self::DestinationServices,
+        Self::Ports,
+        Self::SourceLabels,
+        Self::SourceNamespaces,
+        Self::Gateways,
+    ];
+
     /// As it is written.
     pub(crate) fn key(self) -> &'static str {
         match self {
@@ -96,8 +106,8 @@ pub(crate) struct Classifier {
     blocks: Vec<(RouteId, u32)>,
     /// First block, by route.
     first_blocks: Vec<u32>,
-    /// [`Condition::bit`]s of the conditions that a block has.
-    asked: Vec<u8>,
+    /// By block.
+    asked: Vec<Asked>,
     /// First one set for each combination of dimensions, numbered by its bits: the blocks with no condition in any of them.
     /// Then the bases of classes.
     sets: Sets,
@@ -113,6 +123,24 @@ pub(crate) struct Classifier {
     vips: Vips,
     /// Class by service.
     services: Vec<Class>,
+}
+
+/// What a block asks.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    /// [`Condition::bit`]s of the conditions that it has.
+    conditions: u8,
+    /// Of these the one that as a rule holds least often: where it is looked for first.
+    home: u8,
+}
+
+impl Asked {
+    fn new(gateways: usize, route: &Route, block: &Block) -> Self {
+        let asked = |condition: &Condition| condition.asked(gateways, route, block);
+        let home = Condition::RAREST_FIRST.into_iter().find(asked).unwrap_or(Condition::Gateways);
+        let conditions = Condition::ALL.into_iter().filter(asked);
+        Self { conditions: conditions.fold(0, |bits, condition| bits | condition.bit()), home: home as u8 }
+    }
 }
 
 /// Both families, apart: an IPv4 prefix never holds for an IPv6 address.
@@ -160,15 +188,24 @@ impl Classifier {
 
     /// The first block all of whose conditions hold.
     pub(crate) fn first(&self, classified: &Classified) -> Option<BlockId> {
+        let has_no_base = classified.classes.iter().enumerate().filter(|(_, class)| class.base() == WILD);
+        let wild = has_no_base.fold(0, |wild, (dimension, _)| wild | 1 << dimension);
         let mut first = u32::MAX;
-        for class in &classified.classes {
-            for block in self.sets.list(*class) {
-                if *block < first && self.holds_in_all(classified, *block) {
+        for (dimension, class) in classified.classes.iter().enumerate() {
+            for block in self.sets.list(class).iter().take_while(|block| **block < first) {
+                let Asked { conditions, home } = self.asked[*block as usize];
+                // Many rules may name a port; few of them an address as well. What has a home elsewhere is found there, or,
+                // where that class is but a list, does not hold.
+                if home as usize != dimension && wild >> home & 1 == 1 {
+                    continue;
+                }
+                if self.holds_in_all(classified, conditions & !(1 << dimension), *block) {
                     first = *block;
+                    break;
                 }
             }
         }
-        self.first_in_bases(classified, first).map(BlockId)
+        self.first_in_bases(classified, wild, first).map(BlockId)
     }
 
     /// Whether a condition of a block holds; one that it does not have does.
@@ -178,7 +215,7 @@ impl Classifier {
 
     /// Whether a block has a condition.
     pub(crate) fn asks(&self, condition: Condition, block: BlockId) -> bool {
-        self.asked[block.0 as usize] & condition.bit() != 0
+        self.asked[block.0 as usize].conditions & condition.bit() != 0
     }
 
     /// The route of a block, and its index among the blocks of that route.
@@ -200,7 +237,8 @@ impl Classifier {
 
     /// Memory it holds.
     pub(crate) fn bytes(&self) -> usize {
-        let by_block = self.blocks.capacity() * size_of::<(RouteId, u32)>() + self.asked.capacity();
+        let by_block =
+            self.blocks.capacity() * size_of::<(RouteId, u32)>() + self.asked.capacity() * size_of::<Asked>();
         let by_id = self.gateways.capacity() + self.services.capacity() + 2 * self.identities.capacity();
         by_block
             + self.first_blocks.capacity() * size_of::<u32>()
@@ -213,32 +251,26 @@ impl Classifier {
             + self.vips.ports.capacity() * size_of::<(u16, ServiceId)>()
     }
 
-    fn holds_in_all(&self, classified: &Classified, block: u32) -> bool {
-        let mut asked = self.asked[block as usize];
-        while asked != 0 {
-            if !self.sets.contains(classified.classes[asked.trailing_zeros() as usize], block) {
+    /// Whether a block holds in all dimensions of `conditions`, all of which it asks.
+    fn holds_in_all(&self, classified: &Classified, mut conditions: u8, block: u32) -> bool {
+        while conditions != 0 {
+            if !self.sets.contains(classified.classes[conditions.trailing_zeros() as usize], block) {
                 return false;
             }
-            asked &= asked - 1;
+            conditions &= conditions - 1;
         }
         true
     }
 
-    /// The first block before `bound` that is in the bases of all sets, or `bound` itself if it is a block.
-    fn first_in_bases(&self, classified: &Classified, bound: u32) -> Option<u32> {
-        // The dimensions whose class has no base of its own are one set together.
-        let mut wild = 0;
-        let mut bases = [self.sets.get(WILD); DIMENSIONS + 1];
+    /// The first block before `bound` that is in the bases of all classes, or `bound` itself if it is a block. The dimensions
+    /// of `wild`, whose class has no base of its own, are one set together.
+    fn first_in_bases(&self, classified: &Classified, wild: u32, bound: u32) -> Option<u32> {
+        let mut bases = [self.sets.get(wild); DIMENSIONS + 1];
         let mut len = 1;
-        for (dimension, class) in classified.classes.iter().enumerate() {
-            if class.base == WILD {
-                wild |= 1 << dimension;
-            } else {
-                bases[len] = self.sets.get(class.base);
-                len += 1;
-            }
+        for class in classified.classes.iter().filter(|class| class.base() != WILD) {
+            bases[len] = self.sets.get(class.base());
+            len += 1;
         }
-        bases[0] = self.sets.get(wild);
         let bases = &bases[..len];
         for at in 0..bases[0].summary.len() {
             let mut summary = bases.iter().fold(u64::MAX, |all, base| all & base.summary[at]);
@@ -317,13 +349,18 @@ impl Vips {
     }
 }
 
+type Labels = BTreeMap<Arc<str>, Arc<str>>;
+
+/// Labels that blocks want of a source, and which blocks.
+type Wanted<'p> = (&'p Labels, Vec<u32>);
+
 /// The blocks in order, while their classes are made.
 struct Builder<'p> {
     parts: &'p Parts,
     blocks: Vec<(&'p Route, &'p Block)>,
     ids: Vec<(RouteId, u32)>,
     first_blocks: Vec<u32>,
-    asked: Vec<u8>,
+    asked: Vec<Asked>,
 }
 
 impl<'p> Builder<'p> {
@@ -333,9 +370,7 @@ impl<'p> Builder<'p> {
         for (route, id) in parts.routes.iter().zip((0..).map(RouteId)) {
             builder.first_blocks.push(builder.blocks.len() as u32);
             for (block, index) in route.blocks.iter().zip(0..) {
-                let asked =
-                    Condition::ALL.into_iter().filter(|it| it.asked(parts.gateways.len(), route, block));
-                builder.asked.push(asked.fold(0, |bits, condition| bits | condition.bit()));
+                builder.asked.push(Asked::new(parts.gateways.len(), route, block));
                 builder.blocks.push((route, block));
                 builder.ids.push((id, index));
             }
@@ -346,7 +381,7 @@ impl<'p> Builder<'p> {
     fn build(self) -> Classifier {
         let mut sets = Sets::new(self.blocks.len());
         for dimensions in 0..1u8 << DIMENSIONS {
-            let wild = (0..).zip(&self.asked).filter(|(_, asked)| *asked & dimensions == 0);
+            let wild = (0..).zip(&self.asked).filter(|(_, asked)| asked.conditions & dimensions == 0);
             sets.push(wild.map(|(block, _)| block));
         }
         let (vips, vip_owners) = Vips::build(self.parts);
@@ -385,7 +420,7 @@ impl<'p> Builder<'p> {
     fn asking(&self, condition: Condition) -> impl Iterator<Item = (u32, &'p Route, &'p Block)> {
         let blocks = (0..).zip(&self.blocks).zip(&self.asked);
         blocks
-            .filter(move |(_, asked)| *asked & condition.bit() != 0)
+            .filter(move |(_, asked)| asked.conditions & condition.bit() != 0)
             .map(|((number, (route, block)), _)| (number, *route, *block))
     }
 
@@ -433,11 +468,11 @@ impl<'p> Builder<'p> {
 
     /// Classes by workload. A condition is filed under one of its labels, so that a workload looks only at those it may meet.
     fn labels(&self, sets: &mut Sets) -> Vec<Class> {
-        let mut wanted: HashMap<&BTreeMap<_, _>, Vec<u32>> = HashMap::new();
+        let mut wanted: HashMap<&Labels, Vec<u32>> = HashMap::new();
         for (number, _, block) in self.asking(Condition::SourceLabels) {
             wanted.entry(&block.source_labels).or_default().push(number);
         }
-        let mut filed: HashMap<(&Arc<str>, &Arc<str>), Vec<(&BTreeMap<_, _>, Vec<u32>)>> = HashMap::new();
+        let mut filed: HashMap<(&Arc<str>, &Arc<str>), Vec<Wanted<'_>>> = HashMap::new();
         for (labels, numbers) in wanted {
             filed
                 .entry(labels.iter().next().expect("asked, so not empty"))
@@ -445,7 +480,7 @@ impl<'p> Builder<'p> {
                 .push((labels, numbers));
         }
         let mut classes = ClassBuilder::new(sets, Condition::SourceLabels.bit().into());
-        let mut known: HashMap<&BTreeMap<_, _>, Class> = HashMap::new();
+        let mut known: HashMap<&Labels, Class> = HashMap::new();
         let by_workload = self.parts.workloads.iter().map(|workload| {
             *known.entry(&workload.labels).or_insert_with(|| {
                 let candidates = workload.labels.iter().filter_map(|label| filed.get(&label)).flatten();

@@ -104,6 +104,12 @@ impl Split {
     }
 }
 
+/// The chance of one shard, of a seed that all shards share. Seeds that lie near each other give related numbers (wyrand has
+/// no step that scatters its seed): shards seeded with 1, 2, 3 would draw alike.
+pub fn shard_rng(seed: u64, shard: usize) -> fastrand::Rng {
+    fastrand::Rng::with_seed(hash::join(seed, shard as u64))
+}
+
 /// A hash as a number between 0 and 1, both excluded.
 fn unit(hash: u64) -> f64 {
     ((hash >> 11) as f64 + 0.5) / (1_u64 << 53) as f64

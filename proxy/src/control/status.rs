@@ -56,7 +56,7 @@ impl Status {
         }
     }
 
-    /// Puts a table into force; what was bound for it. On an error the old one is as it was.
+    /// Puts a table into force; the listeners that it has and the last one had not. On an error the old one is as it was.
     pub(super) fn apply(
         &self,
         table: Table,
@@ -65,12 +65,12 @@ impl Status {
     ) -> Result<Vec<Bound>, BindError> {
         let mut fleet = self.fleet.borrow_mut();
         let Some(fleet) = fleet.as_mut() else { return Ok(Vec::new()) };
-        let bound = fleet.apply(&table, settings, generation)?;
+        let all = fleet.apply(&table, settings, generation)?;
         let mut listeners = self.listeners.borrow_mut();
-        listeners.retain(|listener| listens(&table, listener));
-        listeners.extend(bound.iter().cloned());
+        let new = all.iter().filter(|bound| !listeners.contains(bound)).cloned().collect();
+        *listeners = all;
         *self.table.borrow_mut() = Some(table);
-        Ok(bound)
+        Ok(new)
     }
 
     pub(super) fn stop_accepting(&self) {
@@ -205,17 +205,6 @@ impl Status {
         );
         single(out, "weir_draining", Kind::Gauge, "1 while draining.", u8::from(self.draining.get()));
     }
-}
-
-/// Whether a table still has this listener.
-fn listens(table: &Table, listener: &Bound) -> bool {
-    let mut gateways = table.gateways.iter().filter(|gateway| gateway.name == listener.gateway);
-    gateways.any(|gateway| {
-        gateway.listen.iter().any(|listen| {
-            let port = listen.ports.contains(&listener.address.port()) || *listen.ports.start() == 0;
-            port && listen.address == listener.address.ip()
-        })
-    })
 }
 
 /// Ready, unless its `to` has no endpoint.

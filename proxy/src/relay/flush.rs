@@ -9,8 +9,10 @@ use crate::clock::{Millis, earlier};
 /// late. The last one repeats.
 const WAITS: [u64; 7] = [1, 2, 4, 8, 16, 32, 50];
 
-const _: () =
-    assert!(WAITS[WAITS.len() - 1] < 100, "a reset is passed on within 100 ms of the last byte leaving");
+/// The longest of them.
+pub(super) const LAST_WAIT: u64 = WAITS[WAITS.len() - 1];
+
+const _: () = assert!(LAST_WAIT < 100, "a reset is passed on within 100 ms of the last byte leaving");
 
 /// The state of one such wait.
 #[derive(Debug)]

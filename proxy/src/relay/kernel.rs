@@ -57,6 +57,9 @@ pub trait Kernel {
     /// the end of a leg whose error somebody else was told.
     fn recv(&mut self, from: Side) -> io::Result<usize>;
 
+    /// `recv` of one byte with MSG_PEEK, which takes nothing. `Ok(0)` is as in [`Self::recv`].
+    fn peek(&mut self, from: Side) -> io::Result<usize>;
+
     /// `send` of the bytes `from..to` of the hot buffer.
     fn send_hot(&mut self, side: Side, from: usize, to: usize) -> io::Result<usize>;
 

@@ -48,7 +48,7 @@ enum Phase {
     Open,
     /// Its time is up: no more bytes are taken, each leg gets what it is owed and a FIN, and what has not ended at `until` is
     /// reset.
-    Closing { reason: Reason, until: Option<Millis>, answers: [Answer; 2] },
+    Closing { reason: Reason, until: Millis, answers: [Answer; 2] },
     /// A leg is dead: the other gets what was received from it, and then a reset.
     Failed { dead: Side, reason: Option<Reason>, flush: Flush },
     /// It is ended from outside: both legs are reset at once.
@@ -64,7 +64,7 @@ enum Answer {
     None,
     /// Its FIN: it has no claim to more than the FIN that it gets.
     Fin,
-    /// Bytes that nobody will take. A FIN alone would make it believe that they arrived.
+    /// Bytes, which nobody will take. After a mere FIN it would believe that they arrived, so it will be reset.
     Bytes,
 }
 
@@ -84,6 +84,10 @@ pub struct Relay {
     /// The end of `max_duration`.
     expires: Option<Millis>,
 }
+
+/// How long a leg that has got all it is owed may take to answer a FIN, where `flush_timeout` sets no limit: without one here, a
+/// time-out would end nothing.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A shard keeps tens of thousands of them; most are idle.
 const _: () = assert!(size_of::<Relay>() <= 256, "an idle session is small");
@@ -125,7 +129,7 @@ impl Relay {
     pub fn deadline(&self) -> Option<Millis> {
         match &self.phase {
             Phase::Open => earlier(self.quiet_until().0, self.expires),
-            Phase::Closing { until, .. } => *until,
+            Phase::Closing { until, .. } => Some(*until),
             Phase::Failed { flush, .. } => flush.deadline(self.flush),
             Phase::Killed(_) => Some(self.active),
             Phase::Ended(_) => None,
@@ -255,7 +259,7 @@ impl Relay {
         if *answer != Answer::None || !leg.readable {
             return;
         }
-        match persist(|| kernel.recv(from)) {
+        match persist(|| kernel.peek(from)) {
             Ok(0) => *answer = Answer::Fin,
             Ok(_) => *answer = Answer::Bytes,
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => leg.readable = false,
@@ -286,14 +290,10 @@ impl Relay {
 
     fn time_is_up(&mut self, kernel: &mut impl Kernel, now: Millis) {
         if let Phase::Closing { reason, answers, .. } = self.phase {
-            for side in Side::BOTH {
-                if !self.is_settled(side, answers) {
-                    kernel.reset(side);
-                }
-            }
-            self.finish(reason, kernel);
+            self.cut_off(reason, answers, kernel, now);
             return;
         }
+        let patience = self.flush.or(Some(ANSWER_TIMEOUT));
         let (quiet_until, quiet) = self.quiet_until();
         let reason =
             if quiet_until.is_some_and(|deadline| deadline <= now) { quiet } else { Reason::MaxDuration };
@@ -306,7 +306,25 @@ impl Relay {
                 direction.state = State::Draining;
             }
         }
-        self.phase = Phase::Closing { reason, until: now.limit(self.flush), answers };
+        self.phase = Phase::Closing { reason, until: now.limit(patience).unwrap_or(now), answers };
+    }
+
+    /// The end of [`Phase::Closing`]: what has not ended is reset. Where an ending may wait without limit, not before what was
+    /// received has left.
+    fn cut_off(&mut self, reason: Reason, answers: [Answer; 2], kernel: &mut impl Kernel, now: Millis) {
+        for side in Side::BOTH {
+            let owed = !self.directions[side.other() as usize].is_empty() || kernel.unsent(side) > 0;
+            if owed && self.flush.is_none() && !self.is_settled(side, answers) {
+                self.phase = Phase::Closing { reason, until: now.plus(flush::LAST_WAIT), answers };
+                return;
+            }
+        }
+        for side in Side::BOTH {
+            if !self.is_settled(side, answers) {
+                kernel.reset(side);
+            }
+        }
+        self.finish(reason, kernel);
     }
 
     /// The one way out: buffers and pipes go back.

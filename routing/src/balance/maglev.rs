@@ -7,11 +7,18 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::hash;
 
-/// The paper's size for small disruption: a hundred entries an endpoint.
-const ENTRIES_PER_ENDPOINT: usize = 100;
+/// Up to this many endpoints the small table does.
+const SMALL_MAX: usize = 64;
 
-/// A prime; 256 KiB of table. More endpoints than this makes some of them take no source.
-const ENTRIES_MAX: usize = 65_537;
+/// Entries of the small table: the smallest prime of at least a hundred for each of 64 endpoints, the paper's number for even
+/// shares. It is the same for one endpoint and for 64, because a source's entry depends on the size of the table: were there
+/// a hundred entries for each endpoint that happens to be there, each that comes or goes would move nearly all sources.
+const SMALL: usize = 6_421;
+
+/// Entries of the large table, a prime: 256 KiB. From about 655 endpoints on their shares grow less even.
+const LARGE: usize = 65_537;
+
+const _: () = assert!(SMALL >= 100 * SMALL_MAX);
 
 /// Entries that are looked at while they belong to endpoints which are out, before all endpoints are compared.
 const PROBES_MAX: usize = 64;
@@ -34,7 +41,7 @@ impl Maglev {
                 hash::join(hash::address(address.ip()), hash::bytes(&address.port().to_be_bytes()))
             })
             .collect();
-        let size = size_for(keys.len());
+        let size = if keys.len() <= SMALL_MAX { SMALL } else { LARGE };
         let mut claims: Vec<Claims> = keys.iter().map(|key| Claims::new(*key, size as u64)).collect();
         let heaviest = u64::from(weights.iter().copied().max().expect("a group has an endpoint"));
         let mut credits = vec![0; keys.len()];
@@ -97,26 +104,17 @@ impl Iterator for Claims {
     }
 }
 
-/// The smallest prime of at least a hundred entries an endpoint, and at most [`ENTRIES_MAX`].
-fn size_for(endpoints: usize) -> usize {
-    let wanted = endpoints * ENTRIES_PER_ENDPOINT;
-    (wanted..ENTRIES_MAX).find(|size| is_prime(*size)).unwrap_or(ENTRIES_MAX)
-}
-
-fn is_prime(number: usize) -> bool {
-    number > 1 && (2..).take_while(|factor| factor * factor <= number).all(|factor| number % factor != 0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn size_is_the_smallest_prime_with_a_hundred_entries_each() {
-        for (endpoints, size) in
-            [(1, 101), (2, 211), (10, 1009), (655, 65_519), (656, 65_537), (100_000, 65_537)]
-        {
-            assert_eq!(size_for(endpoints), size, "{endpoints} endpoints");
+    fn sizes_are_prime() {
+        for size in [SMALL, LARGE] {
+            assert!(
+                (2..).take_while(|factor| factor * factor <= size).all(|factor| size % factor != 0),
+                "{size}"
+            );
         }
     }
 
@@ -126,8 +124,8 @@ mod tests {
         let weights = [1, 2, 0x000f_4240, 500_000];
         let maglev = Maglev::build((0..4).map(address), &weights);
         let entries = |of: u32| maglev.entries.iter().filter(|entry| **entry == of).count();
-        // 401 entries: weights far too light for one take none, the others two thirds and one.
+        // Weights that come to less than one entry take none; the others two thirds and one.
         assert_eq!([entries(0), entries(1)], [0, 0]);
-        assert!((266..=269).contains(&entries(2)), "{}", entries(2));
+        assert!((4_279..=4_283).contains(&entries(2)), "{}", entries(2));
     }
 }

@@ -1,14 +1,15 @@
-//! Longest-prefix look-up, flat: nested prefixes cut the line of keys into intervals, and a static search tree of 16 keys a
-//! node finds the interval of a key. What an interval holds is worked out when it is built, enclosing prefixes included, so
-//! that a look-up is four or five cache lines for 100,000 IPv4 prefixes, however they lie, and never walks a chain of bits.
+//! Longest-prefix look-up, flat: nested prefixes cut the line of keys into intervals, and what an interval holds is worked
+//! out when it is built, enclosing prefixes included. An index over equal stretches of the line between the first and the
+//! last cut says where to begin, a binary search within the stretch does the rest: for prefixes that lie evenly that is one
+//! cache line of the index and one of intervals, and never more steps than a search of them all.
 
 use std::fmt::Debug;
 use std::ops::RangeInclusive;
 
 use super::sets::{Class, ClassBuilder, LIST_MAX, WILD};
 
-/// Keys a node: a cache line of IPv4 addresses.
-const FAN: usize = 16;
+/// Bounds the index at 256 KiB: beyond that it would push out of a core's cache more than it saves.
+const STRETCHES_MAX: usize = 1 << 16;
 
 /// What is looked up: a port (`u16`), an IPv4 address (`u32`), an IPv6 address (`u128`).
 pub(super) trait Key: Copy + Ord + Debug {
@@ -18,8 +19,10 @@ pub(super) trait Key: Copy + Ord + Debug {
     fn last_of(self, length: u8) -> Self;
     /// The next key; none after the last.
     fn next(self) -> Option<Self>;
-    /// How many of these sorted keys are not above `self`. All are compared, which has no branch to mispredict.
-    fn rank(self, keys: &[Self; FAN]) -> usize;
+    /// Which stretch this is in, of `1 << shift` keys each, the first at `low`; what is below `low` counts as in the first.
+    fn stretch(self, low: Self, shift: u32) -> usize;
+    /// How many bits the distance from `low` has.
+    fn distance_bits(self, low: Self) -> u32;
 }
 
 macro_rules! keys {
@@ -33,9 +36,11 @@ macro_rules! keys {
             fn next(self) -> Option<Self> {
                 self.checked_add(1)
             }
-            fn rank(self, keys: &[Self; FAN]) -> usize {
-                // Counted in the width of the keys, so that comparing and counting stay in the same vectors.
-                keys.iter().map(|key| Self::from(*key <= self)).sum::<Self>() as usize
+            fn stretch(self, low: Self, shift: u32) -> usize {
+                usize::try_from(self.saturating_sub(low) >> shift).unwrap_or(usize::MAX)
+            }
+            fn distance_bits(self, low: Self) -> u32 {
+                Self::BITS - self.saturating_sub(low).leading_zeros()
             }
         }
     )*};
@@ -72,17 +77,25 @@ pub(super) struct Prefix<K> {
     pub(super) named: Named,
 }
 
-/// The intervals, and the tree over where they begin.
+/// The intervals, and an index of them.
 #[derive(Clone, Debug)]
 pub(super) struct Ranges<K> {
-    /// From the root down. A node of the last level holds where 16 intervals begin; one above, where 16 nodes begin.
-    levels: Vec<Vec<Node<K>>>,
-    leaves: Vec<Leaf>,
+    intervals: Vec<Interval<K>>,
+    /// The interval that holds the first key of each stretch (of the first stretch: the first interval), and one that ends
+    /// the last.
+    index: Vec<u32>,
+    /// Where the first stretch begins: the first cut.
+    low: K,
+    /// A stretch is `1 << shift` keys.
+    shift: u32,
 }
 
+/// Key and leaf side by side: what a search ends at is then in the cache already.
 #[derive(Clone, Copy, Debug)]
-#[repr(align(64))]
-struct Node<K>([K; FAN]);
+struct Interval<K> {
+    first: K,
+    leaf: Leaf,
+}
 
 impl<K: Key> Ranges<K> {
     /// The intervals of these prefixes.
@@ -94,57 +107,43 @@ impl<K: Key> Ranges<K> {
         for same in prefixes.chunk_by(|a, b| (a.first, a.length) == (b.first, b.length)) {
             sweep.enter(same);
         }
-        let (starts, leaves) = sweep.finish();
-        Self { levels: levels(starts), leaves }
+        Self::index(sweep.finish())
+    }
+
+    fn index(intervals: Vec<Interval<K>>) -> Self {
+        let last = intervals.len() - 1;
+        let low = intervals[last.min(1)].first;
+        let stretches = intervals.len().next_power_of_two().min(STRETCHES_MAX);
+        let shift = intervals[last].first.distance_bits(low).saturating_sub(stretches.ilog2());
+        let mut index = vec![0];
+        for (at, interval) in intervals.iter().enumerate().skip(1) {
+            // Stretches up to that of this cut begin in the interval before it.
+            index.resize(interval.first.stretch(low, shift) + 1, at as u32 - 1);
+        }
+        index.push(last as u32);
+        Self { intervals, index, low, shift }
     }
 
     /// What is known of a key.
+    #[inline]
     pub(super) fn leaf(&self, key: K) -> Leaf {
-        let mut at = 0;
-        for level in &self.levels {
-            at = at.min(level.len() - 1);
-            // The first node of each level begins with the first key, so the rank is at least 1.
-            at = at * FAN + key.rank(&level[at].0) - 1;
-        }
-        self.leaves[at.min(self.leaves.len() - 1)]
+        // What is above the last cut counts as in the last stretch.
+        let stretch = key.stretch(self.low, self.shift).min(self.index.len() - 2);
+        let (from, to) = (self.index[stretch] as usize, self.index[stretch + 1] as usize);
+        let cuts = &self.intervals[from + 1..=to];
+        self.intervals[from + cuts.partition_point(|interval| interval.first <= key)].leaf
     }
 
     pub(super) fn bytes(&self) -> usize {
-        let nodes: usize = self.levels.iter().map(Vec::capacity).sum();
-        nodes * size_of::<Node<K>>() + self.leaves.capacity() * size_of::<Leaf>()
+        self.intervals.capacity() * size_of::<Interval<K>>() + self.index.capacity() * size_of::<u32>()
     }
-}
-
-/// The tree over where intervals begin, from the root down. What is missing in a level's last node is filled up with the last
-/// key, which [`Ranges::leaf`] may count in when that very key is looked up, and then corrects.
-fn levels<K: Key>(starts: Vec<K>) -> Vec<Vec<Node<K>>> {
-    let mut levels = Vec::new();
-    let mut keys = starts;
-    loop {
-        let nodes: Vec<Node<K>> = keys
-            .chunks(FAN)
-            .map(|chunk| {
-                let mut node = [K::LAST; FAN];
-                node[..chunk.len()].copy_from_slice(chunk);
-                Node(node)
-            })
-            .collect();
-        keys = nodes.iter().map(|node| node.0[0]).collect();
-        levels.push(nodes);
-        if keys.len() == 1 {
-            break;
-        }
-    }
-    levels.reverse();
-    levels
 }
 
 /// One pass over the sorted prefixes, with those around the present one on a stack.
 struct Sweep<'s, 'b, K> {
     classes: &'s mut ClassBuilder<'b>,
     around: Vec<Frame<K>>,
-    starts: Vec<K>,
-    leaves: Vec<Leaf>,
+    intervals: Vec<Interval<K>>,
 }
 
 /// A prefix that is open.
@@ -162,7 +161,7 @@ impl<'s, 'b, K: Key> Sweep<'s, 'b, K> {
     fn new(classes: &'s mut ClassBuilder<'b>) -> Self {
         let leaf = Leaf { class: Class::NONE, owner: NOBODY };
         let all = Frame { last: K::LAST, base: WILD, list: Vec::new(), own: Vec::new(), leaf };
-        Self { classes, around: vec![all], starts: vec![K::FIRST], leaves: vec![leaf] }
+        Self { classes, around: vec![all], intervals: vec![Interval { first: K::FIRST, leaf }] }
     }
 
     /// The next prefix, named by all of `same`.
@@ -231,21 +230,17 @@ impl<'s, 'b, K: Key> Sweep<'s, 'b, K> {
         }
     }
 
-    fn begin(&mut self, start: K, leaf: Leaf) {
-        if self.starts.last() == Some(&start) {
-            self.starts.pop();
-            self.leaves.pop();
-        }
-        if self.leaves.last() != Some(&leaf) {
-            self.starts.push(start);
-            self.leaves.push(leaf);
+    fn begin(&mut self, first: K, leaf: Leaf) {
+        self.intervals.pop_if(|last| last.first == first);
+        if self.intervals.last().is_none_or(|last| last.leaf != leaf) {
+            self.intervals.push(Interval { first, leaf });
         }
     }
 
-    fn finish(mut self) -> (Vec<K>, Vec<Leaf>) {
+    fn finish(mut self) -> Vec<Interval<K>> {
         self.leave_before(None);
-        self.leaves.shrink_to_fit();
-        (self.starts, self.leaves)
+        self.intervals.shrink_to_fit();
+        self.intervals
     }
 }
 
@@ -298,12 +293,14 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
         #[test]
         fn every_key_holds_what_its_prefixes_name(prefixes in prefixes()) {
             let mut sets = Sets::new(BLOCKS as usize);
             let wild = sets.push([]);
             let ranges = Ranges::build(prefixes.clone(), &mut ClassBuilder::new(&mut sets, wild));
-            for key in (0..=u16::MAX).step_by(7).chain([u16::MAX]) {
+            for key in (0..=u16::MAX).step_by(41).chain([u16::MAX]) {
                 let leaf = ranges.leaf(key);
                 let around = |prefix: &&Prefix<u16>| (prefix.first..=prefix.first.last_of(prefix.length)).contains(&key);
                 let mut wanted: Vec<u32> = prefixes

@@ -12,10 +12,13 @@ pub(super) const WILD: u32 = 0;
 
 /// A set of blocks: those of the bit set `base` and a list. The blocks without a condition in its dimension are in every
 /// class; a base has them, and without one ([`WILD`]) they are left to whoever knows them.
+///
+/// Small, for a leaf of `ranges` has one in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Class {
-    pub(super) base: u32,
-    /// Where the list begins, and in the last bits how long it is: a leaf of `ranges` has a class in it.
+    /// The base, and in the last bits how long the list is.
+    base_and_len: u32,
+    /// The list itself if it is one block, else where it begins.
     list: u32,
 }
 
@@ -24,7 +27,21 @@ const _: () = assert!(LIST_MAX < 1 << LEN_BITS);
 
 impl Class {
     /// Only the blocks without a condition.
-    pub(super) const NONE: Self = Self { base: WILD, list: 0 };
+    pub(super) const NONE: Self = Self::new(WILD, 0, 0);
+
+    const fn new(base: u32, len: u32, list: u32) -> Self {
+        assert!(base < 1 << (u32::BITS - LEN_BITS), "more bit sets than any memory holds");
+        Self { base_and_len: base << LEN_BITS | len, list }
+    }
+
+    #[inline]
+    pub(super) fn base(self) -> u32 {
+        self.base_and_len >> LEN_BITS
+    }
+
+    fn len(self) -> u32 {
+        self.base_and_len & ((1 << LEN_BITS) - 1)
+    }
 }
 
 /// What classes are made of.
@@ -91,14 +108,17 @@ impl Sets {
     }
 
     /// The list of a class.
-    pub(super) fn list(&self, class: Class) -> &[u32] {
-        let (start, len) = (class.list >> LEN_BITS, class.list & ((1 << LEN_BITS) - 1));
-        &self.members[start as usize..][..len as usize]
+    #[inline]
+    pub(super) fn list<'a>(&'a self, class: &'a Class) -> &'a [u32] {
+        match class.len() {
+            1 => std::slice::from_ref(&class.list),
+            len => &self.members[class.list as usize..][..len as usize],
+        }
     }
 
     /// Whether a class has a block, which has a condition in its dimension.
     pub(super) fn contains(&self, class: Class, block: u32) -> bool {
-        self.list(class).contains(&block) || self.base_contains(class.base, block)
+        self.list(&class).contains(&block) || self.base_contains(class.base(), block)
     }
 
     fn base_contains(&self, base: u32, block: u32) -> bool {
@@ -133,19 +153,17 @@ impl<'s> ClassBuilder<'s> {
     /// The class that holds `base` and `list`; the list is sorted and short.
     pub(super) fn class(&mut self, base: u32, list: &[u32]) -> Class {
         debug_assert!(list.len() <= LIST_MAX && list.is_sorted());
-        if list.is_empty() {
-            return Class { base, ..Class::NONE };
-        }
         let members = &mut self.sets.members;
-        *self.classes.entry((base, list.into())).or_insert_with(|| {
-            let start = members.len() as u32;
-            assert!(
-                start < 1 << (u32::BITS - LEN_BITS),
-                "100 million conditions on addresses are not a configuration"
-            );
-            members.extend_from_slice(list);
-            Class { base, list: start << LEN_BITS | list.len() as u32 }
-        })
+        let len = list.len() as u32;
+        match list {
+            [] => Class::new(base, 0, 0),
+            [block] => Class::new(base, 1, *block),
+            list => *self.classes.entry((base, list.into())).or_insert_with(|| {
+                let start = members.len() as u32;
+                members.extend_from_slice(list);
+                Class::new(base, len, start)
+            }),
+        }
     }
 
     /// The class that holds `blocks`, however many.

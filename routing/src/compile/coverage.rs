@@ -300,3 +300,111 @@ impl<'b> Files<'b> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::problem::Place;
+    use crate::table::{GatewayId, RouteAction};
+
+    const NETS: [&str; 6] =
+        ["10.0.0.0/30", "10.0.0.0/31", "10.0.0.2/31", "10.0.0.1/32", "fd00::/127", "fd00::1/128"];
+    const ADDRESSES: [&str; 7] =
+        ["10.0.0.0", "10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "fd00::", "fd00::1"];
+
+    /// A block over few ports and addresses, so that covering happens often.
+    fn block() -> impl Strategy<Value = Block> {
+        let net = || prop::sample::select(&NETS[..]).prop_map(|net| net.parse::<IpNet>().expect("a network"));
+        let port = (1..5_u16, 0..100_u16)
+            .prop_map(|(first, wide)| first..=first + if wide > 90 { wide } else { wide % 3 });
+        let label = (0..2_u8, 0..2_u8)
+            .prop_map(|(key, value)| (Arc::from(key.to_string()), Arc::from(value.to_string())));
+        let namespace = (0..2_u8).prop_map(|name| Arc::from(name.to_string()));
+        (
+            prop::collection::vec(port, 0..3),
+            prop::collection::vec(net(), 0..3),
+            prop::collection::vec(net(), 0..2),
+            prop::collection::btree_map(
+                label.clone().prop_map(|(key, _): (Arc<str>, Arc<str>)| key),
+                label.prop_map(|(_, value): (Arc<str>, Arc<str>)| value),
+                0..2,
+            ),
+            prop::collection::vec(namespace, 0..2),
+        )
+            .prop_map(
+                |(ports, destination_subnets, source_subnets, source_labels, source_namespaces)| Block {
+                    ports,
+                    destination_subnets,
+                    source_subnets,
+                    source_labels,
+                    source_namespaces,
+                    ..Block::default()
+                },
+            )
+    }
+
+    fn route(at: usize, blocks: Vec<Block>) -> Route {
+        let place = Place { file: 0, start: at as u32, end: at as u32 };
+        let name = Arc::from(at.to_string());
+        Route { name, gateways: vec![GatewayId(0)], blocks, action: RouteAction::Reject, place }
+    }
+
+    /// Every arrival there can be, as (port, destination, source) that the block takes. Labels and namespaces are compared
+    /// apart: whoever has what the block asks and nothing else.
+    fn points(block: &Block) -> Vec<(u16, IpAddr, IpAddr)> {
+        let inside = |nets: &[IpNet], address: &IpAddr| {
+            nets.is_empty() || nets.iter().any(|net| net.contains(address))
+        };
+        let addresses = || ADDRESSES.iter().map(|address| address.parse::<IpAddr>().expect("an address"));
+        let mut points = Vec::new();
+        for port in (1..112)
+            .filter(|port| block.ports.is_empty() || block.ports.iter().any(|range| range.contains(port)))
+        {
+            for destination in addresses().filter(|address| inside(&block.destination_subnets, address)) {
+                let sources = addresses().filter(|address| inside(&block.source_subnets, address));
+                points.extend(sources.map(|source| (port, destination, source)));
+            }
+        }
+        points
+    }
+
+    /// The stupid model: asks each arrival.
+    fn covers(earlier: &Block, later: &Block) -> bool {
+        let namespaces = earlier.source_namespaces.is_empty()
+            || (!later.source_namespaces.is_empty()
+                && later.source_namespaces.iter().all(|name| earlier.source_namespaces.contains(name)));
+        let labels =
+            earlier.source_labels.iter().all(|(key, value)| later.source_labels.get(key) == Some(value));
+        let taken: HashSet<_> = points(earlier).into_iter().collect();
+        namespaces && labels && points(later).iter().all(|point| taken.contains(point))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        #[test]
+        fn what_is_told_to_be_covered_is_and_what_one_element_covers_is_told(
+            blocks in prop::collection::vec(block(), 1..8),
+        ) {
+            let routes: Vec<Route> = blocks.iter().enumerate().map(|(at, block)| route(at, vec![block.clone()])).collect();
+            let mut report = Report::default();
+            check(&mut report, &routes);
+            for (at, later) in blocks.iter().enumerate() {
+                let told = report.problems.iter().any(|problem| problem.place == Some(routes[at].place));
+                let covered = blocks[..at].iter().any(|earlier| covers(earlier, later));
+                prop_assert!(!told || covered, "{at} is told and not covered: {blocks:#?}");
+                let single = |block: &Block| {
+                    block.ports.len() < 2 && block.destination_subnets.len() < 2 && block.source_subnets.len() < 2
+                };
+                let by_one = blocks[..at].iter().any(|earlier| {
+                    single(earlier) && Area::new(earlier).covers(&Area::new(later))
+                });
+                prop_assert!(told || !by_one, "{at} is covered and not told: {blocks:#?}");
+            }
+        }
+    }
+}

@@ -19,9 +19,12 @@ pub(super) struct Workloads {
     pub(super) list: Vec<Workload>,
     /// The same, as members of services.
     pub(super) members: Vec<Membership>,
-    /// (namespace, label) -> workloads that have it.
-    index: HashMap<(Arc<str>, Arc<str>, Arc<str>), Vec<u32>>,
+    /// The workloads that have a label.
+    index: HashMap<Label, Vec<u32>>,
 }
+
+/// A label as it is looked up: namespace of the workload, key, value.
+type Label = (Arc<str>, Arc<str>, Arc<str>);
 
 /// What a workload is to the services that select it.
 pub(super) struct Membership {

@@ -29,25 +29,25 @@ pub(super) fn fill(
 
 #[derive(Debug, PartialEq)]
 enum Wrong {
-    NotSet(String),
-    NotClosed,
-    NotAName(String),
+    Unset(String),
+    Unclosed,
+    BadName(String),
 }
 
 impl Wrong {
     fn problem(self, place: Place, text: &str) -> Problem {
         match self {
-            Self::NotSet(name) => Problem::error(
+            Self::Unset(name) => Problem::error(
                 "variable-not-set",
                 place,
                 format!("the environment variable `{name}` is not set"),
             )
             .found(format!("${{{name}}}"))
             .help(format!("set {name}, or write `${{{name}:-default}}`")),
-            Self::NotClosed => Problem::error("bad-variable", place, "`${` without its `}`")
+            Self::Unclosed => Problem::error("bad-variable", place, "`${` without its `}`")
                 .found(text)
                 .wanted("`${NAME}` or `${NAME:-default}`"),
-            Self::NotAName(name) => {
+            Self::BadName(name) => {
                 Problem::error("bad-variable", place, format!("`{name}` is not the name of a variable"))
                     .found(format!("${{{name}}}"))
                     .wanted("letters, digits and `_`, not beginning with a digit")
@@ -62,7 +62,7 @@ fn expand(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<String, Wr
     while let Some(start) = rest.find("${") {
         filled.push_str(&rest[..start]);
         let inside = &rest[start + 2..];
-        let end = inside.find('}').ok_or(Wrong::NotClosed)?;
+        let end = inside.find('}').ok_or(Wrong::Unclosed)?;
         let (name, default) = match inside[..end].split_once(":-") {
             Some((name, default)) => (name, Some(default)),
             None => (&inside[..end], None),
@@ -70,13 +70,13 @@ fn expand(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<String, Wr
         let well_formed = name.bytes().all(|byte| byte == b'_' || byte.is_ascii_alphanumeric())
             && name.bytes().next().is_some_and(|byte| !byte.is_ascii_digit());
         if !well_formed {
-            return Err(Wrong::NotAName(name.to_owned()));
+            return Err(Wrong::BadName(name.to_owned()));
         }
         // As in a shell, `:-` also stands in for a variable that is set to nothing.
         let value = env(name).filter(|value| default.is_none() || !value.is_empty());
         match value.as_deref().or(default) {
             Some(value) => filled.push_str(value),
-            None => return Err(Wrong::NotSet(name.to_owned())),
+            None => return Err(Wrong::Unset(name.to_owned())),
         }
         rest = &inside[end + 1..];
     }
@@ -100,10 +100,10 @@ mod tests {
             ("${HOST}:${PORT:-81}", Ok("10.0.0.1:81")),
             ("${EMPTY:-x}${EMPTY}", Ok("x")),
             ("$HOST costs $5", Ok("$HOST costs $5")),
-            ("${PORT}", Err(Wrong::NotSet("PORT".into()))),
-            ("${HOST", Err(Wrong::NotClosed)),
-            ("${1A}", Err(Wrong::NotAName("1A".into()))),
-            ("${}", Err(Wrong::NotAName(String::new()))),
+            ("${PORT}", Err(Wrong::Unset("PORT".into()))),
+            ("${HOST", Err(Wrong::Unclosed)),
+            ("${1A}", Err(Wrong::BadName("1A".into()))),
+            ("${}", Err(Wrong::BadName(String::new()))),
         ];
         for (text, wanted) in cases {
             assert_eq!(expand(text, &env), wanted.map(str::to_owned), "{text}");

@@ -339,8 +339,9 @@ impl Net {
     pub(super) fn completions(&mut self) -> Vec<Completion> {
         let mut completions = vec![];
         for socket in 0..self.sockets.len() {
-            let chance =
-                |rng: &mut fastrand::Rng, faults: bool, one_in: u8| faults && rng.u8(..) % one_in == 0;
+            let chance = |rng: &mut fastrand::Rng, faults: bool, one_in: u8| {
+                faults && rng.u8(..).is_multiple_of(one_in)
+            };
             let it = &mut self.sockets[socket];
             if it.poll == Poll::Gone || chance(&mut self.rng, self.faults, 4) {
                 continue;
@@ -361,7 +362,6 @@ impl Net {
             if let Some((mask, count)) = it.woken.take() {
                 // Of several wake-ups one completion is made, with the state at that time.
                 let mask = if count > 1 { it.state() } else { mask };
-                it.told |= mask & ERR != 0;
                 completions.push(Completion { socket, mask, last: false });
                 if chance(&mut self.rng, self.faults, 16) {
                     completions.push(Completion { socket, mask, last: false });
@@ -426,6 +426,11 @@ impl Net {
         let count = self.short(max.min(self.sockets[socket].rx.len()));
         self.hot = self.sockets[socket].rx.take(count);
         Ok(count)
+    }
+
+    pub(super) fn peek(&mut self, socket: usize) -> io::Result<usize> {
+        self.enter(socket)?;
+        if self.sockets[socket].rx.is_empty() { self.end_of_input(socket) } else { Ok(1) }
     }
 
     /// How much of `count` a write takes.

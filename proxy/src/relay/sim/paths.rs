@@ -1,0 +1,94 @@
+//! Copy or splice: when a direction changes, what it does without a pipe, and that quiet sessions hold nothing.
+
+use weir_routing::compile::RelayMode;
+
+use super::net::{Ending, Net, Shape};
+use super::shard::{Shard, timeouts};
+use crate::relay::{BUDGET, HOT_BUFFER};
+
+/// A session whose client sends; its reader is never in the way.
+fn session(mode: RelayMode, pipes: usize) -> Shard {
+    let mut net = Net::new(1, pipes, 256);
+    net.faults = false;
+    let mut shard = Shard::new(net, None);
+    let shape = |to_send| Shape {
+        to_send,
+        ending: Ending::Fin,
+        reads: true,
+        window: 8 << 20,
+        rx_room: 8 << 20,
+        tx_room: 8 << 20,
+        segment: 32 << 10,
+    };
+    shard.open([shape(64 << 20), shape(0)], timeouts(0, 0, 0, 0), mode);
+    shard
+}
+
+/// The client sends so much at once; it is relayed until nothing moves, and the bytes (copied, spliced) are told.
+fn send(shard: &mut Shard, count: usize) -> (u64, u64) {
+    let before = (shard.seen.copied, shard.seen.spliced);
+    assert!(shard.net.peer_sends(0, count));
+    while shard.turn() || shard.needs_no_sleep() {
+        shard.net.flow(1, usize::MAX);
+        shard.net.peer_reads(1, usize::MAX);
+    }
+    assert_eq!(shard.net.broken, None);
+    assert_eq!(shard.net.sockets[1].peer.arrived, shard.net.sockets[0].peer.sent);
+    (shard.seen.copied - before.0, shard.seen.spliced - before.1)
+}
+
+#[test]
+fn streams_are_spliced_and_conversations_are_copied() {
+    const FULL: usize = HOT_BUFFER;
+    const ALL_COPIED: (u64, u64) = (FULL as u64, 0);
+    let mut shard = session(RelayMode::Auto, 4);
+    for _ in 0..3 {
+        assert_eq!(send(&mut shard, FULL), ALL_COPIED);
+    }
+    assert_eq!(send(&mut shard, 1_000), (1_000, 0), "a short read begins the count again");
+    for _ in 0..4 {
+        assert_eq!(send(&mut shard, FULL), ALL_COPIED);
+    }
+    assert_eq!(send(&mut shard, FULL), (0, FULL as u64), "after four full reads in a row");
+    for _ in 0..15 {
+        assert_eq!(send(&mut shard, 1_000), (0, 1_000));
+    }
+    assert_eq!(send(&mut shard, 16 << 10), (0, 16 << 10), "a long move begins the count again");
+    for _ in 0..16 {
+        assert_eq!(send(&mut shard, 1_000), (0, 1_000));
+    }
+    assert_eq!(send(&mut shard, 1_000), (1_000, 0), "after sixteen short moves in a row");
+}
+
+#[test]
+fn a_fixed_path_stays() {
+    for (mode, pipes, spliced) in [
+        (RelayMode::Copy, 4, false),
+        (RelayMode::Splice, 4, true),
+        (RelayMode::Splice, 0, false),
+        (RelayMode::Auto, 0, false),
+    ] {
+        let mut shard = session(mode, pipes);
+        for count in [100_usize; 20].into_iter().chain([4 << 20, 1]) {
+            let all = count as u64;
+            let want = if spliced { (0, all) } else { (all, 0) };
+            assert_eq!(send(&mut shard, count), want, "{count} bytes, {mode:?} with {pipes} pipes");
+        }
+    }
+}
+
+#[test]
+fn a_turn_ends_with_its_budget_and_a_retry() {
+    for mode in [RelayMode::Copy, RelayMode::Splice] {
+        let mut shard = session(mode, 4);
+        shard.net.peer_sends(0, 3 * BUDGET);
+        for turn in 1..=3 {
+            shard.turn();
+            let moved = shard.seen.copied + shard.seen.spliced;
+            assert_eq!(moved as usize, turn * BUDGET, "{mode:?}, turn {turn}");
+            assert!(shard.needs_no_sleep(), "that nothing is left is not known before a read says so");
+        }
+        shard.turn();
+        assert!(!shard.needs_no_sleep());
+    }
+}

@@ -1,0 +1,201 @@
+//! An [`Explanation`] as people read it: one line a fact, in columns.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use super::{At, EndpointShown, Explanation, Outcome, PolicyShown, Rule, ShareShown, Verdict};
+use crate::table::Via;
+
+/// Up to this many rules all are shown.
+const RULES_SHOWN: usize = 50;
+
+/// Shares in a line.
+const SHARES_A_LINE: usize = 2;
+
+/// Where the places stand that close a line, unless a longer one pushes them on: the same from one arrival to the next.
+const PLACE_COLUMN: usize = 99;
+
+/// A line: its first word, a name, and what is known of it; the place that closes it.
+struct Line {
+    head: String,
+    name: String,
+    rest: String,
+    place: Option<String>,
+}
+
+impl Line {
+    fn new(head: impl Into<String>, name: impl Into<String>, rest: impl Into<String>) -> Self {
+        Self { head: head.into(), name: name.into(), rest: rest.into(), place: None }
+    }
+
+    fn at(mut self, place: String) -> Self {
+        self.place = Some(place);
+        self
+    }
+}
+
+impl Explanation {
+    /// All of it as text, one line a fact. Over 50 rules only the match and those that failed on their last condition,
+    /// unless `all`.
+    pub fn to_text(&self, all: bool) -> String {
+        let mut lines = self.rules(all || self.rules.len() <= RULES_SHOWN);
+        lines.extend(self.split.chunks(SHARES_A_LINE).map(shares));
+        lines.extend(self.split.iter().flat_map(endpoints));
+        lines.extend(self.split.iter().filter(|share| !share.policy.is_empty()).map(policy));
+        let decision = match self.decision {
+            Verdict::Forward => "forward",
+            Verdict::Reject => "reject",
+        };
+        let via = match self.via {
+            Via::Route => "route",
+            Via::Service => "service",
+            Via::Gateway => "gateway",
+            Via::Unmatched => "unmatched",
+        };
+        lines.push(Line::new("decision", decision, format!("via {via}")));
+        let mut text = self.arrival_line();
+        layout(&lines, &mut text);
+        text
+    }
+
+    fn arrival_line(&self) -> String {
+        let arrival = &self.arrival;
+        let source = match arrival.source.port() {
+            0 => arrival.source.ip().to_string(),
+            _ => arrival.source.to_string(),
+        };
+        let workload = match &arrival.workload {
+            Some(name) => {
+                let labels: Vec<_> =
+                    arrival.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+                format!("{name} {{{}}}", labels.join(", "))
+            }
+            None => "unknown".to_owned(),
+        };
+        let (destination, gateway) = (arrival.destination, &arrival.gateway);
+        format!("arrival    {source} -> {destination}   gateway {gateway}   workload {workload}\n")
+    }
+
+    fn rules(&self, all: bool) -> Vec<Line> {
+        let digits = self.rules.len().to_string().len().max(2);
+        let places = self.rules.iter().map(|rule| place(&rule.at).chars().count()).max().unwrap_or(0);
+        let shown = |rule: &Rule| match &rule.outcome {
+            Outcome::Matched { .. } => true,
+            Outcome::Failed { failed, .. } => failed.last,
+            Outcome::NotReached => false,
+        };
+        let rules = (1..).zip(&self.rules).filter(|(_, rule)| all || shown(rule));
+        rules.map(|(number, rule)| self::rule(&format!("rule {number:digits$}"), rule, places)).collect()
+    }
+}
+
+fn rule(head: &str, rule: &Rule, places: usize) -> Line {
+    let declared = place(&rule.at);
+    let line = |rest: String| Line::new(head, &*rule.route, format!("{declared:places$}   {rest}"));
+    let in_file = |line: usize| place(&At { file: Arc::clone(&rule.at.file), line });
+    match &rule.outcome {
+        Outcome::Matched { block, wanted, matched_line } => {
+            line(format!("MATCH  block {block}: {wanted}")).at(in_file(*matched_line))
+        }
+        Outcome::Failed { failed, .. } => {
+            let (condition, wanted, found) = (failed.condition, &failed.wanted, &failed.found);
+            line(format!("no     {condition}: wanted {wanted}, found {found}")).at(in_file(failed.line))
+        }
+        Outcome::NotReached => line("not reached".to_owned()),
+    }
+}
+
+fn shares(shares: &[ShareShown]) -> Line {
+    let weight =
+        |share: &ShareShown| format!("{} of {} = {:.1} %", share.weight, share.total, share.share * 100.0);
+    let further = shares[1..].iter().map(|share| format!("     {}  {}", share.name, weight(share)));
+    let rest = weight(&shares[0]) + &further.collect::<String>();
+    Line::new("split", &*shares[0].name, rest).at(place(&shares[0].at))
+}
+
+fn endpoints(share: &ShareShown) -> Vec<Line> {
+    let name = name(share);
+    if share.endpoints.is_empty() {
+        let why = if share.lacks_port {
+            "none: the service does not have the port that was dialled"
+        } else {
+            "none"
+        };
+        return vec![Line::new("endpoint", name, why)];
+    }
+    let width = |show: fn(&EndpointShown) -> String| {
+        share.endpoints.iter().map(|endpoint| show(endpoint).len()).max().unwrap_or(0)
+    };
+    let addresses = width(|endpoint| endpoint.address.to_string());
+    let weights = width(|endpoint| endpoint.weight.to_string());
+    let lines = share.endpoints.iter().map(|endpoint| {
+        let EndpointShown { address, weight, share, priority, locality } = endpoint;
+        let mut rest =
+            format!("{:addresses$}   weight {weight:weights$}   {:.1} %", address.to_string(), share * 100.0);
+        if *priority > 0 {
+            let _ = write!(rest, "   priority {priority}");
+        }
+        if !locality.is_empty() {
+            let _ = write!(rest, "   {locality}");
+        }
+        Line::new("endpoint", &*name, rest)
+    });
+    lines.collect()
+}
+
+/// Values with the same origin stand together, and the origin after the last of them.
+fn policy(share: &ShareShown) -> Line {
+    let mut rest = String::new();
+    for same in share.policy.chunk_by(|one, other| one.at == other.at) {
+        let values: Vec<String> = values(same);
+        let origin = same[0].at.as_ref().map_or_else(|| "built in".to_owned(), place);
+        let comma = if rest.is_empty() { "" } else { ", " };
+        let _ = write!(rest, "{comma}{} ({origin})", values.join(", "));
+    }
+    Line::new("policy", name(share), rest)
+}
+
+/// "connect 2s x 3, idle 1h".
+fn values(policy: &[PolicyShown]) -> Vec<String> {
+    let mut values: Vec<String> = Vec::new();
+    let mut before = "";
+    for PolicyShown { key, value, .. } in policy {
+        match (values.last_mut(), *key) {
+            (Some(last), "connect_attempts") if before == "connect_timeout" => {
+                *last = format!("{last} x {value}")
+            }
+            _ => values.push(format!("{} {value}", key.strip_suffix("_timeout").unwrap_or(key))),
+        }
+        before = key;
+    }
+    values
+}
+
+/// Service and subset: endpoints and policy are the same at every port.
+fn name(share: &ShareShown) -> String {
+    match &share.subset {
+        Some(subset) => format!("{}/{subset}", share.service),
+        None => share.service.to_string(),
+    }
+}
+
+fn place(at: &At) -> String {
+    format!("{}:{}", at.file, at.line)
+}
+
+fn layout(lines: &[Line], text: &mut String) {
+    let width =
+        |show: fn(&Line) -> &str| lines.iter().map(|line| show(line).chars().count()).max().unwrap_or(0);
+    let heads = width(|line| &line.head).max(9) + 2;
+    let names = width(|line| &line.name) + 2;
+    let placed = lines.iter().filter(|line| line.place.is_some());
+    let longest = placed.map(|line| heads + names + line.rest.chars().count()).max().unwrap_or(0);
+    let place_column = (longest + 3).max(PLACE_COLUMN);
+    for Line { head, name, rest, place } in lines {
+        let line = format!("{head:heads$}{name:names$}{rest}");
+        let _ = match place {
+            Some(place) => writeln!(text, "{line:place_column$}{place}"),
+            None => writeln!(text, "{}", line.trim_end()),
+        };
+    }
+}

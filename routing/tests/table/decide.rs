@@ -1,0 +1,309 @@
+//! Decisions against a model that evaluates block after block, on random tables; and explanations against both.
+
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use proptest::prelude::*;
+use weir_routing::explain::{Outcome, explain};
+use weir_routing::table::{Block, Parts, RouteAction};
+use weir_routing::{Action, Arrival, GatewayId, RouteId, ServiceId, Table, Via, WorkloadId};
+
+use super::support::{Builder, split};
+
+/// Few values of each kind, so that random conditions meet random arrivals.
+const GATEWAYS: u32 = 3;
+const SERVICES: u32 = 4;
+const LABELS: [(&str, &str); 4] = [("app", "web"), ("app", "db"), ("tier", "gold"), ("tier", "")];
+const NAMESPACES: [&str; 3] = ["foo", "bar", "default"];
+
+/// The workload of the longest prefix; of equals the first.
+fn workload(parts: &Parts, address: IpAddr) -> Option<WorkloadId> {
+    let mut longest: Option<(u8, WorkloadId)> = None;
+    for (id, workload) in (0..).map(WorkloadId).zip(&parts.workloads) {
+        for net in workload.addresses.iter().filter(|net| net.contains(&address)) {
+            if longest.is_none_or(|(length, _)| net.prefix_len() > length) {
+                longest = Some((net.prefix_len(), id));
+            }
+        }
+    }
+    longest.map(|(_, id)| id)
+}
+
+/// The service that has the port among those of the longest VIP.
+fn service(parts: &Parts, arrival: &Arrival) -> Option<ServiceId> {
+    let vips = || {
+        let services = (0..).map(ServiceId).zip(&parts.services);
+        services.flat_map(|(id, service)| service.vips.iter().map(move |vip| (id, vip)))
+    };
+    let around = || vips().filter(|(_, vip)| vip.contains(&arrival.destination.ip()));
+    let longest = around().map(|(_, vip)| vip.prefix_len()).max()?;
+    let has_port = |id: ServiceId| {
+        parts.services[id.index()].ports.iter().any(|port| port.port == arrival.destination.port())
+    };
+    around().filter(|(_, vip)| vip.prefix_len() == longest).map(|(id, _)| id).find(|id| has_port(*id))
+}
+
+/// Whether one condition of a block holds.
+fn holds(parts: &Parts, arrival: &Arrival, block: &Block, condition: &str) -> bool {
+    let (source, destination) = (arrival.source.ip(), arrival.destination.ip());
+    let workload = workload(parts, source).map(|id| &parts.workloads[id.index()]);
+    match condition {
+        "ports" => {
+            block.ports.is_empty()
+                || block.ports.iter().any(|ports| ports.contains(&arrival.destination.port()))
+        }
+        "destination_subnets" => in_any(&block.destination_subnets, destination),
+        "source_subnets" => in_any(&block.source_subnets, source),
+        "source_labels" => {
+            block.source_labels.is_empty()
+                || workload.is_some_and(|workload| {
+                    block.source_labels.iter().all(|(key, value)| workload.labels.get(key) == Some(value))
+                })
+        }
+        "source_namespaces" => {
+            block.source_namespaces.is_empty()
+                || workload.is_some_and(|workload| block.source_namespaces.contains(&workload.namespace))
+        }
+        "destination_services" => {
+            block.destination_services.is_empty()
+                || service(parts, arrival)
+                    .is_some_and(|service| block.destination_services.contains(&service))
+        }
+        other => panic!("{other} is no condition of a block"),
+    }
+}
+
+fn in_any(nets: &[IpNet], address: IpAddr) -> bool {
+    nets.is_empty() || nets.iter().any(|net| net.contains(&address))
+}
+
+const CONDITIONS: [&str; 6] = [
+    "ports",
+    "destination_subnets",
+    "source_subnets",
+    "source_labels",
+    "source_namespaces",
+    "destination_services",
+];
+
+fn model(parts: &Parts, arrival: &Arrival) -> (Via, Option<RouteId>) {
+    for (id, route) in (0..).map(RouteId).zip(&parts.routes) {
+        let mut blocks = route.blocks.iter();
+        if route.gateways.contains(&arrival.gateway)
+            && blocks.any(|block| CONDITIONS.iter().all(|condition| holds(parts, arrival, block, condition)))
+        {
+            return (Via::Route, Some(id));
+        }
+    }
+    let via = match (service(parts, arrival), &parts.gateways[arrival.gateway.index()].default) {
+        (Some(_), _) => Via::Service,
+        (None, Some(_)) => Via::Gateway,
+        (None, None) => Via::Unmatched,
+    };
+    (via, None)
+}
+
+fn address() -> impl Strategy<Value = IpAddr> {
+    // Eight bits of freedom at the top and a few at the bottom: prefixes nest, and addresses fall into them.
+    let v4 = (0..4u32, 0..4u32)
+        .prop_map(|(top, bottom)| IpAddr::from((top << 30 | bottom << 8 | bottom).to_be_bytes()));
+    let v6 = (0..4u128, 0..4u128)
+        .prop_map(|(top, bottom)| IpAddr::from((top << 126 | bottom << 60 | 1).to_be_bytes()));
+    prop_oneof![3 => v4, 1 => v6]
+}
+
+fn net() -> impl Strategy<Value = IpNet> {
+    let length =
+        prop_oneof![Just(0), Just(1), Just(2), Just(8), Just(20), Just(23), Just(24), Just(31), Just(32)];
+    (address(), length).prop_map(|(address, length): (IpAddr, u8)| match address {
+        IpAddr::V4(v4) => Ipv4Net::new_assert(v4, length).trunc().into(),
+        IpAddr::V6(v6) => Ipv6Net::new_assert(v6, length * 4).trunc().into(),
+    })
+}
+
+fn port() -> impl Strategy<Value = u16> {
+    prop_oneof![Just(0), Just(1), Just(80), Just(443), Just(9000), Just(65_534), Just(65_535)]
+}
+
+fn ports() -> impl Strategy<Value = RangeInclusive<u16>> {
+    (port(), port()).prop_map(|(one, other)| one.min(other)..=one.max(other))
+}
+
+/// Mostly nothing, sometimes a few: a block rarely has all conditions.
+fn some<S: Strategy>(of: S) -> impl Strategy<Value = Vec<S::Value>>
+where
+    S::Value: Clone,
+{
+    prop_oneof![3 => Just(0..1usize), 2 => Just(1..4usize)].prop_flat_map({
+        let of = Arc::new(of);
+        move |count| prop::collection::vec(Arc::clone(&of), count)
+    })
+}
+
+fn block() -> impl Strategy<Value = Block> {
+    let label = prop::sample::select(&LABELS[..]);
+    let namespace = prop::sample::select(&NAMESPACES[..]);
+    let service = (0..SERVICES).prop_map(ServiceId);
+    (some(ports()), some(net()), some(net()), some(label), some(namespace), some(service)).prop_map(
+        |(ports, destination_subnets, source_subnets, labels, namespaces, destination_services)| Block {
+            ports,
+            destination_subnets,
+            source_subnets,
+            source_labels: super::support::label_map(&labels),
+            source_namespaces: namespaces.into_iter().map(Arc::from).collect(),
+            destination_services,
+            ..Block::default()
+        },
+    )
+}
+
+/// What a workload has: labels, namespace, networks.
+type WorkloadParts = (Vec<(&'static str, &'static str)>, &'static str, Vec<IpNet>);
+
+fn workloads() -> impl Strategy<Value = Vec<WorkloadParts>> {
+    let labels = prop::collection::vec(prop::sample::select(&LABELS[..]), 0..3);
+    let namespace = prop::sample::select(&NAMESPACES[..]);
+    prop::collection::vec((labels, namespace, prop::collection::vec(net(), 1..4)), 0..8)
+}
+
+fn routes() -> impl Strategy<Value = Vec<(Vec<GatewayId>, Vec<Block>, bool)>> {
+    let gateways =
+        prop::sample::subsequence((0..GATEWAYS).map(GatewayId).collect::<Vec<_>>(), 1..=GATEWAYS as usize);
+    // Enough of them for more than a word of bits, and for classes that are bit sets.
+    prop::collection::vec((gateways, prop::collection::vec(block(), 1..4), any::<bool>()), 0..80)
+}
+
+fn parts() -> impl Strategy<Value = Parts> {
+    let services =
+        prop::collection::vec((some(net()), prop::collection::vec(port(), 1..3)), SERVICES as usize);
+    (routes(), workloads(), services, any::<bool>()).prop_map(|(routes, workloads, services, default)| {
+        let mut builder = Builder::new();
+        for (number, (vips, mut ports)) in services.into_iter().enumerate() {
+            ports.dedup();
+            builder.service(&format!("service-{number}"), &vips, &ports);
+        }
+        let somewhere = builder.destination(ServiceId(0), None, None, &[]);
+        for gateway in 0..GATEWAYS {
+            let default = (default && gateway == 1).then(|| split(&[(somewhere, 1)]));
+            builder.gateway(&format!("gateway-{gateway}"), default);
+        }
+        for (number, (labels, namespace, nets)) in workloads.into_iter().enumerate() {
+            builder.workload(&format!("{namespace}/workload-{number}"), &labels, &nets);
+        }
+        for (number, (gateways, blocks, reject)) in routes.into_iter().enumerate() {
+            let action =
+                if reject { RouteAction::Reject } else { RouteAction::Forward(split(&[(somewhere, 1)])) };
+            builder.route(&format!("route-{number}"), &gateways, blocks, action);
+        }
+        builder.parts
+    })
+}
+
+fn arrivals() -> impl Strategy<Value = Vec<Arrival>> {
+    let arrival =
+        (0..GATEWAYS, address(), address(), port()).prop_map(|(gateway, source, destination, port)| {
+            Arrival::new(GatewayId(gateway), (source, 40_000).into(), (destination, port).into())
+        });
+    prop::collection::vec(arrival, 60)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+
+    #[test]
+    fn table_decides_as_a_scan_over_the_rules(parts in parts(), arrivals in arrivals()) {
+        let table = Table::build(parts.clone());
+        for arrival in arrivals {
+            let decision = table.decide(&arrival);
+            let wanted = model(&parts, &arrival);
+            prop_assert_eq!((decision.via, decision.route), wanted, "{:?}", arrival);
+            let rejects = matches!(decision.action, Action::Reject);
+            let route = decision.route.map(|route| &parts.routes[route.index()]);
+            let wanted = route.map_or(decision.via == Via::Unmatched, |it| matches!(it.action, RouteAction::Reject));
+            prop_assert_eq!(rejects, wanted);
+            prop_assert_eq!(table.workload(arrival.source.ip()), workload(&parts, arrival.source.ip()));
+        }
+    }
+
+    #[test]
+    fn what_explain_says_failed_does_fail(parts in parts(), arrivals in arrivals()) {
+        let table = Table::build(parts.clone());
+        for arrival in arrivals.into_iter().take(10) {
+            let explanation = explain(&table, &arrival);
+            let (via, taken) = model(&parts, &arrival);
+            prop_assert_eq!(explanation.via, via);
+            prop_assert_eq!(explanation.rules.len(), parts.routes.len());
+            for (rule, (id, route)) in explanation.rules.iter().zip((0..).map(RouteId).zip(&parts.routes)) {
+                match &rule.outcome {
+                    Outcome::Matched { block, .. } => {
+                        prop_assert_eq!(taken, Some(id));
+                        let block = &route.blocks[block - 1];
+                        prop_assert!(CONDITIONS.iter().all(|condition| holds(&parts, &arrival, block, condition)));
+                    }
+                    Outcome::NotReached => prop_assert!(taken.is_some_and(|taken| taken < id)),
+                    Outcome::Failed { failed, .. } if failed.condition == "gateways" => {
+                        prop_assert!(!route.gateways.contains(&arrival.gateway));
+                    }
+                    Outcome::Failed { block, failed } => {
+                        let first_failing = |block: &Block| {
+                            CONDITIONS.iter().position(|condition| !holds(&parts, &arrival, block, condition))
+                        };
+                        let failing = first_failing(&route.blocks[block - 1]);
+                        let name = failing.map(|failing| CONDITIONS[failing]);
+                        prop_assert_eq!(name, Some(failed.condition));
+                        let furthest = route.blocks.iter().map(first_failing).max();
+                        prop_assert_eq!(furthest, Some(failing), "the block that got furthest is shown");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The rules with many names in one place: classes beyond a list, nested in one another.
+#[test]
+fn a_thousand_rules_inside_one_network_are_told_apart() {
+    let mut builder = Builder::new();
+    let gateway = builder.gateway("mesh", None);
+    for n in 0..1_000u16 {
+        let [high, low] = n.to_be_bytes();
+        let all = if n % 2 == 0 { "10.0.0.0/8" } else { "10.0.0.0/9" };
+        let block = Block {
+            source_subnets: vec![
+                super::support::net(all),
+                Ipv4Net::new_assert([11, 0, high, low].into(), 32).into(),
+            ],
+            ports: vec![n..=n],
+            ..Block::default()
+        };
+        builder.route(&format!("route-{n}"), &[gateway], vec![block], RouteAction::Reject);
+    }
+    let table = Table::build(builder.parts);
+    for n in 0..1_000u16 {
+        let check = |source: String, wanted: bool| {
+            let arrival = super::support::arrival(0, &source, &format!("1.1.1.1:{n}"));
+            let wanted = wanted.then_some(RouteId(n.into()));
+            assert_eq!(table.decide(&arrival).route, wanted, "{source} to port {n}");
+        };
+        check("10.1.2.3".to_owned(), true);
+        check("10.200.2.3".to_owned(), n % 2 == 0);
+        check(format!("11.0.{}.{}", n >> 8, n & 255), true);
+        check("12.0.0.0".to_owned(), false);
+    }
+}
+
+#[test]
+fn an_ipv4_prefix_never_holds_for_an_ipv6_address() {
+    let mut builder = Builder::new();
+    let gateway = builder.gateway("mesh", None);
+    let block = Block { source_subnets: vec![super::support::net("0.0.0.0/0")], ..Block::default() };
+    builder.route("v4", &[gateway], vec![block], RouteAction::Reject);
+    let table = Table::build(builder.parts);
+    for (source, wanted) in
+        [("1.2.3.4", Some(RouteId(0))), ("::ffff:1.2.3.4", Some(RouteId(0))), ("::1", None), ("::", None)]
+    {
+        assert_eq!(table.decide(&super::support::arrival(0, source, "1.1.1.1:1")).route, wanted, "{source}");
+    }
+}

@@ -1,0 +1,130 @@
+//! The text and the JSON of an explanation, as the documentation prints them.
+
+use std::net::SocketAddr;
+
+use weir_routing::explain::{explain, text};
+use weir_routing::table::{Block, RouteAction};
+use weir_routing::{Split, Table};
+
+use super::support::{Builder, arrival, label_map, line, net, shares};
+
+/// The rules of the documentation's sample.
+fn sample() -> Table {
+    let mut builder = Builder::new();
+    let mesh = builder.gateway("mesh", None);
+    let edge = builder.gateway("edge", None);
+    builder.workload("foo/telnet-client", &[("app", "telnet-client")], &[net("10.0.1.1")]);
+    let service = builder.service("tcp-echo", &[net("192.168.10.10")], &[9000]);
+    let mut of = Vec::new();
+    for (subset, port, weight) in [("v1", 9001, 20), ("v2", 9002, 80)] {
+        let subset = builder.subset(service, subset);
+        let endpoint = builder.endpoint(service, SocketAddr::from(([127, 0, 0, 1], port)), 1, 0);
+        of.push((builder.destination(service, Some(subset), Some(9000), &[endpoint]), weight));
+    }
+    let to = || RouteAction::Forward(Split::new(shares(&of), None));
+    let canary = Block {
+        source_namespaces: vec!["bar".into()],
+        places: vec![("source_namespaces", line(14))],
+        ..Block::default()
+    };
+    builder.route("canary", &[mesh], vec![canary], to()).place = line(12);
+    let first = Block { ports: vec![31400..=31400], places: vec![("ports", line(19))], ..Block::default() };
+    let second = Block {
+        destination_subnets: vec![net("192.168.0.0/16")],
+        places: vec![("destination_subnets", line(20))],
+        ..Block::default()
+    };
+    builder.route("tcp-echo-routing", &[mesh], vec![first, second], to()).place = line(18);
+    let labels = Block { source_labels: label_map(&[("app", "web")]), ..Block::default() };
+    builder.route("rest", &[mesh, edge], vec![labels, Block::default()], RouteAction::Reject).place =
+        line(27);
+    Table::build(builder.parts)
+}
+
+fn check(arrival: &weir_routing::Arrival, wanted: &str) {
+    let found = text(&sample(), arrival);
+    assert_eq!(found.trim_end(), wanted.trim(), "\n{found}");
+}
+
+#[test]
+fn text_is_laid_out_as_documented() {
+    check(
+        &arrival(0, "10.0.1.1", "192.168.10.10:9000"),
+        "
+arrival    10.0.1.1:40000 -> 192.168.10.10:9000   gateway mesh   workload foo/telnet-client {app=telnet-client}
+rule  1    canary            a.toml:12   no     source_namespaces: wanted bar, found foo           a.toml:14
+rule  2    tcp-echo-routing  a.toml:18   MATCH  block 2: destination_subnets 192.168.0.0/16        a.toml:20
+rule  3    rest              a.toml:27   not reached
+split      tcp-echo/v1:9000  20 of 100 = 20.0 %     tcp-echo/v2:9000  80 of 100 = 80.0 %           a.toml:22
+endpoint   tcp-echo/v1       127.0.0.1:9001   weight 1   100.0 %   cn-hangzhou/h
+endpoint   tcp-echo/v2       127.0.0.1:9002   weight 1   100.0 %   cn-hangzhou/h
+policy     tcp-echo/v1       balance least_connections, connect 2s x 3 (built in), idle 4h (a.toml:40)
+policy     tcp-echo/v2       balance least_connections, connect 2s x 3 (built in), idle 4h (a.toml:40)
+decision   forward           via route
+",
+    );
+}
+
+#[test]
+fn rules_of_other_gateways_say_so() {
+    check(
+        &arrival(1, "10.9.9.9", "192.168.10.10:80"),
+        "
+arrival    10.9.9.9:40000 -> 192.168.10.10:80   gateway edge   workload unknown
+rule  1    canary            a.toml:12   no     gateways: wanted mesh, found edge                  a.toml:12
+rule  2    tcp-echo-routing  a.toml:18   no     gateways: wanted mesh, found edge                  a.toml:18
+rule  3    rest              a.toml:27   MATCH  block 2: everything                                a.toml:27
+decision   reject            via route
+",
+    );
+}
+
+#[test]
+fn json_has_the_documented_shape() {
+    let json =
+        serde_json::to_value(explain(&sample(), &arrival(0, "10.0.1.1", "192.168.10.10:9000"))).unwrap();
+    assert_eq!(json["schema"], 1);
+    assert_eq!(json["via"], "route");
+    assert_eq!(json["decision"], "forward");
+    assert_eq!(json["arrival"]["workload"], "foo/telnet-client");
+    assert_eq!(
+        json["rules"][0],
+        serde_json::json!({
+            "route": "canary", "file": "a.toml", "line": 12, "verdict": "failed", "block": 1,
+            "failed": { "condition": "source_namespaces", "wanted": "bar", "found": "foo", "line": 14 },
+        })
+    );
+    assert_eq!(json["rules"][1]["verdict"], "matched");
+    assert_eq!(json["rules"][1]["block"], 2);
+    assert_eq!(json["rules"][2]["verdict"], "not_reached");
+    let share = &json["split"][1];
+    assert_eq!(
+        (&share["service"], &share["subset"], &share["port"], &share["weight"], &share["share"]),
+        (&"tcp-echo".into(), &"v2".into(), &9000.into(), &80.into(), &0.8.into())
+    );
+    assert_eq!(share["endpoints"][0]["address"], "127.0.0.1:9002");
+    assert_eq!(
+        share["policy"]["idle_timeout"],
+        serde_json::json!({ "value": "4h", "file": "a.toml", "line": 40 })
+    );
+    assert_eq!(share["policy"]["balance"], serde_json::json!({ "value": "least_connections" }));
+}
+
+/// A rule that is off by its last condition is what a reader looks for; one for another gateway is not.
+#[test]
+fn of_many_rules_only_those_that_nearly_held_are_shown() {
+    let mut builder = Builder::new();
+    let gateway = builder.gateway("mesh", None);
+    for n in 0..60 {
+        let mut block = Block { ports: vec![n..=n], ..Block::default() };
+        if n != 7 {
+            block.source_namespaces.push("foo".into());
+        }
+        builder.route(&format!("route-{n}"), &[gateway], vec![block], RouteAction::Reject);
+    }
+    let explanation = explain(&Table::build(builder.parts), &arrival(0, "10.0.0.1", "10.0.0.2:50"));
+    let rules = |all| explanation.to_text(all).lines().filter(|line| line.starts_with("rule")).count();
+    assert_eq!((rules(false), rules(true)), (2, 60));
+    assert!(explanation.to_text(false).contains("route-7 "));
+    assert!(explanation.to_text(false).contains("route-50 "));
+}

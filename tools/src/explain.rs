@@ -1,0 +1,209 @@
+//! `weirctl explain`: one arrival by hand, taken through the table of a configuration. The exit code says whether it could be
+//! explained, not what was decided.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::process::ExitCode;
+
+use clap::Args;
+use weir::cli::Configuration;
+use weir::load::{self, Origin, Tests};
+use weir::report;
+use weir_routing::{Arrival, Gateway, GatewayId, Resolved, Table};
+
+const FAILED: u8 = 1;
+const USAGE: u8 = 2;
+
+/// The arguments.
+#[derive(Args, Debug)]
+pub(crate) struct Explain {
+    #[command(flatten)]
+    configuration: Configuration,
+    /// The client
+    #[arg(long, value_name = "ADDR[:PORT]", value_parser = source)]
+    source: SocketAddr,
+    /// What the client dialled
+    #[arg(long, value_name = "ADDR:PORT")]
+    destination: SocketAddr,
+    /// Where it arrives; may be left out where exactly one gateway listens on the destination
+    #[arg(long, value_name = "NAME")]
+    gateway: Option<String>,
+    /// Every rule, however many there are
+    #[arg(long)]
+    all: bool,
+    /// JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    later: Later,
+}
+
+/// What is planned and not there: known, so that it is refused by name and not as a misspelling.
+#[derive(Args, Debug)]
+struct Later {
+    #[arg(long, hide = true)]
+    sni: Option<String>,
+    #[arg(long, hide = true)]
+    host: Option<String>,
+    #[arg(long, hide = true)]
+    path: Option<String>,
+    #[arg(long, hide = true)]
+    header: Vec<String>,
+    #[arg(long, hide = true)]
+    live: bool,
+    #[arg(long, hide = true)]
+    id: Option<String>,
+}
+
+impl Later {
+    fn used(&self) -> Option<&'static str> {
+        let options = [
+            ("--sni", self.sni.is_some()),
+            ("--host", self.host.is_some()),
+            ("--path", self.path.is_some()),
+            ("--header", !self.header.is_empty()),
+            ("--live", self.live),
+            ("--id", self.id.is_some()),
+        ];
+        options.into_iter().find(|(_, used)| *used).map(|(option, _)| option)
+    }
+}
+
+impl Explain {
+    pub(crate) fn run(self) -> ExitCode {
+        if let Some(option) = self.later.used() {
+            report::tell(&format!("error: `{option}` is not in this version of Weir\n"));
+            return ExitCode::from(USAGE);
+        }
+        let origin = Origin::from(self.configuration);
+        let loaded = origin.read().and_then(|sources| load::load(sources, &Resolved::new(), Tests::Skip));
+        let table = match loaded {
+            Ok(loaded) => loaded.compiled.table,
+            Err(refused) => {
+                report::print_refused(&refused);
+                return ExitCode::from(FAILED);
+            }
+        };
+        let gateway = match gateway(&table, self.gateway.as_deref(), self.destination) {
+            Ok(gateway) => gateway,
+            Err(message) => {
+                report::tell(&format!("error: {message}\n"));
+                return ExitCode::from(FAILED);
+            }
+        };
+        let arrival = Arrival::new(gateway, self.source, self.destination);
+        let explanation = weir_routing::explain::explain(&table, &arrival);
+        if self.json {
+            let text =
+                serde_json::to_string_pretty(&explanation).expect("strings and numbers are always JSON");
+            report::say(&format!("{text}\n"));
+        } else {
+            report::say(&explanation.to_text(self.all));
+        }
+        ExitCode::SUCCESS
+    }
+}
+
+/// "10.0.1.1" or "10.0.1.1:4000"; nothing decides by the port of a source.
+fn source(text: &str) -> Result<SocketAddr, String> {
+    let address = text.parse::<IpAddr>().map(|address| SocketAddr::new(address, 0));
+    address.or_else(|_| text.parse()).map_err(|_| "wanted ADDR or ADDR:PORT".to_owned())
+}
+
+/// The gateway that is named, or the only one that listens on the destination.
+fn gateway(table: &Table, name: Option<&str>, destination: SocketAddr) -> Result<GatewayId, String> {
+    let names = || {
+        let names: Vec<&str> = table.gateways.iter().map(|gateway| &*gateway.name).collect();
+        names.join(", ")
+    };
+    if let Some(name) = name {
+        let name = name.strip_prefix("default/").unwrap_or(name);
+        let found = table.gateways.iter().position(|gateway| &*gateway.name == name);
+        let found = found.ok_or_else(|| format!("there is no gateway {name}; there are: {}", names()));
+        return found.map(|index| GatewayId(index as u32));
+    }
+    match listening(table, destination)[..] {
+        [gateway] => Ok(gateway),
+        [] => Err(format!("no gateway listens on {destination}; name one with --gateway: {}", names())),
+        _ => Err(format!(
+            "more than one gateway listens on {destination}; name one with --gateway: {}",
+            names()
+        )),
+    }
+}
+
+/// The gateways that listen on an address. A listener on the very address gets a connection before one on all addresses does.
+fn listening(table: &Table, destination: SocketAddr) -> Vec<GatewayId> {
+    let at = |address: IpAddr| -> Vec<GatewayId> {
+        let listens = |gateway: &Gateway| {
+            gateway
+                .listen
+                .iter()
+                .any(|listen| listen.address == address && listen.ports.contains(&destination.port()))
+        };
+        let gateways = (0..).map(GatewayId).zip(&table.gateways);
+        gateways.filter(|(_, gateway)| listens(gateway)).map(|(id, _)| id).collect()
+    };
+    let address = destination.ip().to_canonical();
+    let all: IpAddr = match address {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let exact = at(address);
+    if exact.is_empty() { at(all) } else { exact }
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_routing::{Source, Sources};
+
+    use super::*;
+
+    #[test]
+    fn the_gateway_is_named_or_the_only_one_that_listens_there() {
+        let text = r#"
+            [gateway.a]
+            listen = ["0.0.0.0:80", "10.0.0.1:81"]
+            to = [{ service = "s" }]
+            [gateway.b]
+            listen = ["10.0.0.1:80", "0.0.0.0:6000-6099", "[::]:80"]
+            to = [{ service = "s" }]
+            [service.s]
+            endpoints = ["10.9.9.9:1"]
+        "#;
+        let sources = Sources(vec![Source { name: "t.toml".into(), text: text.into() }]);
+        let table = load::load(sources.into(), &Resolved::new(), Tests::Skip).unwrap().compiled.table;
+        #[track_caller]
+        fn check(table: &Table, name: Option<&str>, destination: &str, expected: Result<&str, &str>) {
+            let found = gateway(table, name, destination.parse().unwrap());
+            match (found, expected) {
+                (Ok(id), Ok(expected)) => assert_eq!(&*table.gateways[id.index()].name, expected),
+                (Err(message), Err(words)) => assert!(message.contains(words), "{message}"),
+                (found, expected) => panic!("{destination}: {found:?}, not {expected:?}"),
+            }
+        }
+        check(&table, None, "10.0.0.2:80", Ok("a"));
+        check(&table, None, "10.0.0.1:80", Ok("b"));
+        check(&table, None, "10.0.0.1:81", Ok("a"));
+        check(&table, None, "10.0.0.1:6099", Ok("b"));
+        check(&table, None, "[::ffff:10.0.0.2]:80", Ok("a"));
+        check(&table, None, "[fd00::1]:80", Ok("b"));
+        check(&table, None, "10.0.0.2:81", Err("no gateway listens on 10.0.0.2:81"));
+        check(&table, Some("a"), "1.2.3.4:5", Ok("a"));
+        check(&table, Some("default/b"), "1.2.3.4:5", Ok("b"));
+        check(&table, Some("c"), "1.2.3.4:5", Err("there are: a, b"));
+    }
+
+    #[test]
+    fn a_source_needs_no_port() {
+        #[track_caller]
+        fn check(text: &str, expected: Option<&str>) {
+            assert_eq!(source(text).ok().map(|address| address.to_string()).as_deref(), expected, "{text}");
+        }
+        check("10.0.1.1", Some("10.0.1.1:0"));
+        check("10.0.1.1:4000", Some("10.0.1.1:4000"));
+        check("fd00::1", Some("[fd00::1]:0"));
+        check("[fd00::1]:80", Some("[fd00::1]:80"));
+        check("client", None);
+        check("10.0.1.0/24", None);
+    }
+}
