@@ -123,6 +123,25 @@ pub struct Gateway {
     pub place: Place,
 }
 
+impl Gateway {
+    /// Which of all gateways listen on an address. A listener on the very address gets a connection before one on all
+    /// addresses does.
+    pub fn listening(gateways: &[Self], address: SocketAddr) -> Vec<GatewayId> {
+        let ip = address.ip().to_canonical();
+        let at = |listening: &dyn Fn(IpAddr) -> bool| -> Vec<GatewayId> {
+            let here = |listen: &Listen| listening(listen.address) && listen.ports.contains(&address.port());
+            let gateways = (0..).map(GatewayId).zip(gateways);
+            gateways.filter(|(_, gateway)| gateway.listen.iter().any(here)).map(|(id, _)| id).collect()
+        };
+        let exact = at(&|own| own == ip);
+        if exact.is_empty() {
+            at(&|own| own.is_unspecified() && own.is_ipv4() == ip.is_ipv4())
+        } else {
+            exact
+        }
+    }
+}
+
 /// A rule. Routes stand in order of evaluation.
 #[derive(Clone, Debug)]
 pub struct Route {

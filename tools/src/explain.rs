@@ -1,7 +1,7 @@
 //! `weirctl explain`: one arrival by hand, taken through the table of a configuration. The exit code says whether it could be
 //! explained, not what was decided.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -121,7 +121,7 @@ fn gateway(table: &Table, name: Option<&str>, destination: SocketAddr) -> Result
         let found = found.ok_or_else(|| format!("there is no gateway {name}; there are: {}", names()));
         return found.map(|index| GatewayId(index as u32));
     }
-    match listening(table, destination)[..] {
+    match Gateway::listening(&table.gateways, destination)[..] {
         [gateway] => Ok(gateway),
         [] => Err(format!("no gateway listens on {destination}; name one with --gateway: {}", names())),
         _ => Err(format!(
@@ -129,27 +129,6 @@ fn gateway(table: &Table, name: Option<&str>, destination: SocketAddr) -> Result
             names()
         )),
     }
-}
-
-/// The gateways that listen on an address. A listener on the very address gets a connection before one on all addresses does.
-fn listening(table: &Table, destination: SocketAddr) -> Vec<GatewayId> {
-    let at = |address: IpAddr| -> Vec<GatewayId> {
-        let listens = |gateway: &Gateway| {
-            gateway
-                .listen
-                .iter()
-                .any(|listen| listen.address == address && listen.ports.contains(&destination.port()))
-        };
-        let gateways = (0..).map(GatewayId).zip(&table.gateways);
-        gateways.filter(|(_, gateway)| listens(gateway)).map(|(id, _)| id).collect()
-    };
-    let address = destination.ip().to_canonical();
-    let all: IpAddr = match address {
-        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let exact = at(address);
-    if exact.is_empty() { at(all) } else { exact }
 }
 
 #[cfg(test)]

@@ -82,31 +82,16 @@ fn source(report: &mut Report, file: u32, written: &Text) -> Option<SocketAddr> 
     socket(report, file, written)
 }
 
-/// The gateway that a connection to this address arrives at, where exactly one listens there. A listener on the very
-/// address gets it before one on all addresses does.
+/// The gateway that a connection to this address arrives at, where exactly one listens there.
 fn only_listener(
     report: &mut Report,
     gateways: &[Gateway],
     address: SocketAddr,
     place: Place,
 ) -> Option<GatewayId> {
-    let at = |exact: bool| -> Vec<usize> {
-        let listens = |gateway: &Gateway| {
-            gateway.listen.iter().any(|listen| {
-                let ip = if exact {
-                    listen.address == address.ip()
-                } else {
-                    listen.address.is_unspecified() && listen.address.is_ipv4() == address.is_ipv4()
-                };
-                ip && listen.ports.contains(&address.port())
-            })
-        };
-        (0..gateways.len()).filter(|at| listens(&gateways[*at])).collect()
-    };
-    let exact = at(true);
-    let found = if exact.is_empty() { at(false) } else { exact };
+    let found = Gateway::listening(gateways, address);
     if let [only] = found[..] {
-        return Some(GatewayId(only as u32));
+        return Some(only);
     }
     let message = match found.len() {
         0 => format!("no gateway listens on {address}: the test does not say at which it arrives"),
