@@ -92,6 +92,7 @@ impl Fleet {
         std::thread::Builder::new()
             .name("weir-reaper".into())
             .spawn(move || retired.into_iter().for_each(drop))?;
+        let seed = fastrand::u64(..);
         let mut shards = Vec::new();
         for (index, &core) in cores.iter().enumerate() {
             let start = Start {
@@ -103,6 +104,7 @@ impl Fleet {
                 counters: Arc::clone(&counters[index]),
                 relay_mode: settings.relay,
                 descriptors,
+                seed,
                 graveyard: graveyard.clone(),
             };
             shards
@@ -212,6 +214,11 @@ impl Fleet {
     /// Closes every listener, as a reload that has none of them would: what the kernel has completed is served.
     pub fn stop_accepting(&self) {
         self.shards.iter().for_each(|shard| shard.tell(Message::CloseListeners));
+    }
+
+    /// Whether some listener is open, or is still being emptied.
+    pub fn is_accepting(&self) -> bool {
+        self.metrics.listeners() > 0
     }
 
     /// Connections that are open, being dialled, or on their way from one shard to another.

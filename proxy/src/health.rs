@@ -37,10 +37,13 @@ impl Drop for EndpointUse {
     }
 }
 
+/// An endpoint by its service's name and its address.
+type EndpointKey = (Arc<str>, SocketAddr);
+
 /// The rows by name. Only the control thread looks here, once a table.
 #[derive(Debug, Default)]
 pub struct HealthBoard {
-    endpoints: Mutex<HashMap<(Arc<str>, SocketAddr), Arc<EndpointRow>>>,
+    endpoints: Mutex<HashMap<EndpointKey, Arc<EndpointRow>>>,
     positions: Mutex<HashMap<Arc<str>, Arc<AtomicU64>>>,
 }
 

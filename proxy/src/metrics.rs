@@ -104,6 +104,8 @@ pub struct ShardCounters {
     pub stale_completions: Counter,
     /// Dials that found no source port.
     pub source_ports_exhausted: Counter,
+    /// Listeners that are open, those that are being emptied included.
+    pub listeners: Counter,
     /// The table this shard routes by.
     pub generation: Counter,
     /// Connections from sources that no workload owns, by gateway; and failed accepts, by errno. Rarely touched.
@@ -197,6 +199,11 @@ impl Metrics {
     /// The lowest generation that a shard routes by.
     pub fn generation(&self) -> u64 {
         self.shards.iter().map(|shard| shard.generation.get()).min().unwrap_or(0)
+    }
+
+    /// Listening sockets that are open, those that are being emptied included.
+    pub fn listeners(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.listeners.get()).sum()
     }
 
     /// Forgets series that `is_alive` denies and of which nothing is active.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 use weir_routing::compile::RelayMode;
+use weir_routing::split::shard_rng;
 use weir_routing::{DestinationId, GatewayId, RouteId};
 
 use crate::accept::Listening;
@@ -30,8 +31,6 @@ use crate::wheel::Wheel;
 
 /// Messages that a turn takes before it serves its sessions again.
 const MESSAGES_A_TURN: usize = 256;
-/// Resets that are spread over time come in steps of this.
-const RESET_STEP: Duration = Duration::from_millis(10);
 
 /// What a completion is about: kind (8 bits), generation (24 bits), slot (32 bits).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,6 +119,8 @@ pub struct Start {
     pub relay_mode: RelayMode,
     /// The process's limit of descriptors.
     pub descriptors: u64,
+    /// The process's: each shard draws from a stream of its own.
+    pub seed: u64,
     /// Tables that are no longer used go there, to be freed elsewhere.
     pub graveyard: Sender<InForce>,
 }
@@ -160,11 +161,21 @@ pub struct Shard {
     is_stopped: bool,
 }
 
+/// Sessions that are to be reset one by one: the first at once, the last when the time is over.
 #[derive(Default)]
 struct Doomed {
     sessions: VecDeque<(u32, u32)>,
-    next: Option<Millis>,
-    a_step: usize,
+    count: u32,
+    began: Millis,
+    spread: Duration,
+}
+
+impl Doomed {
+    /// When the next one is due.
+    fn due(&self) -> Option<Millis> {
+        let done = self.count - self.sessions.len() as u32;
+        (!self.sessions.is_empty()).then(|| self.began.after(self.spread * done / self.count))
+    }
 }
 
 thread_local! {
@@ -205,7 +216,7 @@ impl Shard {
             ring,
             wheel: Wheel::new(now),
             pools: Pools::new(start.peers.len(), start.descriptors, now),
-            rng: fastrand::Rng::new(),
+            rng: shard_rng(start.seed, start.index),
             now,
             sessions: Slab::new(),
             last_generation: 0,
@@ -306,7 +317,7 @@ impl Shard {
             self.wheel.next(),
             self.accept_again,
             self.pools.trim_at(),
-            self.doomed.next,
+            self.doomed.due(),
             self.listeners_alarm(),
         ];
         let Some(next) = alarms.into_iter().fold(None, earlier) else { return Duration::MAX };
@@ -453,16 +464,11 @@ impl Shard {
             .filter(|(_, session)| !matches!(session.stage, Stage::Ended))
             .map(|(slot, session)| (slot as u32, session.generation))
             .collect();
-        let steps = (spread.as_millis() / RESET_STEP.as_millis()).max(1) as usize;
-        self.doomed =
-            Doomed { a_step: sessions.len().div_ceil(steps).max(1), next: Some(self.now), sessions };
+        self.doomed = Doomed { count: sessions.len() as u32, began: self.now, spread, sessions };
     }
 
     fn reset_doomed(&mut self) {
-        if self.doomed.next.is_none_or(|next| self.now < next) {
-            return;
-        }
-        for _ in 0..self.doomed.a_step {
+        while self.doomed.due().is_some_and(|due| due <= self.now) {
             let Some((slot, generation)) = self.doomed.sessions.pop_front() else { break };
             let Some(session) =
                 self.sessions.get_mut(slot as usize).filter(|session| session.generation == generation)
@@ -478,7 +484,6 @@ impl Shard {
                 Stage::Ended => {}
             }
         }
-        self.doomed.next = (!self.doomed.sessions.is_empty()).then(|| self.now.after(RESET_STEP));
     }
 
     /// What needs doing now and then, and looks at the clock itself.
@@ -488,5 +493,6 @@ impl Shard {
         self.close_emptied_listeners();
         self.pools.trim(self.now);
         self.counters.pipes_in_use.set(self.pools.pipes_in_use());
+        self.counters.listeners.set(self.listeners.len() as u64);
     }
 }

@@ -10,9 +10,6 @@ use super::{Control, Event};
 /// How often the number of sessions is looked at. It bounds how late the process leaves.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Listeners close a little after they are told to: handshakes under way are waited for and taken, and are sessions only then.
-const LISTENERS_CLOSE_WITHIN: Duration = Duration::from_millis(50);
-
 /// How long after the last reset was due a session may take to be gone, before the process leaves all the same.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -55,8 +52,8 @@ impl Control {
             }
         }
         self.status.stop_accepting();
-        let stopped = Instant::now();
-        while stopped.elapsed() < LISTENERS_CLOSE_WITHIN || self.status.active() > 0 {
+        // A listener closes a little after it is told to: what it still takes is a session only then.
+        while self.status.is_accepting() || self.status.active() > 0 {
             if drain.terminated
                 && let Some(timeout) = timeout
             {
@@ -99,9 +96,7 @@ impl Control {
         info!(sessions = self.status.active(), "a second signal: what is left is reset now");
         self.status.stop_accepting();
         let start = Instant::now();
-        while start.elapsed() < GRACE
-            && (start.elapsed() < LISTENERS_CLOSE_WITHIN || self.status.active() > 0)
-        {
+        while start.elapsed() < GRACE && (self.status.is_accepting() || self.status.active() > 0) {
             // Again each time: what a closing listener still takes is a session, too.
             self.status.reset_all(Duration::ZERO);
             self.next(Some(Instant::now() + LOOK)).await;

@@ -81,6 +81,10 @@ impl Status {
         self.with_fleet(0, Fleet::active)
     }
 
+    pub(super) fn is_accepting(&self) -> bool {
+        self.with_fleet(false, Fleet::is_accepting)
+    }
+
     pub(super) fn reset_all(&self, spread: Duration) {
         self.with_fleet((), |fleet| fleet.reset_all(spread));
     }
