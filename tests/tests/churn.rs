@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use weir_tests::client::{End, connect, is_reset, write_all};
+use weir_tests::client::{End, PATIENCE, connect, is_reset, write_all};
 use weir_tests::exchange::{Received, Sending, exchange};
 use weir_tests::pattern::{Pattern, Way};
 use weir_tests::{Backend, Weir, quiet, wait_for};
@@ -103,6 +103,7 @@ fn note(faults: &Faults, number: u32, verdict: Result<(), String>) {
 /// The upstream's end: a header of four bytes says which connection this is.
 fn serve(mut stream: TcpStream, seed: u64, faults: &Faults) {
     let mut header = [0; 4];
+    stream.set_read_timeout(Some(PATIENCE)).expect("a socket takes a timeout");
     match stream.read_exact(&mut header) {
         Ok(()) => {}
         // A client that resets may take its header with it.

@@ -3,9 +3,7 @@
 use serde_json::Value;
 use weir_tests::{busy, program};
 
-const CONFIG: &str = r#"namespace = "foo"
-
-[gateway.mesh]
+const CONFIG: &str = r#"[gateway.mesh]
 listen = ["127.0.0.1:15001"]
 
 [[route]]
@@ -33,7 +31,7 @@ labels = { version = "v1" }
 labels = { version = "v2" }
 policy = { connect_timeout = "3s" }
 
-[workload.telnet-client]
+[workload."foo/telnet-client"]
 labels = { app = "telnet-client" }
 addresses = ["10.0.1.1"]
 "#;
@@ -56,7 +54,8 @@ fn line_of(words: &str) -> String {
 #[test]
 fn every_rule_is_shown_in_order_with_the_condition_that_failed() {
     let _turn = busy();
-    let output = explain(&["--source", "10.0.1.1", "--destination", "192.168.10.10:9000"]);
+    let output =
+        explain(&["--source", "10.0.1.1", "--destination", "192.168.10.10:9000", "--gateway", "mesh"]);
     assert_eq!(output.code, 0, "{}", output.stderr);
     let lines: Vec<&str> = output.stdout.lines().collect();
     let find = |words: &[&str]| {

@@ -276,6 +276,15 @@ fn what_needs_a_restart_is_said() {
     follows(address, "two");
 }
 
+/// Ends the other threads of a scope also when the claim fails: else it would wait for them for ever.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Reloads again and again under short connections and long lines: nobody notices.
 fn under_load(reloads: u32, every: Duration) {
     let _turn = quiet();
@@ -294,12 +303,12 @@ fn under_load(reloads: u32, every: Duration) {
                 }
             });
         }
+        let _stop = Stop(&stop);
         for round in 0..reloads {
             weir.rename_over(&if round % 2 == 0 { two.to_two() } else { two.to_one() });
             let asked = &long[round as usize % long.len()];
             assert!(holds_for(every, || ask(asked, "still") == "one still"));
         }
-        stop.store(true, Ordering::Relaxed);
     });
     assert!(served.load(Ordering::Relaxed) > u64::from(reloads), "too few connections to show anything");
     for stream in &long {
