@@ -57,7 +57,7 @@ def cpu(pid):
 def rr(port, connections, requests):
     out = subprocess.run(
         ["taskset", "-c", "1", "redis-benchmark", "-h", "127.0.0.1", "-p", str(port), "-c", str(connections),
-         "-n", str(requests), "-t", "set", "-d", "10", "--csv"], capture_output=True, text=True, check=True).stdout
+         "-n", str(requests), "-t", "set", "-d", "10", "--csv"], capture_output=True, text=True, check=True, timeout=60).stdout
     rate = float(out.strip().splitlines()[-1].split(",")[1].strip('"'))
     return requests, rate
 
@@ -65,7 +65,7 @@ def rr(port, connections, requests):
 def bulk(port, seconds):
     out = subprocess.run(
         ["taskset", "-c", "1", "iperf3", "-c", "127.0.0.1", "-p", str(port), "-P", "4", "-t", str(seconds), "-J"],
-        capture_output=True, text=True, check=True).stdout
+        capture_output=True, text=True, check=True, timeout=60).stdout
     got = json.loads(out)["end"]["sum_received"]
     return got["bytes"] / 1e9, got["bits_per_second"] / 8e9
 
@@ -88,7 +88,7 @@ def main():
     options = options.parse_args()
     children, rows = [], []
     try:
-        children.append(start(1, ["redis-server", "--port", "41100", "--save", "", "--appendonly", "no"]))
+        children.append(start(1, ["redis-server", "--bind", "127.0.0.1", "--port", "41100", "--save", "", "--appendonly", "no"]))
         children.append(start(1, ["iperf3", "-s", "-p", "41200"]))
         running = []
         for name, command, rr_port, bulk_port in arms(options.weir):
@@ -96,6 +96,9 @@ def main():
             children.append(child)
             running.append((name, child.pid, rr_port, bulk_port))
         time.sleep(2)
+        for child in children:
+            if child.poll() is not None:
+                sys.exit(f"{' '.join(child.args)} ended at once with {child.returncode}")
         print("round,arm,work,operations,cpu_seconds,per_operation_us,rate")
         for turn in range(options.rounds):
             for work in ("rr", "bulk"):
