@@ -13,7 +13,7 @@ use slab::Slab;
 use crate::clock::Millis;
 use crate::metrics::{Series, ShardCounters};
 use crate::relay::{HOT_BUFFER, Kernel, Path, Pipe, Side, Tail};
-use crate::sys;
+use crate::sys::{self, Received};
 
 /// The first pipes of a process hold this much: a stream then moves in fewer, larger steps (0.075 against 0.11 s CPU a GB).
 const LARGE_PIPE: usize = 1 << 20;
@@ -143,9 +143,8 @@ impl<'a> Wires<'a> {
 }
 
 impl Kernel for Wires<'_> {
-    fn recv(&mut self, from: Side) -> io::Result<usize> {
-        let (_, received) = rustix::net::recv(self.socket(from), &mut *self.pools.hot, RecvFlags::empty())?;
-        Ok(received)
+    fn recv(&mut self, from: Side) -> io::Result<Received> {
+        sys::receive(self.socket(from), &mut self.pools.hot)
     }
 
     fn peek(&mut self, from: Side) -> io::Result<usize> {

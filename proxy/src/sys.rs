@@ -19,6 +19,46 @@ pub fn unsent(socket: BorrowedFd<'_>) -> io::Result<usize> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(usize::try_from(bytes).unwrap_or(0)) }
 }
 
+/// What a read gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// Bytes; 0 is a FIN.
+    pub bytes: usize,
+    /// Nothing was left in the socket, neither a byte nor a FIN: the next read would say EAGAIN. False if the kernel did not say.
+    pub is_drained: bool,
+}
+
+/// `recv`, and what it left behind (TCP_INQ, see [`set_options`]).
+pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Received> {
+    /// Room for one control message of one int, aligned as its header.
+    #[repr(C, align(8))]
+    struct Control([u8; 24]);
+    const _: () = assert!(unsafe { libc::CMSG_SPACE(4) } as usize <= size_of::<Control>());
+
+    let mut control = Control([0; 24]);
+    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // SAFETY: all zeroes is a valid msghdr.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = (&raw mut control).cast();
+    message.msg_controllen = size_of::<Control>();
+    // SAFETY: `message` points to `buffer` and `control`, both valid for writes of the lengths given and alive until it returns.
+    let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &mut message, 0) };
+    let bytes = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+    // SAFETY: the kernel has written `msg_controllen` bytes of whole control messages; the int may be unaligned.
+    let left = unsafe {
+        let header = libc::CMSG_FIRSTHDR(&message);
+        let is_left =
+            !header.is_null() && (*header).cmsg_level == libc::IPPROTO_TCP && (*header).cmsg_type == TCP_INQ;
+        is_left.then(|| libc::CMSG_DATA(header).cast::<libc::c_int>().read_unaligned())
+    };
+    Ok(Received { bytes, is_drained: left == Some(0) })
+}
+
+/// Linux 4.18; `libc` does not have it for every target.
+const TCP_INQ: libc::c_int = 36;
+
 /// Nanoseconds of the monotonic clock.
 pub fn monotonic() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
@@ -36,13 +76,16 @@ pub fn local(socket: BorrowedFd<'_>) -> io::Result<SocketAddr> {
     Ok(SocketAddr::try_from(rustix::net::getsockname(socket)?)?)
 }
 
-/// Options of either leg: segments leave at once, dead peers are noticed.
+/// Options of either leg: segments leave at once, urgent bytes stay where they are in the stream, reads say what they left
+/// ([`receive`]), dead peers are noticed.
 pub fn set_options(
     socket: BorrowedFd<'_>,
     keepalive: Option<Keepalive>,
     user_timeout: Option<Duration>,
 ) -> io::Result<()> {
     sockopt::set_tcp_nodelay(socket, true)?;
+    sockopt::set_socket_oobinline(socket, true)?;
+    set_tcp_inq(socket)?;
     set_keepalive(socket, keepalive)?;
     if let Some(timeout) = user_timeout {
         sockopt::set_tcp_user_timeout(socket, u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX))?;
@@ -50,8 +93,22 @@ pub fn set_options(
     Ok(())
 }
 
-/// Keepalive alone: what an accepted socket inherited may not be what its destination wants.
-pub fn set_keepalive(socket: BorrowedFd<'_>, keepalive: Option<Keepalive>) -> io::Result<()> {
+fn set_tcp_inq(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: the option is one int.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            TCP_INQ,
+            (&raw const on).cast(),
+            size_of_val(&on) as u32,
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+fn set_keepalive(socket: BorrowedFd<'_>, keepalive: Option<Keepalive>) -> io::Result<()> {
     sockopt::set_socket_keepalive(socket, keepalive.is_some())?;
     if let Some(keepalive) = keepalive {
         sockopt::set_tcp_keepidle(socket, keepalive.time)?;

@@ -7,6 +7,7 @@ use weir_routing::compile::RelayMode;
 
 use super::kernel::{Kernel, Path, Pipe, Side, Tail};
 use super::leg::Leg;
+use crate::sys::Received;
 
 /// Bytes that one `recv` can take: the shard's one buffer, small enough to stay in a core's L2 cache.
 pub const HOT_BUFFER: usize = 64 << 10;
@@ -248,11 +249,13 @@ impl Direction {
     /// Takes what is there through the hot buffer and sends it at once; `None`: nothing came.
     fn pull_copied(&mut self, ends: &mut Ends<'_>, kernel: &mut impl Kernel, run: &mut Run) -> Option<usize> {
         match persist(|| kernel.recv(ends.from)) {
-            Ok(0) => {
+            Ok(Received { bytes: 0, .. }) => {
                 self.state = State::Draining;
                 Some(0)
             }
-            Ok(taken) => {
+            Ok(Received { bytes: taken, is_drained }) => {
+                // Whatever comes to a living leg from now on has an event, so the call that would only say EAGAIN is saved.
+                ends.source.readable = !is_drained || ends.source.is_dead();
                 self.note_read(taken);
                 self.send_hot(taken, ends, kernel, run);
                 Some(taken)
@@ -328,7 +331,7 @@ fn accepted(result: io::Result<usize>, target: &mut Leg) -> Option<usize> {
 }
 
 /// A call that a signal interrupted has done nothing.
-pub(super) fn persist(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+pub(super) fn persist<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

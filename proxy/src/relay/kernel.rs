@@ -3,6 +3,8 @@
 
 use std::io;
 
+use crate::sys::Received;
+
 /// One of the two legs of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -55,7 +57,7 @@ pub enum Path {
 pub trait Kernel {
     /// `recv` of up to [`super::HOT_BUFFER`] bytes into the hot buffer, where they stay until the next one. `Ok(0)`: FIN, or
     /// the end of a leg whose error somebody else was told.
-    fn recv(&mut self, from: Side) -> io::Result<usize>;
+    fn recv(&mut self, from: Side) -> io::Result<Received>;
 
     /// `recv` of one byte with MSG_PEEK, which takes nothing. `Ok(0)` is as in [`Self::recv`].
     fn peek(&mut self, from: Side) -> io::Result<usize>;

@@ -9,6 +9,7 @@ use weir_routing::Timeouts;
 use super::Sabotage;
 use super::net::Net;
 use crate::relay::{HOT_BUFFER, Kernel, Path, Pipe, Side, Tail};
+use crate::sys::Received;
 
 /// What the simulation knows of a session without asking its relay.
 #[derive(Debug, Default)]
@@ -129,17 +130,25 @@ impl Calls<'_> {
             _ => patience,
         };
         let asked = ledger.unsent_asked[side as usize] || other.dead_at.is_none();
-        asked && (flushed || patience.is_some_and(|end| end <= self.net.now))
+        asked && flushed || patience.is_some_and(|end| end <= self.net.now)
     }
 }
 
 impl Kernel for Calls<'_> {
-    fn recv(&mut self, from: Side) -> io::Result<usize> {
-        if let Some(result) = self.blinded(from) {
-            return result;
-        }
-        let result = self.net.recv(self.socket(from), HOT_BUFFER);
-        self.note_read(from, result)
+    fn recv(&mut self, from: Side) -> io::Result<Received> {
+        let result = match self.blinded(from) {
+            Some(result) => result,
+            None => {
+                let result = self.net.recv(self.socket(from), HOT_BUFFER);
+                self.note_read(from, result)
+            }
+        };
+        let is_short = matches!(result, Ok(bytes) if bytes < HOT_BUFFER);
+        let is_drained = match self.sabotage {
+            Some(Sabotage::ShortReadDrains) => is_short,
+            _ => self.net.is_drained(self.socket(from)),
+        };
+        Ok(Received { bytes: result?, is_drained })
     }
 
     fn peek(&mut self, from: Side) -> io::Result<usize> {

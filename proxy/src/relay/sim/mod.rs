@@ -38,6 +38,8 @@ enum Sabotage {
     ErrorMaskIgnored,
     /// A completion's mask is taken for the state.
     MaskIsState,
+    /// A short read is taken for the last one: a FIN or more bytes may wait behind it.
+    ShortReadDrains,
     /// A direction whose budget has ended waits for an event.
     RetryDropped,
     /// An error that a write was told is forgotten: a read is expected to tell it again.
@@ -59,10 +61,11 @@ enum Sabotage {
 }
 
 impl Sabotage {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::FullPipeClearsReadable,
         Self::ErrorMaskIgnored,
         Self::MaskIsState,
+        Self::ShortReadDrains,
         Self::RetryDropped,
         Self::WriteErrorForgotten,
         Self::WriteErrorEndsReading,

@@ -428,6 +428,12 @@ impl Net {
         Ok(count)
     }
 
+    /// What TCP_INQ says after a read: neither bytes nor a FIN are left. An error is not in it, and some kernels do not say.
+    pub(super) fn is_drained(&mut self, socket: usize) -> bool {
+        let it = &self.sockets[socket];
+        it.rx.is_empty() && !it.fin_in && (!self.faults || self.rng.u8(..) >= 32)
+    }
+
     pub(super) fn peek(&mut self, socket: usize) -> io::Result<usize> {
         self.enter(socket)?;
         if self.sockets[socket].rx.is_empty() { self.end_of_input(socket) } else { Ok(1) }

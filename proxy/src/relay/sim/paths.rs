@@ -86,7 +86,8 @@ fn a_turn_ends_with_its_budget_and_a_retry() {
             shard.turn();
             let moved = shard.seen.copied + shard.seen.spliced;
             assert_eq!(moved as usize, turn * BUDGET, "{mode:?}, turn {turn}");
-            assert!(shard.needs_no_sleep(), "that nothing is left is not known before a read says so");
+            let is_known_to_be_all = turn == 3 && mode == RelayMode::Copy;
+            assert_eq!(shard.needs_no_sleep(), !is_known_to_be_all, "a splice does not say what it left");
         }
         shard.turn();
         assert!(!shard.needs_no_sleep());
