@@ -3,6 +3,8 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    eprintln!("weir-bench is not in this version of Weir; bench/quick.py compares the CPU of Weir and its peers");
+    eprintln!(
+        "weir-bench is not in this version of Weir; bench/quick.py compares the CPU of Weir and its peers"
+    );
     ExitCode::from(2)
 }

@@ -23,6 +23,9 @@ const SUBMISSIONS: u32 = 1024;
 /// armed again).
 const COMPLETIONS: u32 = 8192;
 
+/// Completions that end a wait that gathers.
+const GATHERED: u32 = 64;
+
 /// Sleeping is bounded, so that a doorbell that was lost by a defect would cost a delay and not a stall.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
@@ -70,6 +73,7 @@ impl Completion {
 /// The ring. Made and used by one thread (SINGLE_ISSUER).
 pub struct Ring {
     uring: IoUring,
+    can_gather: bool,
     /// Addresses of connects that the kernel has not read yet; never grown beyond its first capacity, so they do not move.
     addresses: Vec<SockAddr>,
 }
@@ -84,7 +88,8 @@ impl Ring {
             .setup_defer_taskrun()
             .setup_cqsize(COMPLETIONS)
             .build(SUBMISSIONS)?;
-        Ok(Self { uring, addresses: Vec::with_capacity(SUBMISSIONS as usize) })
+        let can_gather = uring.params().is_feature_min_timeout();
+        Ok(Self { uring, can_gather, addresses: Vec::with_capacity(SUBMISSIONS as usize) })
     }
 
     /// Accepts until cancelled; each completion is a non-blocking, close-on-exec socket.
@@ -122,11 +127,22 @@ impl Ring {
     }
 
     /// Submits what waits, sleeps until a completion or for at most `sleep` (zero: not at all), and collects completions.
-    pub fn turn(&mut self, sleep: Duration, completions: &mut Vec<Completion>) -> io::Result<()> {
+    ///
+    /// `gather`: at least this long unless many completions come, where the kernel can do that (Linux 6.12).
+    pub fn turn(
+        &mut self,
+        sleep: Duration,
+        gather: Duration,
+        completions: &mut Vec<Completion>,
+    ) -> io::Result<()> {
         let sleep = sleep.min(LONGEST_SLEEP);
-        let pending = self.uring.completion().len();
-        let want = u32::from(!sleep.is_zero() && pending == 0);
-        match self.enter(want, sleep) {
+        let gather = if self.can_gather { gather.min(sleep) } else { Duration::ZERO };
+        let want = match self.uring.completion().is_empty() && !sleep.is_zero() {
+            false => 0,
+            true if gather.is_zero() => 1,
+            true => GATHERED,
+        };
+        match self.enter(want, sleep, gather) {
             Ok(()) => {}
             // ETIME: slept long enough. EINTR: a signal. EBUSY: completions overflowed and want to be collected first.
             Err(error)
@@ -155,7 +171,7 @@ impl Ring {
 
     /// Submits without waiting, to make room.
     fn submit(&mut self) -> io::Result<()> {
-        match self.enter(0, Duration::ZERO) {
+        match self.enter(0, Duration::ZERO, Duration::ZERO) {
             Err(error) if error.raw_os_error() == Some(libc::EINTR) => Ok(()),
             result => result,
         }
@@ -163,13 +179,13 @@ impl Ring {
 
     /// The one system call. With DEFER_TASKRUN nothing reaches the completion queue before an enter asks for it
     /// (GETEVENTS), even if it waits for nothing.
-    fn enter(&mut self, want: u32, sleep: Duration) -> io::Result<()> {
+    fn enter(&mut self, want: u32, sleep: Duration, gather: Duration) -> io::Result<()> {
         const GETEVENTS: u32 = 1;
         const EXT_ARG: u32 = 8;
         let submissions = self.uring.submission().len() as u32;
         let submitter = self.uring.submitter();
         let timespec = Timespec::new().sec(sleep.as_secs()).nsec(sleep.subsec_nanos());
-        let arguments = SubmitArgs::new().timespec(&timespec);
+        let arguments = SubmitArgs::new().timespec(&timespec).min_wait_usec(gather.as_micros() as u32);
         // SAFETY: `arguments` and what it points to outlive the call.
         let entered = if want == 0 {
             unsafe { submitter.enter::<libc::sigset_t>(submissions, 0, GETEVENTS, None) }
