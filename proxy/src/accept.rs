@@ -1,10 +1,12 @@
 //! Accepting (step 4 of the walk) and what follows at once: hand-over to a less loaded shard, or match, draw and first dial.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use weir_routing::{Arrival, DestinationId, GatewayId, RouteId, Via};
 
 use crate::clock::{Millis, earlier};
@@ -16,9 +18,9 @@ use crate::mailbox::{ListenerId, Message};
 use crate::metrics::Series;
 use crate::outcome::{Reason, Record};
 use crate::relay::Side;
-use crate::ring::Completion;
+use crate::ring::{Completion, Value};
 use crate::session::Session;
-use crate::shard::{GENERATIONS, Shard, Tag};
+use crate::shard::{GENERATIONS, RING_TAKES, Shard, Tag};
 use crate::sys;
 
 /// Descriptors that ran out are asked for again after this long: never at once, for nothing tells when there are some again.
@@ -39,7 +41,6 @@ pub struct Door {
 
 /// This shard's socket of a listener.
 pub struct Listening {
-    id: ListenerId,
     socket: OwnedFd,
     door: Door,
     is_armed: bool,
@@ -76,37 +77,36 @@ pub struct HandedOver {
 impl Shard {
     /// A completion of a listener's accept.
     pub(crate) fn accepted(&mut self, id: ListenerId, completion: Completion) {
-        let Some(index) = self.listeners.iter().position(|listening| listening.id == id) else {
+        let Some(listening) = self.listeners.get_mut(&id) else {
             self.counters.stale_completions.add(1);
             return;
         };
-        self.listeners[index].is_armed = completion.more();
-        match completion.into_accepted() {
-            Ok(socket) => self.take_in(index, socket),
+        listening.is_armed = completion.more;
+        match completion.result {
+            Ok(Value::Socket(socket)) => self.take_in(id, socket),
+            Ok(Value::Number(_)) => self.counters.stale_completions.add(1),
             Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => {}
             Err(error) => {
                 self.counters.accept_failed(&error);
-                if matches!(
-                    error.raw_os_error(),
-                    Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
-                ) {
+                // One that was given up while it waited is no reason to rest; anything else would come again at once.
+                if error.raw_os_error() != Some(libc::ECONNABORTED) {
                     self.pause_accepting();
                 }
             }
         }
-        if !self.listeners[index].is_armed {
-            match self.listeners[index].closing {
-                Closing::Cancelled => self.empty_and_close(index),
-                _ if self.accept_again.is_none() => self.arm(index),
-                _ => {}
-            }
+        let Some(listening) = self.listeners.get(&id) else { return };
+        match listening.closing {
+            _ if listening.is_armed => {}
+            Closing::Cancelled => self.empty_and_close(id),
+            Closing::No | Closing::At(_) if self.accept_again.is_none() => self.arm(id),
+            Closing::No | Closing::At(_) => {}
         }
     }
 
     /// Reserves the connection's places, here or on a less loaded shard, before any operation, byte or decision.
-    fn take_in(&mut self, index: usize, socket: OwnedFd) {
-        let listening = &self.listeners[index];
-        let (id, door) = (listening.id, listening.door.clone());
+    fn take_in(&mut self, id: ListenerId, socket: OwnedFd) {
+        let Some(listening) = self.listeners.get(&id) else { return };
+        let door = listening.door.clone();
         let better = if listening.closing == Closing::No { self.seats.better_than(self.index) } else { None };
         let Some(process) = self.process.reserve() else {
             sys::reset(socket.as_fd());
@@ -129,14 +129,10 @@ impl Shard {
 
     /// A socket that another shard accepted. It never moves twice.
     pub(crate) fn receive_socket(&mut self, handed: HandedOver) {
-        let own = self
-            .listeners
-            .iter()
-            .find(|listening| listening.id == handed.listener)
-            .map(|listening| listening.door.clone());
         // A table is not handed to all shards in the same moment: this one may not know the listener yet, or no more.
-        let door = match own {
+        let door = match self.listeners.get(&handed.listener) {
             Some(own) => {
+                let own = own.door.clone();
                 self.retire(handed.door.in_force);
                 own
             }
@@ -174,10 +170,11 @@ impl Shard {
             (Some(to), None, Some(limits)) => {
                 let dial = Dial::new(Arc::clone(in_force), to, arrival.source.ip(), accepted.accepted);
                 let policy = &in_force.table.destinations[to.index()].policy;
-                if policy.keepalive != Some(INHERITED_KEEPALIVE) || policy.user_timeout.is_some() {
-                    // It fails only for a socket that is dead, which its poll tells.
-                    let _ = sys::set_options(accepted.socket.as_fd(), policy.keepalive, policy.user_timeout);
+                // What it did not inherit. It fails only for a socket that is dead, which its poll tells.
+                if policy.keepalive != Some(INHERITED_KEEPALIVE) {
+                    let _ = sys::set_keepalive(accepted.socket.as_fd(), policy.keepalive);
                 }
+                let _ = sys::set_user_timeout(accepted.socket.as_fd(), policy.user_timeout);
                 self.open(accepted, dial, record, limits);
             }
             (_, refusal, _) => {
@@ -194,7 +191,7 @@ impl Shard {
         let slot = self.sessions.insert(session) as u32;
         let session = &mut self.sessions[slot as usize];
         let tag = Tag::poll(Side::Client, slot, session.generation);
-        self.ring.poll(session.client.as_fd(), tag.0).expect("the ring takes submissions");
+        self.ring.poll(session.client.as_fd(), tag.0).expect(RING_TAKES);
         session.in_flight.client_poll = true;
         self.attempt(slot);
     }
@@ -230,111 +227,117 @@ impl Shard {
     pub(crate) fn take_listeners(
         &mut self,
         in_force: &Arc<InForce>,
-        gateways: &[(ListenerId, GatewayId)],
+        gateways: &HashMap<ListenerId, GatewayId>,
         opened: Vec<(ListenerId, SocketAddr, OwnedFd)>,
     ) {
-        let gateway_of = |id: ListenerId| {
-            gateways.iter().find(|&&(listener, _)| listener == id).map(|&(_, gateway)| gateway)
-        };
-        for index in 0..self.listeners.len() {
-            match gateway_of(self.listeners[index].id) {
-                Some(gateway) => {
-                    let door = &mut self.listeners[index].door;
-                    door.gateway = gateway;
-                    let old = std::mem::replace(&mut door.in_force, Arc::clone(in_force));
+        let ids: Vec<ListenerId> = self.listeners.keys().copied().collect();
+        for id in ids {
+            match (gateways.get(&id), self.listeners.get_mut(&id)) {
+                (Some(&gateway), Some(listening)) => {
+                    listening.door.gateway = gateway;
+                    let old = std::mem::replace(&mut listening.door.in_force, Arc::clone(in_force));
                     self.retire(old);
                 }
-                None => self.close_listener(index),
+                _ => self.close_listener(id),
             }
         }
         for (id, address, socket) in opened {
-            let Some(gateway) = gateway_of(id) else { continue };
+            let Some(&gateway) = gateways.get(&id) else { continue };
             let door = Door { address, gateway, in_force: Arc::clone(in_force) };
-            self.listeners.push(Listening { id, socket, door, is_armed: false, closing: Closing::No });
-            self.arm(self.listeners.len() - 1);
+            self.listeners.insert(id, Listening { socket, door, is_armed: false, closing: Closing::No });
+            self.arm(id);
         }
     }
 
-    fn arm(&mut self, index: usize) {
-        let listening = &mut self.listeners[index];
-        self.ring
-            .accept(listening.socket.as_fd(), Tag::accept(listening.id).0)
-            .expect("the ring takes submissions");
-        listening.is_armed = true;
+    fn arm(&mut self, id: ListenerId) {
+        if let Some(listening) = self.listeners.get_mut(&id) {
+            self.ring.accept(listening.socket.as_fd(), Tag::accept(id).0).expect(RING_TAKES);
+            listening.is_armed = true;
+        }
     }
 
     /// Descriptors ran out: accepting rests. An armed accept would take the next one that comes free, and keeps the limit
     /// under which it was armed.
     pub(crate) fn pause_accepting(&mut self) {
-        self.accept_again = Some(self.now.after(ACCEPT_PAUSE));
-        for listening in
-            self.listeners.iter().filter(|listening| listening.is_armed && listening.closing == Closing::No)
-        {
-            self.ring
-                .cancel(Tag::accept(listening.id).0, Tag::IGNORED.0)
-                .expect("the ring takes submissions");
+        let is_resting = self.accept_again.replace(self.now.after(ACCEPT_PAUSE)).is_some();
+        if is_resting {
+            return;
+        }
+        for (&id, _) in self.listeners.iter().filter(|(_, it)| it.is_armed && it.closing == Closing::No) {
+            self.ring.cancel_accept(Tag::accept(id).0, Tag::IGNORED.0).expect(RING_TAKES);
         }
     }
 
     pub(crate) fn accept_after_pause(&mut self) {
         if self.accept_again.is_some_and(|at| at <= self.now) {
             self.accept_again = None;
-            for index in 0..self.listeners.len() {
-                if !self.listeners[index].is_armed && self.listeners[index].closing != Closing::Cancelled {
-                    self.arm(index);
-                }
-            }
+            let resting =
+                self.listeners.iter().filter(|(_, it)| !it.is_armed && it.closing != Closing::Cancelled);
+            let ids: Vec<ListenerId> = resting.map(|(&id, _)| id).collect();
+            ids.into_iter().for_each(|id| self.arm(id));
         }
+    }
+
+    pub(crate) fn close_all_listeners(&mut self) {
+        let ids: Vec<ListenerId> = self.listeners.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.close_listener(id));
     }
 
     /// The first step of closing: closing at once would reset what waits in the queue.
-    pub(crate) fn close_listener(&mut self, index: usize) {
-        let listening = &mut self.listeners[index];
-        if listening.closing == Closing::No {
+    fn close_listener(&mut self, id: ListenerId) {
+        let at = self.now.after(HANDSHAKES_END);
+        if let Some(listening) =
+            self.listeners.get_mut(&id).filter(|listening| listening.closing == Closing::No)
+        {
             // Without the filter some clients of the last moment are reset, as everywhere else.
             let _ = sys::refuse_new_handshakes(listening.socket.as_fd());
-            listening.closing = Closing::At(self.now.after(HANDSHAKES_END));
+            listening.closing = Closing::At(at);
+            self.listeners_close = earlier(self.listeners_close, Some(at));
         }
     }
 
-    /// When the next listener that is going away is to be emptied.
-    pub(crate) fn listeners_alarm(&self) -> Option<Millis> {
-        self.listeners
-            .iter()
-            .map(|listening| match listening.closing {
-                Closing::At(at) => Some(at),
-                Closing::No | Closing::Cancelled => None,
-            })
-            .fold(None, earlier)
-    }
-
     pub(crate) fn close_emptied_listeners(&mut self) {
-        for index in (0..self.listeners.len()).rev() {
-            let listening = &mut self.listeners[index];
-            if matches!(listening.closing, Closing::At(at) if at <= self.now) {
+        if self.listeners_close.is_none_or(|at| self.now < at) {
+            return;
+        }
+        self.listeners_close = None;
+        let ids: Vec<ListenerId> = self.listeners.keys().copied().collect();
+        for id in ids {
+            let Some(listening) = self.listeners.get_mut(&id) else { continue };
+            let Closing::At(at) = listening.closing else { continue };
+            if at > self.now {
+                self.listeners_close = earlier(self.listeners_close, Some(at));
+            } else if listening.is_armed {
                 listening.closing = Closing::Cancelled;
-                if listening.is_armed {
-                    self.ring
-                        .cancel(Tag::accept(listening.id).0, Tag::IGNORED.0)
-                        .expect("the ring takes submissions");
-                } else {
-                    self.empty_and_close(index);
-                }
+                self.ring.cancel_accept(Tag::accept(id).0, Tag::IGNORED.0).expect(RING_TAKES);
+            } else {
+                self.empty_and_close(id);
             }
         }
     }
 
-    /// Serves what still waits in the queue of a listener that hears no more, and closes it.
-    fn empty_and_close(&mut self, index: usize) {
+    /// Serves what still waits in the queue of a listener that hears no more, and closes it. Out of descriptors, the rest is
+    /// served later.
+    fn empty_and_close(&mut self, id: ListenerId) {
         use rustix::net::{SocketFlags, accept_with};
-        let _ = rustix::io::ioctl_fionbio(&self.listeners[index].socket, true);
-        while let Ok(socket) =
-            accept_with(&self.listeners[index].socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)
-        {
-            self.take_in(index, socket);
+        loop {
+            let Some(listening) = self.listeners.get_mut(&id) else { return };
+            let _ = rustix::io::ioctl_fionbio(&listening.socket, true);
+            match accept_with(&listening.socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+                Ok(socket) => self.take_in(id, socket),
+                Err(Errno::INTR | Errno::CONNABORTED) => {}
+                Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS) => {
+                    let at = self.now.after(ACCEPT_PAUSE);
+                    listening.closing = Closing::At(at);
+                    self.listeners_close = earlier(self.listeners_close, Some(at));
+                    return;
+                }
+                Err(_) => break,
+            }
         }
-        let listening = self.listeners.swap_remove(index);
-        self.retire(listening.door.in_force);
+        if let Some(listening) = self.listeners.remove(&id) {
+            self.retire(listening.door.in_force);
+        }
     }
 }
 

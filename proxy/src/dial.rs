@@ -15,7 +15,7 @@ use crate::in_force::InForce;
 use crate::outcome::Reason;
 use crate::relay::{Relay, Side};
 use crate::session::Stage;
-use crate::shard::{Shard, Tag};
+use crate::shard::{RING_TAKES, Shard, Tag};
 use crate::sys;
 
 /// With nobody else to ask, the same endpoint is asked again after this long.
@@ -136,12 +136,13 @@ impl Shard {
     }
 
     /// The connect's completion has come.
-    pub fn connected(&mut self, slot: u32, result: std::io::Result<u32>) {
+    pub fn connected(&mut self, slot: u32, result: std::io::Result<()>) {
         let session = &mut self.sessions[slot as usize];
         session.in_flight.connect = false;
         let Stage::Dialling(dial) = &session.stage else {
-            // Ended while the connect was under way; an upstream that answered after all learns it at once.
-            if let Some(upstream) = session.upstream.as_ref().filter(|_| result.is_ok()) {
+            // Ended while the connect was under way. An upstream that answered after all, even behind the back of a connect that
+            // was cancelled, learns it at once.
+            if let Some(upstream) = &session.upstream {
                 sys::reset(upstream.as_fd());
             }
             return self.release(slot);
@@ -150,10 +151,12 @@ impl Shard {
             // One that answers at the last moment has answered.
             (Step::Connecting { .. } | Step::Cancelled { .. }, Ok(_)) => self.begin_relay(slot),
             (&Step::Connecting { endpoint, .. }, Err(error)) => self.connect_failed(slot, endpoint, &error),
-            (&Step::Cancelled { endpoint }, Err(_)) => {
+            (&Step::Cancelled { endpoint }, Err(error)) if error.raw_os_error() == Some(libc::ECANCELED) => {
                 self.connect_failed(slot, endpoint, &Errno::TIMEDOUT.into());
             }
-            (Step::Pausing { .. }, _) => debug_assert!(false, "a connect ended that had not begun"),
+            (&Step::Cancelled { endpoint }, Err(error)) => self.connect_failed(slot, endpoint, &error),
+            // A connect ended that had not begun: a defect of ours.
+            (Step::Pausing { .. }, _) => self.refuse(slot, Reason::Internal),
         }
     }
 
@@ -164,8 +167,10 @@ impl Shard {
         if rustix::io::ioctl_fionbio(upstream, true).is_err() {
             return self.refuse(slot, Reason::Internal);
         }
-        let poll = self.ring.poll(upstream.as_fd(), Tag::poll(Side::Upstream, slot, session.generation).0);
-        session.in_flight.upstream_poll = poll.is_ok();
+        self.ring
+            .poll(upstream.as_fd(), Tag::poll(Side::Upstream, slot, session.generation).0)
+            .expect(RING_TAKES);
+        session.in_flight.upstream_poll = true;
         let Stage::Dialling(dial) = std::mem::replace(&mut session.stage, Stage::Ended) else { return };
         session.stage = Stage::Relaying(Relay::new(&dial.policy().timeouts, dial.accepted, mode));
         self.retire(dial.in_force);
@@ -174,7 +179,10 @@ impl Shard {
 
     fn connect_failed(&mut self, slot: u32, endpoint: EndpointId, error: &std::io::Error) {
         let session = &mut self.sessions[slot as usize];
-        session.upstream = None;
+        if let Some(upstream) = session.upstream.take() {
+            // A cancelled connect may have been answered: it must not look like a client that came and left in order.
+            sys::reset(upstream.as_fd());
+        }
         session.endpoint = None;
         let Stage::Dialling(dial) = &mut session.stage else { return };
         dial.failed.push(endpoint);
@@ -212,7 +220,7 @@ impl Shard {
             Step::Connecting { endpoint, until: Some(until) } if until <= now => {
                 dial.step = Step::Cancelled { endpoint };
                 let tag = Tag::connect(slot, self.sessions[slot as usize].generation);
-                self.ring.cancel(tag.0, Tag::IGNORED.0).expect("the ring takes submissions");
+                self.ring.cancel(tag.0, Tag::IGNORED.0).expect(RING_TAKES);
                 self.sleep_dial(slot);
             }
             Step::Pausing { until } if until <= now => self.attempt(slot),

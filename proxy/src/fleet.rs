@@ -1,5 +1,6 @@
 //! All shards, as the control thread sees them: started once, handed a table at each reload, drained and stopped at the end.
 
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ pub use crate::listener::BindError;
 use crate::listener::Listener;
 use crate::mailbox::{ListenerId, Mailbox, Message, NewTable};
 use crate::metrics::{Metrics, ShardCounters};
-use crate::pools;
+use crate::pools::pipes_max;
 use crate::shard::{Shard, Start};
 use crate::sys;
 
@@ -56,7 +57,7 @@ struct Open {
 }
 
 /// What a gateway's `listen` asks for. Port 0 stands for another port each time it is written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Asked {
     address: SocketAddr,
     /// For port 0: the gateway, and the how many-eth of its listeners this is.
@@ -79,7 +80,7 @@ impl Fleet {
     pub fn start(settings: &Settings, cores: Vec<usize>) -> anyhow::Result<Self> {
         let descriptors = sys::raise_descriptor_limit();
         let seats = Seats::new(cores.len());
-        let process = Limit::new(Some(max_connections(settings, descriptors)));
+        let process = Limit::new(settings.max_connections);
         let mailboxes: Arc<[Arc<Mailbox>]> = cores
             .iter()
             .map(|_| Mailbox::new().map(Arc::new))
@@ -110,8 +111,7 @@ impl Fleet {
             shards
                 .push(ShardHandle { mailbox: Arc::clone(&mailboxes[index]), executor: spawn(start, core)? });
         }
-        let metrics =
-            Metrics::new(counters, seats.clone(), pools::pipes_max(descriptors), Arc::clone(&process));
+        let metrics = Metrics::new(counters, seats.clone(), pipes_max(descriptors), Arc::clone(&process));
         Ok(Self {
             shards,
             listeners: Vec::new(),
@@ -137,14 +137,16 @@ impl Fleet {
     ) -> Result<Vec<Bound>, BindError> {
         let wanted = asked(table);
         let mut opened = Vec::new();
+        let known: HashSet<&Asked> = self.listeners.iter().map(|open| &open.asked).collect();
         for (asked, gateway) in &wanted {
-            if !self.listeners.iter().any(|open| open.asked == *asked) {
+            if !known.contains(asked) {
                 let name = &table.gateways[gateway.index()].name;
                 let (listener, sockets) = Listener::bind(name, asked.address, self.shards.len())?;
                 opened.push((asked.clone(), listener, sockets));
             }
         }
-        self.listeners.retain(|open| wanted.iter().any(|(asked, _)| *asked == open.asked));
+        let still: HashSet<&Asked> = wanted.iter().map(|(asked, _)| asked).collect();
+        self.listeners.retain(|open| still.contains(&open.asked));
         let mut sockets_of_shards: Vec<Vec<(ListenerId, SocketAddr, OwnedFd)>> =
             self.shards.iter().map(|_| Vec::new()).collect();
         for (asked, listener, sockets) in opened {
@@ -155,7 +157,7 @@ impl Fleet {
             }
             self.listeners.push(Open { id, asked, listener });
         }
-        self.process.set_maximum(Some(max_connections(settings, self.descriptors)));
+        self.process.set_maximum(Some(self.max_connections(settings)));
         self.hand_out(table, settings, generation, &wanted, sockets_of_shards);
         Ok(self.bound(table, &wanted))
     }
@@ -169,17 +171,16 @@ impl Fleet {
         sockets: Vec<Vec<(ListenerId, SocketAddr, OwnedFd)>>,
     ) {
         let bound: Vec<SocketAddr> = self.listeners.iter().map(|open| open.listener.address).collect();
-        let listeners: Vec<(ListenerId, GatewayId)> = wanted
-            .iter()
-            .filter_map(|(asked, gateway)| {
-                Some((self.listeners.iter().find(|open| open.asked == *asked)?.id, *gateway))
-            })
-            .collect();
+        let ids: HashMap<&Asked, ListenerId> =
+            self.listeners.iter().map(|open| (&open.asked, open.id)).collect();
+        let listeners: HashMap<ListenerId, GatewayId> =
+            wanted.iter().filter_map(|(asked, gateway)| Some((*ids.get(asked)?, *gateway))).collect();
+        let listeners = Arc::new(listeners);
         let in_force = InForce::new(generation, table.clone(), &self.health, &self.limits, &bound);
         for (shard, opened) in self.shards.iter().zip(sockets) {
             let new = NewTable {
                 in_force: Arc::new(in_force.clone()),
-                listeners: listeners.clone(),
+                listeners: Arc::clone(&listeners),
                 opened,
                 busy_poll: settings.busy_poll,
             };
@@ -194,16 +195,34 @@ impl Fleet {
     }
 
     fn bound(&self, table: &Table, wanted: &[(Asked, GatewayId)]) -> Vec<Bound> {
+        let addresses: HashMap<&Asked, SocketAddr> =
+            self.listeners.iter().map(|open| (&open.asked, open.listener.address)).collect();
         wanted
             .iter()
             .filter_map(|(asked, gateway)| {
-                let open = self.listeners.iter().find(|open| open.asked == *asked)?;
-                Some(Bound {
-                    gateway: Arc::clone(&table.gateways[gateway.index()].name),
-                    address: open.listener.address,
-                })
+                let gateway = Arc::clone(&table.gateways[gateway.index()].name);
+                Some(Bound { gateway, address: *addresses.get(asked)? })
             })
             .collect()
+    }
+
+    /// `max_connections`, but never more than the descriptors allow: two a connection and a pipe, and each listener has one a
+    /// shard and its lock.
+    fn max_connections(&self, settings: &Settings) -> u64 {
+        let listeners = (self.listeners.len() * (self.shards.len() + 1)) as u64;
+        let others = RESERVED_DESCRIPTORS + listeners + pipes_max(self.descriptors) * DESCRIPTORS_A_PIPE;
+        let allowed = (self.descriptors.saturating_sub(others) / DESCRIPTORS_A_CONNECTION).max(1);
+        match settings.max_connections {
+            Some(wanted) if wanted > allowed => {
+                tracing::warn!(
+                    "max_connections = {wanted} needs more than the {} descriptors of this process: {allowed} are taken; raise \
+                     its hard limit (LimitNOFILE in systemd, `ulimit -Hn`)",
+                    self.descriptors
+                );
+                allowed
+            }
+            wanted => wanted.unwrap_or(allowed),
+        }
     }
 
     /// The lowest generation that a shard routes by; 0 before the first.
@@ -297,11 +316,4 @@ fn asked(table: &Table) -> Vec<(Asked, GatewayId)> {
         }
     }
     all
-}
-
-/// `max_connections`, or as many as the descriptors allow.
-fn max_connections(settings: &Settings, descriptors: u64) -> u64 {
-    let pipes = pools::pipes_max(descriptors) * DESCRIPTORS_A_PIPE;
-    let allowed = descriptors.saturating_sub(RESERVED_DESCRIPTORS + pipes) / DESCRIPTORS_A_CONNECTION;
-    settings.max_connections.unwrap_or(allowed.max(1))
 }

@@ -40,11 +40,14 @@ impl Drop for EndpointUse {
 /// An endpoint by its service's name and its address.
 type EndpointKey = (Arc<str>, SocketAddr);
 
+/// A destination by its service's name, its subset's, and the port in use.
+type DestinationKey = (Arc<str>, Option<Arc<str>>, Option<u16>);
+
 /// The rows by name. Only the control thread looks here, once a table.
 #[derive(Debug, Default)]
 pub struct HealthBoard {
     endpoints: Mutex<HashMap<EndpointKey, Arc<EndpointRow>>>,
-    positions: Mutex<HashMap<Arc<str>, Arc<AtomicU64>>>,
+    positions: Mutex<HashMap<DestinationKey, Arc<AtomicU64>>>,
 }
 
 /// The rows of one table, by its ids.
@@ -73,7 +76,13 @@ impl HealthBoard {
             positions: table
                 .destinations
                 .iter()
-                .map(|destination| Arc::clone(positions.entry(Arc::clone(&destination.name)).or_default()))
+                .map(|destination| {
+                    let service = &table.services[destination.service.index()];
+                    let subset =
+                        destination.subset.map(|subset| Arc::clone(&service.subsets[subset.index()].name));
+                    let key = (Arc::clone(&service.name), subset, destination.port);
+                    Arc::clone(positions.entry(key).or_default())
+                })
                 .collect(),
         };
         endpoints.retain(|_, row| Arc::strong_count(row) > 1);

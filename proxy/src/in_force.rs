@@ -26,11 +26,11 @@ pub struct InForce {
     loops: Vec<bool>,
 }
 
-/// The limits of one service; absent where nothing is limited and nothing needs counting.
+/// The limits of one service. Where nothing is limited connections are counted all the same: a reload may bring a limit.
 #[derive(Clone, Debug)]
 struct ServiceLimits {
-    service: Option<Arc<Limit>>,
-    subsets: Vec<Option<Arc<Limit>>>,
+    service: Arc<Limit>,
+    subsets: Vec<Arc<Limit>>,
 }
 
 impl InForce {
@@ -42,16 +42,15 @@ impl InForce {
         limits: &LimitsBoard,
         bound: &[SocketAddr],
     ) -> Self {
-        let limited = |name: &Arc<str>, maximum: Option<u64>| maximum.map(|_| limits.limit(name, maximum));
         let service_limits = table
             .services
             .iter()
             .map(|service| ServiceLimits {
-                service: limited(&service.name, service.max_connections),
+                service: limits.limit(&service.name, None, service.max_connections),
                 subsets: service
                     .subsets
                     .iter()
-                    .map(|subset| limited(&subset_name(&service.name, &subset.name), subset.max_connections))
+                    .map(|subset| limits.limit(&service.name, Some(&subset.name), subset.max_connections))
                     .collect(),
             })
             .collect();
@@ -103,12 +102,12 @@ impl InForce {
     pub fn reserve(&self, destination: DestinationId) -> Option<[Option<Reservation>; 2]> {
         let destination = &self.table.destinations[destination.index()];
         let limits = &self.limits[destination.service.index()];
-        let reserve = |limit: Option<&Arc<Limit>>| match limit {
-            None => Some(None),
-            Some(limit) => limit.reserve().map(Some),
+        let of_service = limits.service.reserve()?;
+        let of_subset = match destination.subset {
+            Some(subset) => Some(limits.subsets[subset.index()].reserve()?),
+            None => None,
         };
-        let subset = destination.subset.and_then(|subset| limits.subsets[subset.index()].as_ref());
-        Some([reserve(limits.service.as_ref())?, reserve(subset)?])
+        Some([Some(of_service), of_subset])
     }
 
     /// Counts a connection to an endpoint.

@@ -54,15 +54,19 @@ impl Drop for Reservation {
     }
 }
 
+/// A service, or one of its subsets, by name.
+type LimitKey = (Arc<str>, Option<Arc<str>>);
+
 /// The limits of services and subsets by name. Only the control thread looks here, once a table.
 #[derive(Debug, Default)]
-pub struct LimitsBoard(Mutex<HashMap<Arc<str>, Arc<Limit>>>);
+pub struct LimitsBoard(Mutex<HashMap<LimitKey, Arc<Limit>>>);
 
 impl LimitsBoard {
-    /// The limit of a name, with its maximum as of now. One that was there keeps its count.
-    pub fn limit(&self, name: &Arc<str>, maximum: Option<u64>) -> Arc<Limit> {
+    /// The limit of a service or subset, with its maximum as of now. One that was there keeps its count.
+    pub fn limit(&self, service: &Arc<str>, subset: Option<&Arc<str>>, maximum: Option<u64>) -> Arc<Limit> {
         let mut limits = self.0.lock().expect("no one panics with it");
-        let limit = limits.entry(Arc::clone(name)).or_insert_with(|| Limit::new(maximum));
+        let limit =
+            limits.entry((Arc::clone(service), subset.cloned())).or_insert_with(|| Limit::new(maximum));
         limit.set_maximum(maximum);
         Arc::clone(limit)
     }

@@ -3,6 +3,7 @@
 //! The executor's own channels are not used: on a shard it looks at them only when its pre-emption timer has fired, so that a
 //! message could be 100 ms late.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -44,7 +45,7 @@ pub struct NewTable {
     /// The shard's own copy.
     pub in_force: Arc<InForce>,
     /// The gateway of each listener that stays or is new; the others are closed.
-    pub listeners: Vec<(ListenerId, GatewayId)>,
+    pub listeners: Arc<HashMap<ListenerId, GatewayId>>,
     /// This shard's sockets of the new ones.
     pub opened: Vec<(ListenerId, SocketAddr, OwnedFd)>,
     /// How long the shard spins before it sleeps.

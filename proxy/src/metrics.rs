@@ -22,11 +22,6 @@ impl Counter {
     }
 
     /// By the owning shard only.
-    pub fn subtract(&self, n: u64) {
-        self.0.store(self.0.load(Relaxed).wrapping_sub(n), Relaxed);
-    }
-
-    /// By the owning shard only.
     pub fn set(&self, n: u64) {
         self.0.store(n, Relaxed);
     }

@@ -1,5 +1,5 @@
 //! What sessions of a shard borrow while bytes flow: the hot buffer, tails, pipes. An idle session holds none of it, and what
-//! nobody has used for a second goes back to the system.
+//! nobody has needed for a while goes back to the system.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,8 +12,8 @@ use slab::Slab;
 
 use crate::clock::Millis;
 use crate::metrics::{Series, ShardCounters};
-use crate::relay::{HOT_BUFFER, Kernel, Path, Pipe, Side, Tail};
-use crate::sys::{self, Received};
+use crate::relay::{HOT_BUFFER, Kernel, Path, Pipe, Received, Side, Tail};
+use crate::sys;
 
 /// The first pipes of a process hold this much: a stream then moves in fewer, larger steps (0.075 against 0.11 s CPU a GB).
 const LARGE_PIPE: usize = 1 << 20;
@@ -22,8 +22,8 @@ const LARGE_PIPE: usize = 1 << 20;
 const LARGE_PIPES: u64 = 32;
 /// All pipes in a process: this part of the descriptor limit (two descriptors each).
 const DESCRIPTORS_A_PIPE: u64 = 32;
-/// What has been idle this long is given back to the system.
-const KEEP_IDLE: Duration = Duration::from_secs(1);
+/// Every so often what nobody needed since the last time is given back to the system.
+const KEEP_IDLE: Duration = Duration::from_millis(500);
 
 const _: () =
     assert!(LARGE_PIPES as usize * LARGE_PIPE <= 64 << 20, "large pipes alone stay under the soft limit");
@@ -33,16 +33,39 @@ pub fn pipes_max(descriptors: u64) -> u64 {
     descriptors / DESCRIPTORS_A_PIPE
 }
 
+/// What nobody holds at the moment.
+#[derive(Default)]
+struct Idle {
+    items: Vec<u32>,
+    /// The fewest there were since the last trim: so many nobody needed.
+    unneeded: usize,
+}
+
+impl Idle {
+    fn take(&mut self) -> Option<u32> {
+        let item = self.items.pop();
+        self.unneeded = self.unneeded.min(self.items.len());
+        item
+    }
+
+    /// Takes out what nobody needed since the last time, longest unused first.
+    fn trim(&mut self) -> Vec<u32> {
+        let unneeded: Vec<u32> = self.items.drain(..self.unneeded).collect();
+        self.unneeded = self.items.len();
+        unneeded
+    }
+}
+
 /// The pools of one shard.
 pub struct Pools {
     hot: Box<[u8]>,
-    tails: Vec<Box<[u8]>>,
-    idle_tails: Vec<u32>,
+    tails: Slab<Box<[u8]>>,
+    idle_tails: Idle,
     pipes: Slab<PipePair>,
-    idle_pipes: Vec<u32>,
+    idle_pipes: Idle,
     pipe_quota: usize,
-    large_quota: usize,
-    last_use: Millis,
+    large_left: usize,
+    trim_at: Option<Millis>,
 }
 
 struct PipePair {
@@ -53,49 +76,51 @@ struct PipePair {
 
 impl Pools {
     /// The pools of one of `shards` shards of a process with this descriptor limit.
-    pub fn new(shards: usize, descriptors: u64, now: Millis) -> Self {
+    pub fn new(shards: usize, descriptors: u64) -> Self {
         let part = |whole: u64| usize::try_from(whole.div_ceil(shards as u64)).unwrap_or(usize::MAX);
         Self {
             hot: vec![0; HOT_BUFFER].into(),
-            tails: Vec::new(),
-            idle_tails: Vec::new(),
+            tails: Slab::new(),
+            idle_tails: Idle::default(),
             pipes: Slab::new(),
-            idle_pipes: Vec::new(),
+            idle_pipes: Idle::default(),
             pipe_quota: part(pipes_max(descriptors)),
-            large_quota: part(LARGE_PIPES),
-            last_use: now,
+            large_left: part(LARGE_PIPES),
+            trim_at: None,
         }
     }
 
     /// Pipes that sessions hold.
     pub fn pipes_in_use(&self) -> u64 {
-        (self.pipes.len() - self.idle_pipes.len()) as u64
+        (self.pipes.len() - self.idle_pipes.items.len()) as u64
     }
 
-    /// When [`Self::trim`] may find something to give back; `None`: nothing is idle.
+    /// When [`Self::trim`] is to be called; `None`: nothing is idle.
     pub fn trim_at(&self) -> Option<Millis> {
-        let idle = !self.idle_pipes.is_empty() || !self.idle_tails.is_empty();
-        idle.then(|| self.last_use.after(KEEP_IDLE))
+        self.trim_at
     }
 
-    /// Gives back what has been idle long enough.
+    /// Gives back to the system what has been idle long enough.
     pub fn trim(&mut self, now: Millis) {
-        if self.trim_at().is_none_or(|at| now < at) {
+        if self.trim_at.is_none_or(|at| now < at) {
             return;
         }
-        for pipe in self.idle_pipes.drain(..) {
-            self.pipes.remove(pipe as usize);
+        for pipe in self.idle_pipes.trim() {
+            self.remove_pipe(pipe);
         }
-        // Buffers are named by their index: only when all are idle can they go.
-        if self.idle_tails.len() == self.tails.len() {
-            self.tails = Vec::new();
-            self.idle_tails = Vec::new();
+        for tail in self.idle_tails.trim() {
+            self.tails.remove(tail as usize);
         }
-        self.last_use = now;
+        let is_idle = !self.idle_pipes.items.is_empty() || !self.idle_tails.items.is_empty();
+        self.trim_at = is_idle.then(|| now.after(KEEP_IDLE));
+    }
+
+    fn remove_pipe(&mut self, pipe: u32) {
+        self.large_left += usize::from(self.pipes.remove(pipe as usize).is_large);
     }
 
     fn take_pipe(&mut self) -> Option<Pipe> {
-        if let Some(pipe) = self.idle_pipes.pop() {
+        if let Some(pipe) = self.idle_pipes.take() {
             return Some(Pipe(pipe));
         }
         if self.pipes.len() >= self.pipe_quota {
@@ -103,8 +128,9 @@ impl Pools {
         }
         // No descriptor left: the direction stays in copy.
         let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
-        let is_large = self.pipes.iter().filter(|(_, pair)| pair.is_large).count() < self.large_quota
-            && rustix::pipe::fcntl_setpipe_size(&write, LARGE_PIPE).is_ok();
+        let is_large = self.large_left > 0 && rustix::pipe::fcntl_setpipe_size(&write, LARGE_PIPE).is_ok();
+        // One that is refused (`pipe-max-size`, the user's pages) would be refused again.
+        self.large_left = if is_large { self.large_left - 1 } else { 0 };
         Some(Pipe(self.pipes.insert(PipePair { read, write, is_large }) as u32))
     }
 }
@@ -133,6 +159,10 @@ impl<'a> Wires<'a> {
         }
     }
 
+    fn note_idle(&mut self) {
+        self.pools.trim_at.get_or_insert(self.now.after(KEEP_IDLE));
+    }
+
     fn send(&self, side: Side, bytes: &[u8]) -> io::Result<usize> {
         Ok(rustix::net::send(self.socket(side), bytes, SendFlags::NOSIGNAL)?)
     }
@@ -159,10 +189,10 @@ impl Kernel for Wires<'_> {
 
     fn keep_tail(&mut self, from: usize, to: usize) -> Tail {
         let pools = &mut *self.pools;
-        let buffer = pools.idle_tails.pop().unwrap_or_else(|| {
-            pools.tails.push(vec![0; HOT_BUFFER].into());
-            pools.tails.len() as u32 - 1
-        });
+        let buffer = match pools.idle_tails.take() {
+            Some(buffer) => buffer,
+            None => pools.tails.insert(vec![0; HOT_BUFFER].into()) as u32,
+        };
         pools.tails[buffer as usize][..to - from].copy_from_slice(&pools.hot[from..to]);
         Tail { buffer, from: 0, to: (to - from) as u32 }
     }
@@ -172,8 +202,8 @@ impl Kernel for Wires<'_> {
     }
 
     fn free_tail(&mut self, tail: Tail) {
-        self.pools.last_use = self.now;
-        self.pools.idle_tails.push(tail.buffer);
+        self.pools.idle_tails.items.push(tail.buffer);
+        self.note_idle();
     }
 
     fn take_pipe(&mut self) -> Option<Pipe> {
@@ -181,12 +211,12 @@ impl Kernel for Wires<'_> {
     }
 
     fn give_pipe(&mut self, pipe: Pipe) {
-        self.pools.last_use = self.now;
-        self.pools.idle_pipes.push(pipe.0);
+        self.pools.idle_pipes.items.push(pipe.0);
+        self.note_idle();
     }
 
     fn close_pipe(&mut self, pipe: Pipe) {
-        self.pools.pipes.remove(pipe.0 as usize);
+        self.pools.remove_pipe(pipe.0);
     }
 
     fn splice_in(&mut self, from: Side, pipe: &Pipe, max: usize) -> io::Result<usize> {

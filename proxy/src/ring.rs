@@ -23,6 +23,12 @@ const SUBMISSIONS: u32 = 1024;
 /// armed again).
 const COMPLETIONS: u32 = 8192;
 
+/// The bit of a tag that says "accept" and is this file's own.
+const ACCEPT: u64 = 1 << 7;
+
+/// Times that a full submission queue is offered to a kernel that does not take it, before that counts as a failure.
+const SUBMIT_TRIES: u32 = 1000;
+
 /// Completions that end a wait that gathers.
 const GATHERED: u32 = 64;
 
@@ -31,42 +37,30 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
 const _: () = assert!(COMPLETIONS >= 2 * SUBMISSIONS);
 
-/// One completion. Neither made nor copied outside this file: one of an accept owns a descriptor.
+/// One completion.
 #[derive(Debug)]
 pub struct Completion {
-    tag: u64,
-    result: i32,
-    more: bool,
+    /// What was given at submission.
+    pub tag: u64,
+    /// Whether a multishot request goes on.
+    pub more: bool,
+    /// What came of it.
+    pub result: io::Result<Value>,
+}
+
+/// What a request that went well gave.
+#[derive(Debug)]
+pub enum Value {
+    /// An accept: the socket.
+    Socket(OwnedFd),
+    /// Anything else: the call's result; of a poll the mask of the wake-up.
+    Number(u32),
 }
 
 impl Completion {
-    /// What was given at submission.
-    pub fn tag(&self) -> u64 {
-        self.tag
-    }
-
-    /// Whether a multishot request goes on.
-    pub fn more(&self) -> bool {
-        self.more
-    }
-
-    /// The descriptor that an accept made. Only for completions of accepts.
-    pub fn into_accepted(self) -> io::Result<OwnedFd> {
-        if self.result < 0 {
-            return Err(io::Error::from_raw_os_error(-self.result));
-        }
-        // SAFETY: the kernel installed this descriptor for this completion alone, which is consumed here.
-        Ok(unsafe { OwnedFd::from_raw_fd(self.result) })
-    }
-
-    /// The result as a call would have returned it.
-    pub fn outcome(&self) -> io::Result<u32> {
-        u32::try_from(self.result).map_err(|_| io::Error::from_raw_os_error(-self.result))
-    }
-
     /// Whether a poll's mask carries POLLERR.
     pub fn has_error(&self) -> bool {
-        self.result >= 0 && self.result & i32::from(libc::POLLERR) != 0
+        matches!(self.result, Ok(Value::Number(mask)) if mask & libc::POLLERR as u32 != 0)
     }
 }
 
@@ -74,8 +68,10 @@ impl Completion {
 pub struct Ring {
     uring: IoUring,
     can_gather: bool,
-    /// Addresses of connects that the kernel has not read yet; never grown beyond its first capacity, so they do not move.
+    /// Addresses of connects that the kernel may not have read yet; never grown beyond its first capacity, so they do not move.
     addresses: Vec<SockAddr>,
+    /// Completions that were collected to make room for submissions.
+    early: Vec<Completion>,
 }
 
 impl Ring {
@@ -86,10 +82,12 @@ impl Ring {
         let uring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
+            // One entry that cannot be taken does not hold up those behind it.
+            .setup_submit_all()
             .setup_cqsize(COMPLETIONS)
             .build(SUBMISSIONS)?;
         let can_gather = uring.params().is_feature_min_timeout();
-        Ok(Self { uring, can_gather, addresses: Vec::with_capacity(SUBMISSIONS as usize) })
+        Ok(Self { uring, can_gather, addresses: Vec::with_capacity(SUBMISSIONS as usize), early: Vec::new() })
     }
 
     /// Accepts until cancelled; each completion is a non-blocking, close-on-exec socket.
@@ -97,7 +95,8 @@ impl Ring {
         let entry = opcode::AcceptMulti::new(Fd(listener.as_raw_fd()))
             .flags(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC)
             .build();
-        self.push(entry.user_data(tag))
+        debug_assert_eq!(tag & ACCEPT, 0, "that bit is ours");
+        self.push(entry.user_data(tag | ACCEPT))
     }
 
     /// Tells readiness until cancelled, edge-triggered; arming reports the present state.
@@ -109,9 +108,8 @@ impl Ring {
 
     /// Connects. The socket is a blocking one: with O_NONBLOCK the ring gives up at EINPROGRESS.
     pub fn connect(&mut self, socket: BorrowedFd<'_>, address: SockAddr, tag: u64) -> io::Result<()> {
-        if self.addresses.len() == self.addresses.capacity() {
-            self.submit()?;
-        }
+        // Room first: a submission may empty the list, and must not do so between the entry and its push.
+        self.make_room(|ring| ring.addresses.len() < ring.addresses.capacity())?;
         self.addresses.push(address);
         let address = self.addresses.last().expect("just pushed");
         let entry =
@@ -122,13 +120,23 @@ impl Ring {
     /// Ends the request with this tag: its own last completion follows. Silent when it does; when there was none to end,
     /// `tag` completes with an error.
     pub fn cancel(&mut self, target: u64, tag: u64) -> io::Result<()> {
+        self.cancel_request(target, tag)
+    }
+
+    /// Ends a multishot accept, as [`Self::cancel`] does.
+    pub fn cancel_accept(&mut self, target: u64, tag: u64) -> io::Result<()> {
+        self.cancel_request(target | ACCEPT, tag)
+    }
+
+    fn cancel_request(&mut self, target: u64, tag: u64) -> io::Result<()> {
         let entry = opcode::AsyncCancel::new(target).build().flags(squeue::Flags::SKIP_SUCCESS);
         self.push(entry.user_data(tag))
     }
 
     /// Submits what waits, sleeps until a completion or for at most `sleep` (zero: not at all), and collects completions.
     ///
-    /// `gather`: at least this long unless many completions come, where the kernel can do that (Linux 6.12).
+    /// `gather`: at least this long unless many completions come, where the kernel can do that (Linux 6.12). Whatever comes
+    /// waits so long, an accept or a doorbell as well.
     pub fn turn(
         &mut self,
         sleep: Duration,
@@ -137,7 +145,8 @@ impl Ring {
     ) -> io::Result<()> {
         let sleep = sleep.min(LONGEST_SLEEP);
         let gather = if self.can_gather { gather.min(sleep) } else { Duration::ZERO };
-        let want = match self.uring.completion().is_empty() && !sleep.is_zero() {
+        let is_idle = self.early.is_empty() && self.uring.completion().is_empty();
+        let want = match is_idle && !sleep.is_zero() {
             false => 0,
             true if gather.is_zero() => 1,
             true => GATHERED,
@@ -152,29 +161,47 @@ impl Ring {
                 ) => {}
             Err(error) => return Err(error),
         }
-        completions.extend(self.uring.completion().map(|entry| Completion {
-            tag: entry.user_data(),
-            result: entry.result(),
-            more: cqueue::more(entry.flags()),
-        }));
+        self.collect();
+        completions.append(&mut self.early);
         Ok(())
+    }
+
+    fn collect(&mut self) {
+        self.early.extend(self.uring.completion().map(|entry| {
+            let result = match entry.result() {
+                // SAFETY: the bit is set on accepts alone, and each completion of one carries a descriptor that the kernel
+                // installed for it and nobody else owns.
+                socket @ 0.. if entry.user_data() & ACCEPT != 0 => {
+                    Ok(Value::Socket(unsafe { OwnedFd::from_raw_fd(socket) }))
+                }
+                number @ 0.. => Ok(Value::Number(number as u32)),
+                errno => Err(io::Error::from_raw_os_error(-errno)),
+            };
+            Completion { tag: entry.user_data() & !ACCEPT, more: cqueue::more(entry.flags()), result }
+        }));
     }
 
     fn push(&mut self, entry: squeue::Entry) -> io::Result<()> {
+        self.make_room(|_| true)?;
         // SAFETY: descriptors are borrowed from their owners, which close them only after the last completion of what they
         // were given to (see `shard.rs`); a connect's address stays in `self.addresses` until it has been submitted.
-        while unsafe { self.uring.submission().push(&entry) }.is_err() {
-            self.submit()?;
-        }
-        Ok(())
+        unsafe { self.uring.submission().push(&entry) }.map_err(io::Error::other)
     }
 
-    /// Submits without waiting, to make room.
-    fn submit(&mut self) -> io::Result<()> {
-        match self.enter(0, Duration::ZERO, Duration::ZERO) {
-            Err(error) if error.raw_os_error() == Some(libc::EINTR) => Ok(()),
-            result => result,
+    /// Submits without waiting until one more entry fits, and `fits` agrees.
+    fn make_room(&mut self, fits: impl Fn(&Self) -> bool) -> io::Result<()> {
+        let mut refused = None;
+        for _ in 0..SUBMIT_TRIES {
+            if !self.uring.submission().is_full() && fits(self) {
+                return Ok(());
+            }
+            if let Err(error) = self.enter(0, Duration::ZERO, Duration::ZERO) {
+                // EBUSY: completions want to be collected first. EAGAIN: the kernel is short of memory.
+                refused = Some(error);
+                self.collect();
+            }
         }
+        Err(refused.unwrap_or_else(|| io::ErrorKind::WouldBlock.into()))
     }
 
     /// The one system call. With DEFER_TASKRUN nothing reaches the completion queue before an enter asks for it
@@ -203,8 +230,8 @@ impl Ring {
 const PROBE_DEADLINE: Timespec = Timespec::new().sec(1);
 
 /// Names of the probed operations: the accept is still armed when the poll is tried.
-const ACCEPT: u64 = 1;
-const POLL: u64 = 2;
+const PROBED_ACCEPT: u64 = 1;
+const PROBED_POLL: u64 = 2;
 
 /// What a shard needs of io_uring, and whether this kernel has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -241,7 +268,7 @@ fn multishot_accept(ring: &mut IoUring) -> io::Result<bool> {
     let _client = UnixStream::connect_addr(&address)?;
     let completion = first_completion(
         ring,
-        &opcode::AcceptMulti::new(Fd(listener.as_raw_fd())).build().user_data(ACCEPT),
+        &opcode::AcceptMulti::new(Fd(listener.as_raw_fd())).build().user_data(PROBED_ACCEPT),
     )?;
     if completion.result() < 0 {
         return Ok(false);
@@ -255,7 +282,7 @@ fn multishot_poll(ring: &mut IoUring) -> io::Result<bool> {
     let (mut near, far) = UnixStream::pair()?;
     near.write_all(b"!")?;
     let poll = opcode::PollAdd::new(Fd(far.as_raw_fd()), libc::POLLIN as u32).multi(true);
-    let completion = first_completion(ring, &poll.build().user_data(POLL))?;
+    let completion = first_completion(ring, &poll.build().user_data(PROBED_POLL))?;
     Ok(completion.result() > 0 && cqueue::more(completion.flags()))
 }
 

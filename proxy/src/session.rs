@@ -12,7 +12,7 @@ use crate::limits::Reservation;
 use crate::metrics::Series;
 use crate::outcome::{Reason, Record};
 use crate::relay::{Relay, Side};
-use crate::shard::{Shard, Tag};
+use crate::shard::{RING_TAKES, Shard, Tag};
 
 /// A client's connection and what became of it.
 pub struct Session {
@@ -34,8 +34,8 @@ pub struct Session {
     pub record: Option<Record>,
     /// Its count at the endpoint.
     pub endpoint: Option<EndpointUse>,
-    /// Its places under the limits: of service and subset, until its end.
-    pub limits: [Option<Reservation>; 2],
+    /// Its places under the limits of service and subset, until its descriptors are closed.
+    _limits: [Option<Reservation>; 2],
     /// Its places in the process and on the shard, until its descriptors are closed.
     _places: [Reservation; 2],
 }
@@ -92,7 +92,7 @@ impl Session {
             series: Arc::clone(record.series()),
             record: Some(record),
             endpoint: None,
-            limits,
+            _limits: limits,
             _places: places,
         }
     }
@@ -112,8 +112,6 @@ impl Shard {
         if let Some(record) = session.record.take() {
             record.end(reason);
         }
-        session.endpoint = None;
-        session.limits = [None, None];
         let (generation, in_flight) = (session.generation, session.in_flight);
         for (held, target) in [
             (in_flight.client_poll, Tag::poll(Side::Client, slot, generation)),
@@ -121,7 +119,7 @@ impl Shard {
             (in_flight.connect, Tag::connect(slot, generation)),
         ] {
             if held {
-                self.ring.cancel(target.0, Tag::IGNORED.0).expect("the ring takes submissions");
+                self.ring.cancel(target.0, Tag::IGNORED.0).expect(RING_TAKES);
             }
         }
         self.release(slot);
@@ -139,7 +137,7 @@ impl Shard {
     pub fn refuse(&mut self, slot: u32, reason: Reason) {
         let session = &self.sessions[slot as usize];
         crate::sys::reset(session.client.as_fd());
-        // While the ring connects, its completion decides: see `connected`.
+        // While the ring connects, a reset could begin the connect anew: `connected` does it.
         if let Some(upstream) = session.upstream.as_ref().filter(|_| !session.in_flight.connect) {
             crate::sys::reset(upstream.as_fd());
         }

@@ -36,13 +36,17 @@ const MESSAGES_A_TURN: usize = 256;
 /// steps: 0.097 against 0.133 s CPU a GB over four streams (medians of three; HAProxy with forced splice 0.161 in the same run).
 /// Longer ones, or more than 256 KiB a turn, cost caches more than they save in wakes.
 const GATHER: Duration = Duration::from_micros(100);
-/// Bytes spliced between two sleeps that show bulk.
+/// Bytes spliced between two turns that show bulk.
 const BULK: u64 = 64 << 10;
+
+/// The ring refuses a submission only when the kernel is out of memory for a thousand tries: nothing could be served then.
+pub const RING_TAKES: &str = "the ring takes submissions";
 
 /// What a completion is about: kind (8 bits), generation (24 bits), slot (32 bits).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tag(pub u64);
 
+/// Seven of them: the eighth is the ring's own.
 const KIND_BITS: u32 = 8;
 const GENERATION_BITS: u32 = 24;
 /// Generations wrap here: a completion would have to be late by 16 million sessions of one shard to be mistaken.
@@ -145,7 +149,9 @@ pub struct Shard {
     pub(crate) now: Millis,
     pub(crate) sessions: Slab<Session>,
     pub(crate) last_generation: u32,
-    pub(crate) listeners: Vec<Listening>,
+    pub(crate) listeners: HashMap<ListenerId, Listening>,
+    /// When the next listener that is going away is to be emptied.
+    pub(crate) listeners_close: Option<Millis>,
     /// Accepting rests until then: descriptors ran out.
     pub(crate) accept_again: Option<Millis>,
     pub(crate) in_force: Option<Arc<InForce>>,
@@ -166,7 +172,7 @@ pub struct Shard {
     doomed: Doomed,
     busy_poll: Duration,
     is_stopped: bool,
-    /// Up to the last sleep.
+    /// Up to the last turn.
     moved: Moved,
 }
 
@@ -231,12 +237,13 @@ impl Shard {
             index: start.index,
             ring,
             wheel: Wheel::new(now),
-            pools: Pools::new(start.peers.len(), start.descriptors, now),
+            pools: Pools::new(start.peers.len(), start.descriptors),
             rng: shard_rng(start.seed, start.index),
             now,
             sessions: Slab::new(),
             last_generation: 0,
-            listeners: Vec::new(),
+            listeners: HashMap::new(),
+            listeners_close: None,
             accept_again: None,
             in_force: None,
             series: HashMap::new(),
@@ -273,6 +280,9 @@ impl Shard {
             // As many as are there now: one whose budget ends is put back for the next turn.
             for _ in 0..self.ready.len() {
                 let Some(slot) = self.ready.pop_front() else { break };
+                if let Some(session) = self.sessions.get_mut(slot as usize) {
+                    session.is_queued = false;
+                }
                 self.step(slot);
             }
             // Time is judged after what had happened by then was served.
@@ -281,6 +291,11 @@ impl Shard {
                 self.time_out(slot);
             }
             self.keep_house();
+        }
+        // Closing alone would look like an orderly end.
+        for (_, session) in &self.sessions {
+            sys::reset(session.client.as_fd());
+            session.upstream.iter().for_each(|upstream| sys::reset(upstream.as_fd()));
         }
     }
 
@@ -303,6 +318,7 @@ impl Shard {
 
     /// The one place where a shard sleeps.
     fn sleep(&mut self, completions: &mut Vec<Completion>) {
+        let gather = self.gather_for();
         let mut sleep = self.sleep_for();
         if !self.busy_poll.is_zero() && !sleep.is_zero() {
             let began = Instant::now();
@@ -316,7 +332,6 @@ impl Shard {
                 if self.mailbox.is_empty() { sleep.saturating_sub(began.elapsed()) } else { Duration::ZERO };
         }
         if completions.is_empty() {
-            let gather = self.gather_for();
             self.turn_ring(sleep, gather, completions);
         }
     }
@@ -346,22 +361,20 @@ impl Shard {
             self.accept_again,
             self.pools.trim_at(),
             self.doomed.due(),
-            self.listeners_alarm(),
+            self.listeners_close,
         ];
         let Some(next) = alarms.into_iter().fold(None, earlier) else { return Duration::MAX };
         Duration::from_millis(next.0).saturating_sub(sys::monotonic())
     }
 
     fn complete(&mut self, completion: Completion) {
-        let tag = Tag(completion.tag());
+        let tag = Tag(completion.tag);
         let slot = tag.slot();
         match tag.kind() {
             Kind::Accept => return self.accepted(ListenerId(slot), completion),
             Kind::Doorbell => {
-                if !completion.more() {
-                    self.ring
-                        .poll(self.mailbox.doorbell(), Tag::DOORBELL.0)
-                        .expect("the ring takes submissions");
+                if !completion.more {
+                    self.ring.poll(self.mailbox.doorbell(), Tag::DOORBELL.0).expect(RING_TAKES);
                 }
                 return;
             }
@@ -374,7 +387,7 @@ impl Shard {
         }
         self.note_current(slot);
         match tag.kind() {
-            Kind::Connect => self.connected(slot, completion.outcome()),
+            Kind::Connect => self.connected(slot, completion.result.map(drop)),
             Kind::UpstreamPoll => self.polled(slot, Side::Upstream, &completion),
             _ => self.polled(slot, Side::Client, &completion),
         }
@@ -388,7 +401,7 @@ impl Shard {
             Side::Client => (Some(&session.client), &mut session.in_flight.client_poll),
             Side::Upstream => (session.upstream.as_ref(), &mut session.in_flight.upstream_poll),
         };
-        if !completion.more() {
+        if !completion.more {
             *held = false;
             if matches!(session.stage, Stage::Ended) {
                 return self.release(slot);
@@ -396,7 +409,7 @@ impl Shard {
             // The completion queue overflowed, or the kernel gave up on it: arming again reports the present state.
             if let Some(socket) = socket {
                 let tag = Tag::poll(side, slot, session.generation);
-                self.ring.poll(socket.as_fd(), tag.0).expect("the ring takes submissions");
+                self.ring.poll(socket.as_fd(), tag.0).expect(RING_TAKES);
                 *held = true;
             }
         }
@@ -415,7 +428,6 @@ impl Shard {
     /// Moves what can be moved of a session.
     fn step(&mut self, slot: u32) {
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
-        session.is_queued = false;
         let (Stage::Relaying(relay), Some(upstream)) = (&mut session.stage, &session.upstream) else {
             return;
         };
@@ -460,7 +472,7 @@ impl Shard {
         match message {
             Message::InForce(new) => self.take_table(*new),
             Message::Socket(socket) => self.receive_socket(socket),
-            Message::CloseListeners => (0..self.listeners.len()).for_each(|index| self.close_listener(index)),
+            Message::CloseListeners => self.close_all_listeners(),
             Message::ResetAll(spread) => self.doom_all(spread),
             Message::Stop => self.is_stopped = true,
         }

@@ -11,21 +11,14 @@ use std::time::Duration;
 use rustix::net::sockopt;
 use weir_routing::Keepalive;
 
+use crate::relay::Received;
+
 /// Bytes that the peer has not acknowledged or that have not been sent (SIOCOUTQ).
 pub fn unsent(socket: BorrowedFd<'_>) -> io::Result<usize> {
     let mut bytes: libc::c_int = 0;
     // SAFETY: SIOCOUTQ (the same request as TIOCOUTQ) writes one int.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &mut bytes) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(usize::try_from(bytes).unwrap_or(0)) }
-}
-
-/// What a read gave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Received {
-    /// Bytes; 0 is a FIN.
-    pub bytes: usize,
-    /// Nothing was left in the socket, neither a byte nor a FIN: the next read would say EAGAIN. False if the kernel did not say.
-    pub is_drained: bool,
 }
 
 /// `recv`, and what it left behind (TCP_INQ, see [`set_options`]).
@@ -87,10 +80,13 @@ pub fn set_options(
     sockopt::set_socket_oobinline(socket, true)?;
     set_tcp_inq(socket)?;
     set_keepalive(socket, keepalive)?;
-    if let Some(timeout) = user_timeout {
-        sockopt::set_tcp_user_timeout(socket, u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX))?;
-    }
-    Ok(())
+    set_user_timeout(socket, user_timeout)
+}
+
+/// TCP_USER_TIMEOUT; `None` leaves the kernel's.
+pub fn set_user_timeout(socket: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Result<()> {
+    let Some(timeout) = timeout else { return Ok(()) };
+    Ok(sockopt::set_tcp_user_timeout(socket, u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX))?)
 }
 
 fn set_tcp_inq(socket: BorrowedFd<'_>) -> io::Result<()> {
@@ -108,7 +104,8 @@ fn set_tcp_inq(socket: BorrowedFd<'_>) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-fn set_keepalive(socket: BorrowedFd<'_>, keepalive: Option<Keepalive>) -> io::Result<()> {
+/// Dead peers are noticed, or not.
+pub fn set_keepalive(socket: BorrowedFd<'_>, keepalive: Option<Keepalive>) -> io::Result<()> {
     sockopt::set_socket_keepalive(socket, keepalive.is_some())?;
     if let Some(keepalive) = keepalive {
         sockopt::set_tcp_keepidle(socket, keepalive.time)?;

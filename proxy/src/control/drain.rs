@@ -64,6 +64,10 @@ impl Control {
                     self.status.reset_all(reset_within);
                     drain.resetting = true;
                 }
+                if since.elapsed() >= timeout {
+                    // What a closing listener or a mailbox let in after that is a session, too.
+                    self.status.reset_all(Duration::ZERO);
+                }
                 if since.elapsed() >= timeout + GRACE {
                     warn!(sessions = self.status.active(), "sessions outlived the deadline");
                     return;

@@ -5,9 +5,8 @@ use std::io;
 
 use weir_routing::compile::RelayMode;
 
-use super::kernel::{Kernel, Path, Pipe, Side, Tail};
+use super::kernel::{Kernel, Path, Pipe, Received, Side, Tail};
 use super::leg::Leg;
-use crate::sys::Received;
 
 /// Bytes that one `recv` can take: the shard's one buffer, small enough to stay in a core's L2 cache.
 pub const HOT_BUFFER: usize = 64 << 10;
@@ -202,7 +201,7 @@ impl Direction {
         }
         self.choose_path(kernel);
         let took = match self.held {
-            Held::Load(_) => self.pull_spliced(ends, kernel, *budget),
+            Held::Load(_) => self.pull_spliced(ends, kernel, *budget, run),
             Held::Nothing | Held::Tail(_) => self.pull_copied(ends, kernel, run),
         };
         run.took |= took.is_some();
@@ -223,27 +222,39 @@ impl Direction {
     }
 
     /// Takes at most `max` bytes into the pipe; `None`: nothing came.
-    fn pull_spliced(&mut self, ends: &mut Ends<'_>, kernel: &mut impl Kernel, max: usize) -> Option<usize> {
+    ///
+    /// `splice` stops for ever at a mark of urgent data: it says EAGAIN there, after a FIN 0, after a reset that error, whatever
+    /// lies behind the mark. So only `recv`, which goes past it, is believed that a source is empty or has ended.
+    fn pull_spliced(
+        &mut self,
+        ends: &mut Ends<'_>,
+        kernel: &mut impl Kernel,
+        max: usize,
+        run: &mut Run,
+    ) -> Option<usize> {
         let Held::Load(load) = &mut self.held else { return None };
-        match persist(|| kernel.splice_in(ends.from, &load.pipe, max)) {
-            Ok(0) => self.state = State::Draining,
-            Ok(taken) => {
-                let alone = load.bytes == 0;
-                load.bytes += taken;
-                // What tops up a pipe that waits for its target says nothing about the source.
-                if alone {
-                    self.note_move(taken);
-                }
-                return Some(taken);
+        let is_alone = load.bytes == 0;
+        let result = persist(|| kernel.splice_in(ends.from, &load.pipe, max));
+        if let Ok(taken @ 1..) = result {
+            load.bytes += taken;
+            // What tops up a pipe that waits for its target says nothing about the source.
+            if is_alone {
+                self.note_move(taken);
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock && load.bytes > 0 => {
-                // Perhaps the pipe is full and the socket is not empty: then no event would come for it.
-                load.stuffed = true;
-                return None;
-            }
-            Err(error) => return self.end_or_wait(ends.source, &error),
+            return Some(taken);
         }
-        Some(0)
+        if let Err(error) = result
+            && error.kind() != io::ErrorKind::WouldBlock
+        {
+            ends.source.fail(&error);
+        }
+        if is_alone {
+            self.give_empty_pipe(kernel);
+            return self.pull_copied(ends, kernel, run);
+        }
+        // Perhaps the pipe is full and the socket is not empty: then no event would come for it.
+        load.stuffed = true;
+        None
     }
 
     /// Takes what is there through the hot buffer and sends it at once; `None`: nothing came.

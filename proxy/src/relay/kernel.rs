@@ -3,8 +3,6 @@
 
 use std::io;
 
-use crate::sys::Received;
-
 /// One of the two legs of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -51,6 +49,15 @@ pub enum Path {
     Copied,
     /// Through a pipe.
     Spliced,
+}
+
+/// What a read gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// Bytes; 0 is a FIN.
+    pub bytes: usize,
+    /// Nothing was left in the socket, neither a byte nor a FIN: the next read would say EAGAIN. False if the kernel did not say (TCP_INQ).
+    pub is_drained: bool,
 }
 
 /// What a relay asks of the world. Every call is non-blocking; one that cannot go on says `WouldBlock`.

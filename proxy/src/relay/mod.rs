@@ -23,7 +23,7 @@ use weir_routing::compile::RelayMode;
 pub use self::direction::{BUDGET, HOT_BUFFER};
 use self::direction::{Direction, Ends, State, persist};
 use self::flush::Flush;
-pub use self::kernel::{Kernel, Path, Pipe, Side, Tail};
+pub use self::kernel::{Kernel, Path, Pipe, Received, Side, Tail};
 use self::leg::{Fault, Leg};
 
 use crate::clock::{Millis, earlier};
@@ -93,11 +93,12 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 const _: () = assert!(size_of::<Relay>() <= 256, "an idle session is small");
 
 impl Relay {
-    /// A relay over two connected legs. `idle` and `max_duration` run from `accepted`.
+    /// A relay over two connected legs. `idle` and `max_duration` run from `accepted`. The upstream's poll is armed at the same
+    /// time and reports what is there, so nothing is read from it before; the client's has long said what it had to say.
     pub fn new(timeouts: &Timeouts, accepted: Millis, mode: RelayMode) -> Self {
         Self {
             phase: Phase::Open,
-            legs: [Leg::new(), Leg::new()],
+            legs: [Leg::new(), Leg { readable: false, ..Leg::new() }],
             directions: [Direction::new(mode), Direction::new(mode)],
             active: accepted,
             idle: timeouts.idle,

@@ -8,8 +8,7 @@ use weir_routing::Timeouts;
 
 use super::Sabotage;
 use super::net::Net;
-use crate::relay::{HOT_BUFFER, Kernel, Path, Pipe, Side, Tail};
-use crate::sys::Received;
+use crate::relay::{HOT_BUFFER, Kernel, Path, Pipe, Received, Side, Tail};
 
 /// What the simulation knows of a session without asking its relay.
 #[derive(Debug, Default)]
@@ -24,6 +23,7 @@ pub(super) struct Ledger {
     pub(super) fins: Vec<Side>,
     pub(super) full_pipe: [bool; 2],
     pub(super) write_failed: [bool; 2],
+    pub(super) splice_saw_end: [bool; 2],
     pub(super) tails: usize,
     pub(super) pipes: usize,
     /// Microseconds, of the last byte or FIN that moved.
@@ -96,9 +96,16 @@ impl Calls<'_> {
     fn blinded(&self, from: Side) -> Option<io::Result<usize>> {
         match self.sabotage {
             Some(Sabotage::TimeJudgedFirst) if self.timed => Some(Err(io::ErrorKind::WouldBlock.into())),
+            Some(Sabotage::SpliceEndBelieved) if self.ledger.splice_saw_end[from as usize] => Some(Ok(0)),
             Some(Sabotage::WriteErrorEndsReading) if self.ledger.write_failed[from as usize] => Some(Ok(0)),
             _ => None,
         }
+    }
+
+    /// The peer's FIN has come, and every byte before it was read.
+    pub(super) fn has_read_all(&self, side: Side) -> bool {
+        let it = &self.net.sockets[self.socket(side)];
+        it.fin_in && it.rx.is_empty()
     }
 
     fn socket(&self, side: Side) -> usize {
@@ -214,7 +221,10 @@ impl Kernel for Calls<'_> {
             }
             _ => error,
         });
-        self.note_read(from, result)
+        self.ledger.splice_saw_end[from as usize] =
+            matches!(result, Ok(0)) && self.sabotage == Some(Sabotage::SpliceEndBelieved);
+        // Of a splice 0 is no FIN yet: at a mark of urgent data it says so, too.
+        if matches!(result, Ok(0)) { result } else { self.note_read(from, result) }
     }
 
     fn splice_out(&mut self, pipe: &Pipe, to: Side, max: usize) -> io::Result<usize> {

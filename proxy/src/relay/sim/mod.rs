@@ -40,6 +40,8 @@ enum Sabotage {
     MaskIsState,
     /// A short read is taken for the last one: a FIN or more bytes may wait behind it.
     ShortReadDrains,
+    /// What a splice says of the end is believed: at a mark of urgent data it is not true.
+    SpliceEndBelieved,
     /// A direction whose budget has ended waits for an event.
     RetryDropped,
     /// An error that a write was told is forgotten: a read is expected to tell it again.
@@ -61,11 +63,12 @@ enum Sabotage {
 }
 
 impl Sabotage {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::FullPipeClearsReadable,
         Self::ErrorMaskIgnored,
         Self::MaskIsState,
         Self::ShortReadDrains,
+        Self::SpliceEndBelieved,
         Self::RetryDropped,
         Self::WriteErrorForgotten,
         Self::WriteErrorEndsReading,

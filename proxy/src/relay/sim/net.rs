@@ -67,6 +67,8 @@ pub(super) struct Socket {
     feeds_from: usize,
     pub(super) rx: Bytes,
     rx_room: usize,
+    /// Bytes before a mark of urgent data: a read stops there once, a splice for ever.
+    urgent_after: Option<usize>,
     pub(super) fin_in: bool,
     pub(super) tx: Bytes,
     tx_room: usize,
@@ -215,6 +217,7 @@ impl Net {
                 },
                 feeds_from: first + 1 - index,
                 rx: Bytes::default(),
+                urgent_after: None,
                 rx_room: shape.rx_room,
                 fin_in: false,
                 tx: Bytes::default(),
@@ -254,6 +257,9 @@ impl Net {
         let deaf = it.dead_at.is_some() || it.peer.has_reset || it.peer.ended || !it.open;
         if len == 0 || deaf {
             return false;
+        }
+        if self.faults && self.rng.u8(..) < 4 {
+            it.urgent_after = Some(it.rx.len() + self.rng.usize(..len));
         }
         it.rx.push(Run { stream: socket, at: it.peer.sent, len });
         it.peer.sent += len as u64;
@@ -423,9 +429,19 @@ impl Net {
         if self.sockets[socket].rx.is_empty() {
             return self.end_of_input(socket);
         }
-        let count = self.short(max.min(self.sockets[socket].rx.len()));
-        self.hot = self.sockets[socket].rx.take(count);
+        let it = &mut self.sockets[socket];
+        // At the mark itself a read goes past it.
+        let visible = it.urgent_after.take_if(|before| *before == 0).map_or(it.urgent_after, |_| None);
+        let there = it.rx.len().min(visible.unwrap_or(usize::MAX));
+        let count = self.short(max.min(there));
+        self.hot = self.take_received(socket, count);
         Ok(count)
+    }
+
+    fn take_received(&mut self, socket: usize, count: usize) -> Bytes {
+        let it = &mut self.sockets[socket];
+        it.urgent_after = it.urgent_after.map(|before| before - count);
+        it.rx.take(count)
     }
 
     /// What TCP_INQ says after a read: neither bytes nor a FIN are left. An error is not in it, and some kernels do not say.
@@ -522,12 +538,14 @@ impl Net {
         if free == 0 {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        if self.sockets[socket].rx.is_empty() {
+        let there =
+            self.sockets[socket].rx.len().min(self.sockets[socket].urgent_after.unwrap_or(usize::MAX));
+        if there == 0 {
             return self.end_of_input(socket);
         }
         let segment = self.sockets[socket].segment;
-        let count = self.short(max.min(free * segment).min(self.sockets[socket].rx.len()));
-        let bytes = self.sockets[socket].rx.take(count);
+        let count = self.short(max.min(free * segment).min(there));
+        let bytes = self.take_received(socket, count);
         let it = &mut self.pipes[pipe as usize];
         it.bytes.append(bytes);
         it.slots_used += count.div_ceil(segment);

@@ -10,7 +10,6 @@ use super::Sabotage;
 use super::calls::{Calls, Ledger, Seen};
 use super::net::{Completion, ERR, IN, Net, OUT, Poll, Shape};
 use crate::outcome::Reason;
-use crate::relay::direction::State;
 use crate::relay::{Kernel, Millis, Phase, Relay, Side, Step};
 
 /// The wheel's tick in milliseconds; deadlines are rounded up to it.
@@ -247,12 +246,13 @@ impl Shard {
     }
 }
 
-/// Breaks the rule on purpose: the FIN goes as soon as it was read.
+/// Breaks the rule on purpose: the FIN goes as soon as there is no more to read.
 fn send_fin_early(relay: &Relay, calls: &mut Calls<'_>) {
     for from in Side::BOTH {
         let direction = &relay.directions[from as usize];
         let open = matches!(relay.phase, Phase::Open);
-        if open && direction.state == State::Draining && !direction.is_empty() {
+        let has_all = calls.has_read_all(from);
+        if open && has_all && !direction.is_empty() {
             calls.shutdown_write(from.other());
         }
     }
