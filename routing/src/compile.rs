@@ -1,13 +1,15 @@
 //! Step 2 of the walk: checks a configuration as written and makes the table of it, or says all problems at once.
 //!
 //! Each file of this folder checks one kind of thing and gives it as run; a thing that is wrong is told to the [`Report`] and
-//! left out, so that the rest is still checked. Freezing the parts and answering from them is left to [`crate::table`].
+//! left out, so that the rest is still checked. What lost a part when it was read is checked like all else, but nobody is told
+//! that the part is missing: see [`Report::lack`]. Freezing the parts and answering from them is left to [`crate::table`].
 
 mod claims;
 mod conditions;
 mod coverage;
 mod destinations;
 mod gateways;
+mod members;
 mod names;
 mod policies;
 mod routes;
@@ -126,11 +128,45 @@ struct Report {
     /// The namespace of each text.
     namespaces: Vec<Arc<str>>,
     problems: Vec<Problem>,
-    /// How many of them are errors.
+    /// How many errors there are, those included that are not told because they follow from others.
     errors: usize,
+    /// What is being checked lost a part when it was read.
+    damaged: bool,
+    /// So did the configuration as a whole: what a name stands for may be written all the same.
+    incomplete: bool,
 }
 
 impl Report {
+    /// Begins with the problems of shape.
+    fn new(config: &Config) -> Self {
+        Self {
+            problems: config.problems.clone(),
+            errors: config.problems.len(),
+            incomplete: config.incomplete,
+            ..Self::default()
+        }
+    }
+
+    /// Turns to the next thing. What was cut out of it was told, and is an error of it.
+    fn turn_to(&mut self, damaged: bool) {
+        self.damaged = damaged;
+        self.errors += usize::from(damaged);
+    }
+
+    /// Tells what is missing, or seems wrong because something is, in the thing that is being checked.
+    fn lack(&mut self, problem: Problem) {
+        self.push_unless(self.damaged, problem);
+    }
+
+    /// Tells it unless it only follows from what was cut out elsewhere; what it is about is not good all the same.
+    fn push_unless(&mut self, follows: bool, problem: Problem) {
+        if follows {
+            self.errors += 1;
+        } else {
+            self.push(problem);
+        }
+    }
+
     fn push(&mut self, problem: Problem) {
         self.errors += usize::from(problem.severity == Severity::Error);
         self.problems.push(problem);
@@ -146,7 +182,7 @@ impl Report {
 /// Checks and compiles.
 /// Errors: every problem of the configuration, errors and warnings, sorted by place.
 pub fn compile(config: &Config, resolved: &Resolved) -> Result<Compiled, Vec<Problem>> {
-    let mut report = Report::default();
+    let mut report = Report::new(config);
     let report = &mut report;
     report.namespaces = names::namespaces(report, config);
     let namespaces = report.namespaces.clone();
@@ -158,7 +194,10 @@ pub fn compile(config: &Config, resolved: &Resolved) -> Result<Compiled, Vec<Pro
     let (settings, locality) = settings::settings(report, config);
     let listens = gateways::listens(report, &gateways);
     let own = OwnAddresses::new(&listens);
-    if let Some((admin, listen)) = settings.admin.and_then(|admin| Some((admin, own.holds(admin)?))) {
+    // Where `admin` was cut out, the address that is built in is nobody's wish.
+    let meant = settings.admin_place.is_some() || config.proxy.iter().all(|proxy| !proxy.damaged);
+    let admin = settings.admin.filter(|_| meant);
+    if let Some((admin, listen)) = admin.and_then(|admin| Some((admin, own.holds(admin)?))) {
         let message = format!("`admin` and a gateway both want {admin}");
         let problem = Problem::error("listen-twice", settings.admin_place.unwrap_or(listen), message);
         report.push(problem.related(listen, "listened on here").help("give `admin` another port"));
@@ -171,9 +210,10 @@ pub fn compile(config: &Config, resolved: &Resolved) -> Result<Compiled, Vec<Pro
     let mut destinations = Destinations::new(&services, &checked);
     let services_as_run = destinations.services();
     let known = routes::Known { gateways: &gateways, registry: &services, services: &checked };
-    let (routes, route_names) = routes::routes(report, config, &known, &mut destinations);
+    let routes = routes::routes(report, config, &known, &mut destinations);
     let mut gateways_as_run = Vec::new();
     for (declared, listen) in gateways.list.iter().zip(listens) {
+        report.turn_to(declared.damaged);
         let to = declared.written.to.as_ref();
         let default = to.and_then(|to| destinations.split(report, declared.file, to, None));
         gateways_as_run.push(Gateway {
@@ -183,19 +223,20 @@ pub fn compile(config: &Config, resolved: &Resolved) -> Result<Compiled, Vec<Pro
             place: declared.place,
         });
     }
-    let claims = claims::claims(report, config, &known, &gateways_as_run, &route_names);
+    let claims = claims::claims(report, config, &known, &gateways_as_run, &routes);
     let scene = conditions::Scene {
+        known: &known,
         gateways: &gateways_as_run,
         routes: &routes,
         services: &services_as_run,
         workloads: &workloads,
     };
     conditions::check(report, &scene);
-    coverage::check(report, &routes);
+    coverage::check(report, &routes.used);
 
     let parts = Parts {
         gateways: gateways_as_run,
-        routes,
+        routes: routes.used,
         services: services_as_run,
         destinations: destinations.list,
         endpoints: destinations.endpoints,

@@ -1,4 +1,4 @@
-//! Step 1 of the walk: TOML text -> the configuration as written, or every problem of its shape.
+//! Step 1 of the walk: TOML text -> the configuration as written, and every problem of its shape.
 //!
 //! The structs here are close to the text: a field is what stands in the file, with its place, or nothing. What the strings
 //! mean (durations, networks, names of other things) is left to [`crate::compile`]. Keys that a later version of Weir reads
@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde::de::{MapAccess, Visitor, value::MapAccessDeserializer};
 use toml::Spanned;
 
-use crate::problem::{Place, Sources};
+use crate::problem::{Place, Problem, Sources};
 
 pub(crate) use later::not_in_this_version;
 pub use read::parse;
@@ -34,10 +34,15 @@ pub(crate) fn place_of<T>(file: u32, written: &Spanned<T>) -> Place {
     Place { file, start: span.start as u32, end: span.end as u32 }
 }
 
-/// The configuration as written: all texts together, in order of reading.
+/// The configuration as written: all texts together, in order of reading. What was misspelt or of the wrong type has been
+/// cut out of it; the problems that say so are kept, and told by [`compile`](crate::compile()) with all others.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
     pub(crate) sources: Sources,
+    /// What is wrong with its shape.
+    pub(crate) problems: Vec<Problem>,
+    /// Something at the top of a text could not be read: anything may have been declared there.
+    pub(crate) incomplete: bool,
     /// The `namespace` of each text.
     pub(crate) namespaces: Vec<Option<Text>>,
     pub(crate) proxy: Vec<Item<Proxy>>,
@@ -58,6 +63,8 @@ pub(crate) struct Item<T> {
     pub(crate) key: String,
     /// The key, or the header of a list's element.
     pub(crate) place: Place,
+    /// Something was cut out of it, so that what it lacks may well be written.
+    pub(crate) damaged: bool,
     pub(crate) value: T,
 }
 

@@ -1,13 +1,13 @@
 //! `[[test]]`s: their names checked, their arrivals made.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::Report;
 use super::destinations::unknown_subset;
 use super::names::Name;
-use super::routes::Known;
+use super::routes::{Known, Routes};
 use super::values::socket;
 use crate::claim::{Claim, Expect};
 use crate::config::spelling::nearest;
@@ -21,7 +21,7 @@ pub(super) fn claims(
     config: &Config,
     known: &Known<'_, '_>,
     gateways: &[Gateway],
-    routes: &HashMap<Name, Arc<str>>,
+    routes: &Routes,
 ) -> Vec<Claim> {
     let tests = config.tests.iter().enumerate();
     tests.filter_map(|(at, item)| claim(report, at, item, known, gateways, routes)).collect()
@@ -33,8 +33,9 @@ fn claim(
     item: &Item<Test>,
     known: &Known<'_, '_>,
     gateways: &[Gateway],
-    routes: &HashMap<Name, Arc<str>>,
+    routes: &Routes,
 ) -> Option<Claim> {
+    report.turn_to(item.damaged);
     let (file, written) = (item.file, &item.value);
     let name: Arc<str> = match &written.name {
         Some(name) => Arc::from(name.get_ref().as_str()),
@@ -42,7 +43,7 @@ fn claim(
     };
     let place = written.name.as_ref().map_or(item.place, |name| place_of(file, name));
     let mut missing = |key: &str, wanted: &str| {
-        report.push(
+        report.lack(
             Problem::error("missing-key", item.place, format!("test `{name}` needs `{key}`")).wanted(wanted),
         );
     };
@@ -66,7 +67,7 @@ fn claim(
     });
     let gateway = match (&written.gateway, destination) {
         (Some(name), _) => known.gateways.resolve(report, file, name).map(|at| GatewayId(at as u32)),
-        (None, Some((address, place))) => only_listener(report, gateways, address, place),
+        (None, Some((address, place))) => only_listener(report, known, gateways, address, place),
         (None, None) => None,
     };
     let arrival = Arrival::new(gateway?, source?, destination?.0);
@@ -85,6 +86,7 @@ fn source(report: &mut Report, file: u32, written: &Text) -> Option<SocketAddr> 
 /// The gateway that a connection to this address arrives at, where exactly one listens there.
 fn only_listener(
     report: &mut Report,
+    known: &Known<'_, '_>,
     gateways: &[Gateway],
     address: SocketAddr,
     place: Place,
@@ -99,7 +101,9 @@ fn only_listener(
     };
     let names: Vec<String> =
         gateways.iter().take(3).map(|gateway| format!("gateway = \"{}\"", gateway.name)).collect();
-    report.push(Problem::error("which-gateway", place, message).wanted(names.join(" or ")));
+    let problem = Problem::error("which-gateway", place, message).wanted(names.join(" or "));
+    let may_listen = found.is_empty() && !known.gateways.is_whole(report);
+    report.push_unless(may_listen || report.damaged, problem);
     None
 }
 
@@ -109,7 +113,7 @@ fn expect(
     place: Place,
     written: &WrittenExpect,
     known: &Known<'_, '_>,
-    routes: &HashMap<Name, Arc<str>>,
+    routes: &Routes,
 ) -> Option<Expect> {
     // Each is asked before any is given up, so that all unknown names are told.
     let service = written.service.as_ref().map(|name| known.registry.resolve(report, file, name));
@@ -124,7 +128,7 @@ fn expect(
                 !name.is_empty() && !service.subsets.iter().any(|subset| &*subset.name == name)
             };
             if let Some(service) = service.filter(unknown) {
-                report.push(unknown_subset(service, name, place_of(file, text)));
+                report.push_unless(service.damaged, unknown_subset(service, name, place_of(file, text)));
             }
             names.insert(Arc::from(name));
         }
@@ -143,7 +147,7 @@ fn expect(
     if expect == Expect::default() {
         let problem =
             Problem::error("empty-expect", place, "`expect` says nothing, so the test could not fail");
-        report.push(problem.wanted("one of route, service, subsets, endpoints, reject"));
+        report.lack(problem.wanted("one of route, service, subsets, endpoints, reject"));
     }
     Some(expect)
 }
@@ -158,12 +162,7 @@ fn transposed<T>(read: Option<Option<T>>) -> Option<Option<T>> {
 }
 
 /// The printed name of a route; "" stands for none.
-fn route(
-    report: &mut Report,
-    file: u32,
-    written: &Text,
-    routes: &HashMap<Name, Arc<str>>,
-) -> Option<Arc<str>> {
+fn route(report: &mut Report, file: u32, written: &Text, routes: &Routes) -> Option<Arc<str>> {
     let text = written.get_ref().as_str();
     if text.is_empty() {
         return Some(Arc::from(""));
@@ -173,17 +172,18 @@ fn route(
         Some((namespace, name)) => Name { namespace: Arc::from(namespace), name: Arc::from(name) },
         None => Name { namespace, name: Arc::from(text) },
     };
-    if let Some(printed) = routes.get(&name) {
+    if let Some(printed) = routes.names.get(&name) {
         return Some(printed.clone());
     }
-    let mut names: Vec<&str> = routes.keys().map(|name| &*name.name).collect();
+    let mut names: Vec<&str> = routes.names.keys().map(|name| &*name.name).collect();
     names.sort_unstable();
     let problem =
         Problem::error("unknown-reference", place_of(file, written), format!("unknown route `{text}`"))
             .found(text);
-    report.push(match nearest(text, names) {
+    let problem = match nearest(text, names) {
         Some(meant) => problem.help(format!("did you mean `{meant}`?")),
         None => problem.help("\"\" stands for no route"),
-    });
+    };
+    report.push_unless(routes.nameless, problem);
     None
 }

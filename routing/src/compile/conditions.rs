@@ -6,14 +6,16 @@ use std::sync::Arc;
 use super::Report;
 use super::coverage::{spans, touches};
 use super::gateways::can_hold;
+use super::routes::{Known, Routes};
 use super::workloads::Workloads;
 use crate::problem::{Place, Problem};
-use crate::table::{Block, Gateway, Listen, Route, RouteAction, Service};
+use crate::table::{Block, Gateway, GatewayId, Listen, Route, RouteAction, Service, ServiceId};
 
 /// What the warnings look at.
 pub(super) struct Scene<'a> {
+    pub(super) known: &'a Known<'a, 'a>,
     pub(super) gateways: &'a [Gateway],
-    pub(super) routes: &'a [Route],
+    pub(super) routes: &'a Routes,
     pub(super) services: &'a [Service],
     pub(super) workloads: &'a Workloads,
 }
@@ -22,7 +24,7 @@ pub(super) struct Scene<'a> {
 pub(super) fn check(report: &mut Report, scene: &Scene<'_>) {
     let namespaces = scene.workloads.namespaces();
     let mut known = HashMap::new();
-    for route in scene.routes {
+    for route in &scene.routes.used {
         for block in &route.blocks {
             out_of_reach(report, scene, route, block);
             nobody(report, scene, &namespaces, &mut known, block);
@@ -38,6 +40,12 @@ fn place_of(block: &Block, key: &str) -> Option<Place> {
 
 /// Conditions on the original destination that no listener of the rule's gateways can see.
 fn out_of_reach(report: &mut Report, scene: &Scene<'_>, route: &Route, block: &Block) {
+    // What a damaged gateway or service lost may be what the condition is about.
+    let damaged_gateway = |id: &GatewayId| scene.known.gateways.list[id.index()].damaged;
+    if report.incomplete || route.gateways.iter().any(damaged_gateway) {
+        return;
+    }
+    let damaged_service = |id: &ServiceId| scene.known.services[id.index()].damaged;
     let listens = || route.gateways.iter().flat_map(|id| &scene.gateways[id.index()].listen);
     let where_listened = |problem: Problem| match listens().next() {
         Some(listen) => problem.related(listen.place, "listened on here"),
@@ -79,7 +87,7 @@ fn out_of_reach(report: &mut Report, scene: &Scene<'_>, route: &Route, block: &B
                     && service.ports.iter().any(|port| port_seen(listen, port.port, port.port))
             })
         });
-        if !seen {
+        if !seen && !block.destination_services.iter().any(damaged_service) {
             let message = format!(
                 "`destination_services` can never match: no gateway of rule `{}` listens on a VIP and port of them",
                 route.name
@@ -99,6 +107,9 @@ fn nobody<'a>(
     known: &mut HashMap<Identity<'a>, bool>,
     block: &'a Block,
 ) {
+    if !scene.workloads.whole {
+        return;
+    }
     let unknown = block.source_namespaces.iter().filter(|namespace| !namespaces.contains(*namespace));
     let unknown: Vec<&str> = unknown.map(|namespace| &**namespace).collect();
     if let (Some(place), false) = (place_of(block, "source_namespaces"), unknown.is_empty()) {
@@ -159,11 +170,16 @@ fn passed_by_unknown(report: &mut Report, route: &Route) {
 
 /// VIPs that arrive at a gateway and that none of its rules names: they go to their service, past the gateway's `to`.
 fn uncovered_vips(report: &mut Report, scene: &Scene<'_>) {
+    // A rule that was left out may name them.
+    if scene.routes.left_out {
+        return;
+    }
     for (at, gateway) in scene.gateways.iter().enumerate() {
         let mut named = BTreeSet::new();
         let mut nets = Vec::new();
         let mut everything = false;
-        let routes = scene.routes.iter().filter(|route| route.gateways.iter().any(|id| id.index() == at));
+        let routes =
+            scene.routes.used.iter().filter(|route| route.gateways.iter().any(|id| id.index() == at));
         for block in routes.flat_map(|route| &route.blocks) {
             named.extend(block.destination_services.iter().map(|id| id.index()));
             nets.extend_from_slice(&block.destination_subnets);
@@ -184,7 +200,8 @@ fn uncovered_vips(report: &mut Report, scene: &Scene<'_>) {
             .services
             .iter()
             .enumerate()
-            .filter(|(id, service)| !named.contains(id) && arrives(service) && !overlaps(service))
+            .filter(|(id, _)| !scene.known.services[*id].damaged && !named.contains(id))
+            .filter(|(_, service)| arrives(service) && !overlaps(service))
             .map(|(_, service)| service)
             .collect();
         let Some(first) = past.first() else { continue };

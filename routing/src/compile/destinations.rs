@@ -7,8 +7,9 @@ use std::sync::Arc;
 use toml::Spanned;
 
 use super::Report;
+use super::members::Member;
 use super::names::Registry;
-use super::services::{Member, Service};
+use super::services::Service;
 use super::values::{port, weight};
 use super::workloads::has_labels;
 use crate::config::spelling::nearest;
@@ -90,7 +91,7 @@ impl<'a, 'c> Destinations<'a, 'c> {
         let to = to.get_ref();
         if to.is_empty() {
             let problem = Problem::error("no-destination", place, "`to` is empty: TCP route is required");
-            report.push(problem.wanted("to = [{ service = \"NAME\" }]"));
+            report.lack(problem.wanted("to = [{ service = \"NAME\" }]"));
             return None;
         }
         let weights = weights(report, file, place, to);
@@ -102,7 +103,7 @@ impl<'a, 'c> Destinations<'a, 'c> {
                 let message = format!("`{}` stands in this split twice", self.list[destination.index()].name);
                 let problem =
                     Problem::warning("listed-twice", place, message).related(first.place, "first here");
-                report.push(problem.help("keep one, with the sum of the weights"));
+                report.lack(problem.help("keep one, with the sum of the weights"));
             }
             shares.push(Share {
                 destination,
@@ -122,7 +123,7 @@ impl<'a, 'c> Destinations<'a, 'c> {
         let place = place_of(file, written);
         let to = written.get_ref();
         let Some(name) = &to.service else {
-            report.push(
+            report.lack(
                 Problem::error("missing-key", place, "a destination needs `service`")
                     .wanted("{ service = \"NAME\" }"),
             );
@@ -135,7 +136,8 @@ impl<'a, 'c> Destinations<'a, 'c> {
             Some(name) => match service.subsets.iter().position(|subset| *subset.name == **name.get_ref()) {
                 Some(at) => Some(SubsetId(at as u32)),
                 None => {
-                    report.push(unknown_subset(service, name.get_ref(), place_of(file, name)));
+                    let problem = unknown_subset(service, name.get_ref(), place_of(file, name));
+                    report.push_unless(service.damaged, problem);
                     return None;
                 }
             },
@@ -235,7 +237,7 @@ fn weights(report: &mut Report, file: u32, place: Place, to: &[Spanned<To>]) -> 
         let place = without.map_or(place, |entry| place_of(file, entry));
         let problem =
             Problem::error("weights-on-some", place, "weights stand on some destinations and not on all");
-        report.push(
+        report.lack(
             problem
                 .related(place_of(file, written[0]), "this one has a weight")
                 .help("give each a weight, or none"),
@@ -247,7 +249,7 @@ fn weights(report: &mut Report, file: u32, place: Place, to: &[Spanned<To>]) -> 
     }
     if weights.iter().all(|weight| *weight == 0) {
         let problem = Problem::error("no-weight", place, "total destination weight = 0");
-        report.push(
+        report.lack(
             problem.help("a destination with weight 0 gets nothing: give one of them a weight above 0"),
         );
         return None;
@@ -283,6 +285,7 @@ fn known_port(report: &mut Report, service: &Service, number: i64, place: Place)
         Problem::error("unknown-port", place, format!("service `{}` has no port {port}", service.printed))
             .wanted(ports.join(" or "))
     };
-    report.push(problem.found(port.to_string()).related(service.place, "the service"));
+    let problem = problem.found(port.to_string()).related(service.place, "the service");
+    report.push_unless(service.damaged, problem);
     None
 }

@@ -15,16 +15,18 @@ pub(super) fn listens(report: &mut Report, gateways: &Registry<'_, Gateway>) -> 
     if gateways.list.is_empty() {
         let problem =
             Problem::error("no-gateway", None, "no file declares a gateway: nothing would be listened on");
-        report.push(problem.wanted("[gateway.NAME]").help("[gateway.edge]\nlisten = [\"0.0.0.0:5432\"]"));
+        let problem = problem.wanted("[gateway.NAME]").help("[gateway.edge]\nlisten = [\"0.0.0.0:5432\"]");
+        report.push_unless(report.incomplete, problem);
     }
     let mut all = Vec::new();
     for gateway in &gateways.list {
+        report.turn_to(gateway.damaged);
         let mut listens = Vec::new();
         let written = gateway.written.listen.as_ref();
         if written.is_none_or(|list| list.get_ref().is_empty()) {
             let place = written.map_or(gateway.place, |list| place_of(gateway.file, list));
             let message = format!("gateway `{}` listens nowhere", gateway.printed);
-            report.push(Problem::error("no-listen", place, message).wanted("listen = [\"0.0.0.0:5432\"]"));
+            report.lack(Problem::error("no-listen", place, message).wanted("listen = [\"0.0.0.0:5432\"]"));
         }
         for text in written.into_iter().flat_map(|list| list.get_ref()) {
             listens.extend(listen(report, gateway.file, text));

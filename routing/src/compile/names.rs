@@ -76,6 +76,8 @@ pub(super) struct Declared<'c, T> {
     pub(super) printed: Arc<str>,
     pub(super) file: u32,
     pub(super) place: Place,
+    /// Something was cut out of it when it was read.
+    pub(super) damaged: bool,
     pub(super) written: &'c T,
 }
 
@@ -114,7 +116,8 @@ impl<'c, T> Registry<'c, T> {
                 check_label(report, item.place, "namespace", &name.namespace);
             }
             let printed = name.printed();
-            list.push(Declared { name, printed, file: item.file, place: item.place, written: &item.value });
+            let (file, place, damaged) = (item.file, item.place, item.damaged);
+            list.push(Declared { name, printed, file, place, damaged, written: &item.value });
         }
         // Of two with one name the first that was read is the first.
         list.sort_by(|left, right| (&left.printed, left.place).cmp(&(&right.printed, right.place)));
@@ -146,6 +149,11 @@ impl<'c, T> Registry<'c, T> {
         self.find(&Name { namespace: namespace.clone(), name: Arc::from(name) })
     }
 
+    /// Whether all that was declared is here, and whole.
+    pub(super) fn is_whole(&self, report: &Report) -> bool {
+        !report.incomplete && self.list.iter().all(|declared| !declared.damaged)
+    }
+
     /// What a reference stands for; an unknown one is told, with what may have been meant.
     pub(super) fn resolve(&self, report: &mut Report, file: u32, reference: &Text) -> Option<usize> {
         let text = reference.get_ref().as_str();
@@ -153,7 +161,8 @@ impl<'c, T> Registry<'c, T> {
         let name = Name::read(text, &namespace);
         let found = self.find(&name);
         if found.is_none() {
-            report.push(self.unknown(&name, text, place_of(file, reference)));
+            let problem = self.unknown(&name, text, place_of(file, reference));
+            report.push_unless(report.incomplete, problem);
         }
         found
     }

@@ -30,31 +30,41 @@ pub(super) struct Known<'a, 'c> {
     pub(super) services: &'a [Service],
 }
 
-/// All routes that are used, in order of evaluation; and the names of all, used or not.
+/// All routes.
+pub(super) struct Routes {
+    /// Those that are used, in order of evaluation.
+    pub(super) used: Vec<Route>,
+    /// The names of all, used or not, as they are printed.
+    pub(super) names: HashMap<Name, Arc<str>>,
+    /// There is one more at least, with something wrong in it.
+    pub(super) left_out: bool,
+    /// And the name of one may have been cut out.
+    pub(super) nameless: bool,
+}
+
+/// Checks them all.
 pub(super) fn routes(
     report: &mut Report,
     config: &Config,
     known: &Known<'_, '_>,
     destinations: &mut Destinations<'_, '_>,
-) -> (Vec<Route>, HashMap<Name, Arc<str>>) {
+) -> Routes {
     let names = names(report, &config.routes);
     let mut checked: Vec<Checked> = Vec::new();
     for (item, name) in config.routes.iter().zip(&names) {
         checked.extend(route(report, item, name.printed(), known, destinations));
     }
+    let left_out = report.incomplete || checked.len() < names.len();
+    let nameless =
+        report.incomplete || config.routes.iter().any(|item| item.damaged && item.value.name.is_none());
     // Stable: within an order, in order of reading.
     checked.sort_by_key(|checked| checked.order);
     let used = checked.into_iter().filter(|checked| checked.enabled).map(|checked| checked.route).collect();
-    (
-        used,
-        names
-            .into_iter()
-            .map(|name| {
-                let printed = name.printed();
-                (name, printed)
-            })
-            .collect(),
-    )
+    let printed = |name: Name| {
+        let printed = name.printed();
+        (name, printed)
+    };
+    Routes { used, names: names.into_iter().map(printed).collect(), left_out, nameless }
 }
 
 /// The names of all routes; one without a name is "route-N", N its place among the unnamed.
@@ -98,6 +108,7 @@ fn route(
 ) -> Option<Checked> {
     let (file, written) = (item.file, &item.value);
     let errors_before = report.errors;
+    report.turn_to(item.damaged);
     let place = written.name.as_ref().map_or(item.place, |name| place_of(file, name));
     let gateways = gateways(report, item, &name, known.gateways);
     let blocks = blocks(report, file, &name, written.blocks.as_ref(), known);
@@ -127,7 +138,7 @@ fn route(
         (None, false) => {
             let message = format!("route `{name}` leads nowhere: TCP route is required");
             let problem = Problem::error("no-destination", place, message);
-            report.push(problem.wanted("to = [{ service = \"NAME\" }], or reject = true"));
+            report.lack(problem.wanted("to = [{ service = \"NAME\" }], or reject = true"));
             None
         }
     };
@@ -159,7 +170,7 @@ fn gateways(
             let problem = Problem::error("no-gateways", item.place, message);
             let first: Vec<String> =
                 registry.list.iter().take(3).map(|gateway| format!("{:?}", gateway.printed)).collect();
-            report.push(
+            report.lack(
                 problem
                     .wanted(format!("gateways = [{}]", first.join(", ")))
                     .help("with one gateway `gateways` may be left out; \"*\" stands for all"),
@@ -169,7 +180,7 @@ fn gateways(
         return Some(all());
     };
     if written.get_ref().is_empty() {
-        report.push(
+        report.lack(
             empty_list("gateways", place_of(item.file, written))
                 .help("name a gateway, or write \"*\" for all"),
         );
@@ -202,7 +213,7 @@ fn blocks(
 ) -> Vec<Block> {
     let Some(list) = written else { return vec![Block::default()] };
     if list.get_ref().is_empty() {
-        report.push(empty_list("match", place_of(file, list)).help("leave the key out to match everything"));
+        report.lack(empty_list("match", place_of(file, list)).help("leave the key out to match everything"));
     }
     list.get_ref().iter().map(|written| block(report, file, route, written, known)).collect()
 }
@@ -234,7 +245,7 @@ fn block(
         block.source_labels = labels(report, file, Some(written));
         if block.source_labels.is_empty() {
             let problem = Problem::warning("no-effect", place, "`source_labels = {}` holds for every source");
-            report.push(problem.help("leave the key out, or name a label"));
+            report.lack(problem.help("leave the key out, or name a label"));
         }
     }
     if let Some(list) = condition(report, &mut block, file, "source_namespaces", &written.source_namespaces) {
@@ -255,7 +266,8 @@ fn block(
                     service.printed
                 );
                 let problem = Problem::error("service-without-vip", place_of(file, reference), message);
-                report.push(
+                report.push_unless(
+                    service.damaged,
                     problem
                         .related(service.place, "the service")
                         .help("give it `vips`, or match on `destination_subnets`"),
@@ -267,7 +279,7 @@ fn block(
     if block.places.is_empty() {
         let message = format!("a block without conditions: route `{route}` matches everything");
         let problem = Problem::warning("matches-everything", place, message).found("{}");
-        report.push(problem.help("leave `match` out to say so, or name a condition"));
+        report.lack(problem.help("leave `match` out to say so, or name a condition"));
     }
     block
 }
@@ -284,7 +296,7 @@ fn condition<'w, T>(
     let place = place_of(file, list);
     block.places.push((key, place));
     if list.get_ref().is_empty() {
-        report.push(empty_list(key, place).help("leave the key out to match everything"));
+        report.lack(empty_list(key, place).help("leave the key out to match everything"));
     }
     Some(list.get_ref())
 }

@@ -1,29 +1,28 @@
-//! Services: their ports, VIPs, members and subsets. What splits lead to is made of them in `destinations.rs`.
+//! Services: their ports, VIPs and subsets. Their members are gathered in `members.rs`; what splits lead to is made of them in
+//! `destinations.rs`.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use toml::Spanned;
 
 use super::gateways::OwnAddresses;
+use super::members::{Member, Members};
 use super::names::{Declared, Registry, check_label};
 use super::policies::{Layer, Policies};
-use super::values::{count, labels, locality, network, port, weight};
+use super::values::{labels, network, port};
 use super::workloads::{Workloads, has_labels};
 use super::{Report, Resolved};
-use crate::config::{Endpoint, EndpointTable, Service as Written, Text, place_of};
+use crate::config::{Service as Written, place_of};
 use crate::problem::{Place, Problem};
 use crate::table::ServicePort;
-
-/// More priorities than this nobody tells apart.
-const MAX_PRIORITY: u64 = 127;
 
 /// A service, checked.
 pub(super) struct Service {
     pub(super) printed: Arc<str>,
     pub(super) place: Place,
+    /// Something was cut out of it when it was read: its ports, VIPs and subsets may not be all.
+    pub(super) damaged: bool,
     pub(super) vips: Vec<(IpNet, Place)>,
     pub(super) ports: Vec<ServicePort>,
     pub(super) members: Vec<Member>,
@@ -40,32 +39,6 @@ pub(super) struct Subset {
     pub(super) policy: Layer,
     /// Its own connection limit, where its own policy sets one.
     pub(super) max_connections: Option<u64>,
-}
-
-/// One address of a service. Which port is dialled depends on the service port in use.
-#[derive(Clone)]
-pub(super) struct Member {
-    pub(super) address: IpAddr,
-    /// A port that serves whatever service port is in use.
-    pub(super) port: Option<u16>,
-    /// Ports by the service port's name.
-    pub(super) named_ports: BTreeMap<Arc<str>, u16>,
-    pub(super) labels: BTreeMap<Arc<str>, Arc<str>>,
-    pub(super) locality: Arc<str>,
-    pub(super) weight: u32,
-    pub(super) priority: u32,
-    pub(super) host: Option<Arc<str>>,
-    pub(super) place: Place,
-}
-
-impl Member {
-    /// What is dialled when this port of the service is in use.
-    pub(super) fn dialled(&self, port: Option<&ServicePort>) -> Option<SocketAddr> {
-        let named =
-            port.and_then(|port| port.name.as_ref()).and_then(|name| self.named_ports.get(name).copied());
-        let target = self.port.or(named).or(port.map(|port| port.target_port))?;
-        Some(SocketAddr::new(self.address, target))
-    }
 }
 
 /// What all services need.
@@ -99,6 +72,7 @@ fn service(
 ) -> Service {
     let (file, written) = (declared.file, declared.written);
     let errors_before = report.errors;
+    report.turn_to(declared.damaged);
     let ports = ports(report, file, written);
     let mut vips = Vec::new();
     for text in written.vips.iter().flat_map(|list| list.get_ref()) {
@@ -107,7 +81,7 @@ fn service(
     if let Some(list) = written.vips.as_ref().filter(|_| ports.is_empty() && !vips.is_empty()) {
         let message = format!("service `{}` has VIPs and no `ports`", declared.printed);
         let problem = Problem::error("vip-without-ports", place_of(file, list), message);
-        report.push(
+        report.lack(
             problem
                 .wanted("ports = [{ port = 9000 }]")
                 .help("clients dial a VIP at one of the service's ports"),
@@ -118,21 +92,21 @@ fn service(
     let mut service = Service {
         printed: declared.printed.clone(),
         place: declared.place,
+        damaged: declared.damaged,
         vips,
         ports,
         members: Vec::new(),
         subsets: Vec::new(),
         policy,
     };
-    let mut members =
-        Members { service: &service, file, around, list: Vec::new(), seen: HashMap::new(), waiting: false };
+    let mut members = Members::new(&service, file, around);
     for endpoint in written.endpoints.iter().flat_map(|list| list.get_ref()) {
         members.listed(report, endpoint, hosts);
     }
     members.selected(report, declared);
     let (members, waiting) = (members.list, members.waiting);
     service.subsets = subsets(report, declared, around.policies, policy);
-    // What is missing because of an error was told with it; a host name without an address, too.
+    // What is missing because of an error was told with it; what may still come, too.
     if report.errors == errors_before && !waiting {
         warn_of_emptiness(report, &service, &members);
     }
@@ -146,7 +120,7 @@ fn ports(report: &mut Report, file: u32, written: &Written) -> Vec<ServicePort> 
         let place = place_of(file, entry);
         let entry = entry.get_ref();
         let Some(number) = &entry.port else {
-            report.push(
+            report.lack(
                 Problem::error("missing-key", place, "a port of a service needs `port`")
                     .wanted("{ port = 9000 }"),
             );
@@ -221,253 +195,6 @@ fn warn_of_emptiness(report: &mut Report, service: &Service, members: &[Member])
     }
 }
 
-/// Gathers the members of one service.
-struct Members<'a, 'c> {
-    service: &'a Service,
-    file: u32,
-    around: &'a Surroundings<'a, 'c>,
-    list: Vec<Member>,
-    seen: HashMap<(IpAddr, Option<u16>), Place>,
-    /// A host name has no address yet.
-    waiting: bool,
-}
-
-impl Members<'_, '_> {
-    /// An element of `endpoints`.
-    fn listed(&mut self, report: &mut Report, written: &Spanned<Endpoint>, hosts: &mut HashSet<Arc<str>>) {
-        let (file, place) = (self.file, place_of(self.file, written));
-        let bare;
-        let (table, address) = match written.get_ref() {
-            Endpoint::Address(text) => {
-                bare = Spanned::new(written.span(), text.clone());
-                (&EndpointTable::default(), Some(&bare))
-            }
-            Endpoint::Table(table) => (table, table.address.as_ref()),
-        };
-        let Some(address) = address else {
-            let problem = Problem::error("missing-key", place, "an endpoint needs `address`");
-            report.push(problem.wanted("{ address = \"10.0.0.1:5432\" }"));
-            return;
-        };
-        let member = Member {
-            address: IpAddr::from([0, 0, 0, 0]),
-            port: None,
-            named_ports: BTreeMap::new(),
-            labels: labels(report, file, table.labels.as_ref()),
-            locality: locality(report, file, table.locality.as_ref()),
-            weight: table.weight.as_ref().and_then(|written| weight(report, file, written)).unwrap_or(1),
-            priority: table
-                .priority
-                .as_ref()
-                .and_then(|written| count(report, file, "priority", written, 0..=MAX_PRIORITY))
-                .unwrap_or(0) as u32,
-            host: None,
-            place: place_of(file, address),
-        };
-        let Some((target, port)) = target(report, file, address) else { return };
-        self.check_port(report, member.place, port);
-        if member.weight == 0 {
-            self.warn_weightless(report, member.place);
-        }
-        match target {
-            Target::Address(ip) => self.add(report, Member { address: ip, port, ..member }),
-            Target::Host(host) => {
-                hosts.insert(host.clone());
-                self.resolved(report, Member { port, host: Some(host), ..member });
-            }
-        }
-    }
-
-    /// All addresses of a host name.
-    fn resolved(&mut self, report: &mut Report, member: Member) {
-        let host = member.host.as_deref().unwrap_or_default();
-        let addresses = self.around.resolved.get(host).map_or(&[][..], Vec::as_slice);
-        if addresses.is_empty() {
-            self.waiting = true;
-            let message =
-                format!("`{host}` has no address yet: until a name server gives one it is no endpoint");
-            report.push(Problem::warning("not-resolved", member.place, message).found(host));
-        }
-        for ip in addresses {
-            self.add(report, Member { address: ip.to_canonical(), ..member.clone() });
-        }
-    }
-
-    /// The workloads that the service's selector selects.
-    fn selected(&mut self, report: &mut Report, declared: &Declared<'_, Written>) {
-        let Some(written) = &declared.written.selector else { return };
-        let place = place_of(self.file, written);
-        let selector = labels(report, self.file, Some(written));
-        if selector.is_empty() {
-            let problem = Problem::warning("no-effect", place, "an empty `selector` selects nothing");
-            report.push(problem.help("leave it out, or say which labels the workloads have"));
-            return;
-        }
-        if self.service.ports.is_empty() {
-            let message = format!("service `{}` selects workloads and has no `ports`", declared.printed);
-            let problem =
-                Problem::error("selector-without-ports", place, message).wanted("ports = [{ port = 9000 }]");
-            report.push(problem.help("a workload is dialled on the `target_port` of a port of the service"));
-            return;
-        }
-        let mut any = false;
-        for at in self.around.workloads.with_labels(&declared.name.namespace, &selector) {
-            any = true;
-            let (workload, membership) =
-                (&self.around.workloads.list[at], &self.around.workloads.members[at]);
-            let Some((address, address_place)) = membership.address else {
-                let message = format!(
-                    "workload `{}` is selected by service `{}` and has no single address: it is no endpoint",
-                    workload.name, declared.printed
-                );
-                report.push(
-                    Problem::warning("no-address", workload.place, message).related(place, "selected here"),
-                );
-                continue;
-            };
-            if membership.weight == 0 {
-                self.warn_weightless(report, workload.place);
-            }
-            self.add(
-                report,
-                Member {
-                    address,
-                    port: None,
-                    named_ports: membership.ports.clone(),
-                    labels: workload.labels.clone(),
-                    locality: workload.locality.clone(),
-                    weight: membership.weight,
-                    priority: 0,
-                    host: None,
-                    place: address_place,
-                },
-            );
-        }
-        if !any {
-            let message =
-                format!("`selector` selects no workload of namespace `{}`", declared.name.namespace);
-            report.push(Problem::warning("no-effect", place, message));
-        }
-    }
-
-    fn check_port(&self, report: &mut Report, place: Place, port: Option<u16>) {
-        let count = self.service.ports.len();
-        if port.is_none() && count == 0 {
-            let message = format!(
-                "an endpoint of service `{}`, which has no `ports`, needs a port",
-                self.service.printed
-            );
-            report.push(Problem::error("endpoint-without-port", place, message).wanted("\"ADDRESS:PORT\""));
-        }
-        if port.is_some() && count > 1 {
-            let message = format!(
-                "an endpoint with a port serves all ports of its service, and `{}` has {count}",
-                self.service.printed
-            );
-            let problem =
-                Problem::error("endpoint-with-port", place, message).wanted("an address without a port");
-            report.push(problem.help("leave the port out: the `target_port` of the port in use is dialled"));
-        }
-    }
-
-    fn warn_weightless(&self, report: &mut Report, place: Place) {
-        let message = format!("weight 0: this endpoint of `{}` gets no connections", self.service.printed);
-        report.push(Problem::warning("weight-zero", place, message).found("0"));
-    }
-
-    /// A member whose address is known.
-    fn add(&mut self, report: &mut Report, member: Member) {
-        let ports = &self.service.ports;
-        let mut dialled: Vec<SocketAddr> =
-            ports.iter().filter_map(|port| member.dialled(Some(port))).collect();
-        dialled.extend(member.dialled(None).filter(|_| ports.is_empty()));
-        if let Some((address, listen)) = dialled.iter().find_map(|to| Some((to, self.around.own.holds(*to)?)))
-        {
-            let message =
-                format!("{address} is one of our own listeners: a connection to it would come back");
-            // What a name server answers must not refuse a configuration that was good yesterday.
-            let problem = match &member.host {
-                Some(_) => Problem::warning("loop", member.place, message),
-                None => Problem::error("loop", member.place, message),
-            };
-            report.push(
-                problem
-                    .found(address.to_string())
-                    .related(listen, "listened on here")
-                    .help("name the address of what should answer, or listen elsewhere"),
-            );
-            return;
-        }
-        if let Some(first) = self.seen.insert((member.address, member.port), member.place) {
-            if member.host.is_none() {
-                let message =
-                    format!("{} is an endpoint of `{}` twice", member.address, self.service.printed);
-                let problem = Problem::error("declared-twice", member.place, message);
-                report.push(problem.related(first, "also here").help("keep one of them, and say its weight"));
-            }
-            return;
-        }
-        self.list.push(member);
-    }
-}
-
-enum Target {
-    Address(IpAddr),
-    Host(Arc<str>),
-}
-
-/// "10.0.0.1:80", "10.0.0.1", "[fd00::1]:80", "fd00::1", "db.example.com:80", "db.example.com".
-fn target(report: &mut Report, file: u32, written: &Text) -> Option<(Target, Option<u16>)> {
-    let (text, place) = (written.get_ref().as_str(), place_of(file, written));
-    let bad = |message: String| {
-        Problem::error("bad-address", place, message)
-            .found(text)
-            .wanted("an address or a host name, with or without a port: \"10.0.0.1:5432\", \"[fd00::1]:5432\", \"db.example.com\"")
-    };
-    let (host, port_text) = match text.rsplit_once(':') {
-        Some((host, port)) if !host.contains(':') || host.starts_with('[') && host.ends_with(']') => {
-            (host, Some(port))
-        }
-        _ => (text, None),
-    };
-    let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    let target = match inner.parse::<IpAddr>() {
-        Ok(ip) if ip.is_unspecified() => {
-            report.push(bad(format!("{ip} stands for all addresses of a host and cannot be dialled")));
-            return None;
-        }
-        Ok(ip) => Target::Address(ip.to_canonical()),
-        Err(_) if is_host_name(inner) => Target::Host(Arc::from(inner.to_ascii_lowercase())),
-        Err(_) => {
-            report.push(bad(format!("`{host}` is neither an address nor a host name")));
-            return None;
-        }
-    };
-    let port = match port_text.map(str::parse::<i64>) {
-        None => None,
-        Some(Ok(number)) => Some(port(report, place, number)?),
-        Some(Err(_)) => {
-            report.push(bad(format!("`{}` is not a port", port_text.unwrap_or_default())));
-            return None;
-        }
-    };
-    Some((target, port))
-}
-
-/// RFC 952 and 1123; a last label of digits alone would be a mistyped address.
-fn is_host_name(text: &str) -> bool {
-    let name = text.strip_suffix('.').unwrap_or(text);
-    let label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
-    };
-    let last_is_number =
-        name.rsplit('.').next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
-    name.len() <= 253 && !last_is_number && name.split('.').all(label)
-}
-
 /// Two services behind one VIP and port would share its connections by chance.
 fn shared_vips(report: &mut Report, services: &[Service]) {
     let mut owners: HashMap<(IpNet, u16), Place> = HashMap::new();
@@ -483,31 +210,6 @@ fn shared_vips(report: &mut Report, services: &[Service]) {
                         .push(problem.related(first, "also here").help("a VIP and port lead to one service"));
                 }
             }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn host_names_are_told_from_mistyped_addresses() {
-        let cases = [
-            ("db.example.com", true),
-            ("db", true),
-            ("db.", true),
-            ("a_b.c", true),
-            ("10.0.0.256", false),
-            ("1.1", false),
-            ("", false),
-            ("-a", false),
-            ("a..b", false),
-            ("a b", false),
-            ("ä", false),
-        ];
-        for (name, wanted) in cases {
-            assert_eq!(is_host_name(name), wanted, "{name}");
         }
     }
 }

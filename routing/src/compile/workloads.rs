@@ -19,6 +19,8 @@ pub(super) struct Workloads {
     pub(super) list: Vec<Workload>,
     /// The same, as members of services.
     pub(super) members: Vec<Membership>,
+    /// Nothing was cut out of any, so that what is not found is not there.
+    pub(super) whole: bool,
     /// The workloads that have a label.
     index: HashMap<Label, Vec<u32>>,
 }
@@ -33,12 +35,15 @@ pub(super) struct Membership {
     /// Port by name of the service's port.
     pub(super) ports: BTreeMap<Arc<str>, u16>,
     pub(super) weight: u32,
+    /// Its address or port may have been cut out.
+    pub(super) damaged: bool,
 }
 
 impl Workloads {
     /// Checks what is declared.
     pub(super) fn new(report: &mut Report, registry: &Registry<'_, Written>) -> Self {
-        let mut workloads = Self { list: Vec::new(), members: Vec::new(), index: HashMap::new() };
+        let whole = registry.is_whole(report);
+        let mut workloads = Self { list: Vec::new(), members: Vec::new(), whole, index: HashMap::new() };
         let mut owners: HashMap<IpNet, Place> = HashMap::new();
         for (at, declared) in registry.list.iter().enumerate() {
             let (file, written) = (declared.file, declared.written);
@@ -83,7 +88,8 @@ impl Workloads {
             });
             let weight =
                 written.weight.as_ref().and_then(|written| weight(report, file, written)).unwrap_or(1);
-            workloads.members.push(Membership { address: single, ports, weight });
+            let damaged = declared.damaged;
+            workloads.members.push(Membership { address: single, ports, weight, damaged });
         }
         workloads
     }

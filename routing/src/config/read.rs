@@ -1,7 +1,7 @@
 //! Reads texts into the configuration as written, and keeps every problem on the way.
 //!
 //! serde stops at its first error, so each table of a text is read in a loop: the key or element at the error's place is
-//! told, cut out of the table, and the rest is read again.
+//! told, cut out of the table, and the rest is read again. What lost something is marked as damaged.
 
 use std::ops::Range;
 
@@ -22,9 +22,11 @@ const TOP: [&str; 9] =
     ["namespace", "proxy", "log", "gateway", "route", "service", "policy", "workload", "test"];
 
 /// Reads all texts into one configuration as written. `env` answers what an environment variable is.
-/// Errors: every problem of the shape of every text, sorted by place, at most 100.
+/// Problems of shape, at most 100, go with it to [`compile`](crate::compile()).
+/// Errors: every text that is not TOML, and every namespace that cannot be read, without which no name means anything;
+/// sorted by place.
 pub fn parse(sources: &Sources, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Vec<Problem>> {
-    let mut reader = Reader { file: 0, problems: Vec::new() };
+    let mut reader = Reader { file: 0, env, problems: Vec::new(), refused: false };
     let mut config = Config { sources: sources.clone(), ..Config::default() };
     let mut tables = Vec::new();
     for (file, source) in sources.0.iter().enumerate() {
@@ -33,32 +35,38 @@ pub fn parse(sources: &Sources, env: &dyn Fn(&str) -> Option<String>) -> Result<
             let problem =
                 Problem::error("too-large", None, format!("`{}` is larger than 4 GiB", source.name));
             reader.problems.push(problem);
+            reader.refused = true;
             continue;
         }
         let (table, errors) = DeTable::parse_recoverable(&source.text);
         reader.syntax(&source.text, &errors);
+        reader.refused |= !errors.is_empty();
         tables.push((file as u32, table.into_inner()));
     }
-    if reader.problems.is_empty() {
+    if !reader.refused {
         for (file, table) in tables {
             reader.file = file;
-            reader.text(table, env, &mut config);
+            reader.text(table, &mut config);
         }
-    }
-    if reader.problems.is_empty() {
-        return Ok(config);
     }
     reader.problems.sort_by_key(|problem| problem.place);
     reader.problems.truncate(MAX_PROBLEMS);
-    Err(reader.problems)
+    if reader.refused {
+        return Err(reader.problems);
+    }
+    config.problems = reader.problems;
+    Ok(config)
 }
 
-struct Reader {
+struct Reader<'e> {
     file: u32,
+    env: &'e dyn Fn(&str) -> Option<String>,
     problems: Vec<Problem>,
+    /// Nothing can be said about the meaning of what was read.
+    refused: bool,
 }
 
-impl Reader {
+impl Reader<'_> {
     fn place(&self, span: &Range<usize>) -> Place {
         Place { file: self.file, start: span.start as u32, end: span.end as u32 }
     }
@@ -85,25 +93,31 @@ impl Reader {
         }
     }
 
-    fn text(&mut self, table: DeTable<'_>, env: &dyn Fn(&str) -> Option<String>, config: &mut Config) {
+    fn text(&mut self, table: DeTable<'_>, config: &mut Config) {
         let mut namespace = None;
-        for (key, mut value) in table {
-            variables::fill(&mut value, self.file, env, &mut self.problems);
+        for (key, value) in table {
             let place = self.place(&key.span());
             let name = key.into_inner().into_owned();
             let path = vec![name.clone()];
             match name.as_str() {
-                "namespace" => namespace = self.read(path, value),
+                "namespace" => {
+                    namespace = self.read(path, value);
+                    self.refused |= namespace.is_none();
+                }
                 "proxy" => self.one(&name, place, value, &mut config.proxy),
                 "log" => self.one(&name, place, value, &mut config.log),
-                "gateway" => self.named(path, value, &mut config.gateways),
-                "service" => self.named(path, value, &mut config.services),
-                "policy" => self.named(path, value, &mut config.policies),
-                "workload" => self.named(path, value, &mut config.workloads),
-                "route" => self.listed(path, value, &mut config.routes),
-                "test" => self.listed(path, value, &mut config.tests),
+                "gateway" => config.incomplete |= !self.named(path, value, &mut config.gateways),
+                "service" => config.incomplete |= !self.named(path, value, &mut config.services),
+                "policy" => config.incomplete |= !self.named(path, value, &mut config.policies),
+                "workload" => config.incomplete |= !self.named(path, value, &mut config.workloads),
+                "route" => config.incomplete |= !self.listed(path, value, &mut config.routes),
+                "test" => config.incomplete |= !self.listed(path, value, &mut config.tests),
+                // Nothing refers to what only later versions declare.
                 _ if is_later(&path) => self.problems.push(not_in_this_version(&name, place)),
-                _ => self.unknown_key(&name, place, &TOP),
+                _ => {
+                    config.incomplete = true;
+                    self.unknown_key(&name, place, &TOP);
+                }
             }
         }
         config.namespaces.resize(self.file as usize, None);
@@ -111,7 +125,7 @@ impl Reader {
     }
 
     /// `[proxy]` or `[log]`, which stand in one text only.
-    fn one<T: DeserializeOwned>(
+    fn one<T: DeserializeOwned + Default>(
         &mut self,
         name: &str,
         place: Place,
@@ -124,25 +138,23 @@ impl Reader {
                 Problem::error("declared-twice", place, message).help("bring them together in one file");
             self.problems.push(problem.related(first.place, "first declared here"));
         }
-        if let Some(value) = self.read(vec![name.to_owned()], value) {
-            into.push(Item { file: self.file, key: String::new(), place, value });
-        }
+        into.push(self.item(String::new(), place, vec![name.to_owned()], value));
     }
 
-    /// `[kind.NAME]`: a table of named tables.
-    fn named<T: DeserializeOwned>(
+    /// `[kind.NAME]`: a table of named tables. False if it is none.
+    fn named<T: DeserializeOwned + Default>(
         &mut self,
         path: Vec<String>,
         value: Spanned<DeValue<'_>>,
         into: &mut Vec<Item<T>>,
-    ) {
+    ) -> bool {
         let kind = &path[0];
         let span = value.span();
         let DeValue::Table(table) = value.into_inner() else {
             let place = self.place(&span);
             let problem = Problem::error("wrong-type", place, format!("`{kind}` is a table of named tables"));
             self.problems.push(problem.wanted(format!("[{kind}.NAME]")));
-            return;
+            return false;
         };
         for (key, value) in table {
             let place = self.place(&key.span());
@@ -150,37 +162,60 @@ impl Reader {
             let path = vec![kind.clone(), key.clone()];
             if is_later(&path) {
                 self.problems.push(not_in_this_version(&path.join("."), place));
-            } else if let Some(value) = self.read(path, value) {
-                into.push(Item { file: self.file, key, place, value });
+                into.push(Item { file: self.file, key, place, damaged: true, value: T::default() });
+            } else {
+                into.push(self.item(key, place, path, value));
             }
         }
+        true
     }
 
-    /// `[[kind]]`: a list of tables.
-    fn listed<T: DeserializeOwned>(
+    /// `[[kind]]`: a list of tables. False if it is none.
+    fn listed<T: DeserializeOwned + Default>(
         &mut self,
         path: Vec<String>,
         value: Spanned<DeValue<'_>>,
         into: &mut Vec<Item<T>>,
-    ) {
+    ) -> bool {
         let kind = &path[0];
         let span = value.span();
         let DeValue::Array(list) = value.into_inner() else {
             let place = self.place(&span);
             let problem = Problem::error("wrong-type", place, format!("`{kind}` is a list, in order"));
             self.problems.push(problem.wanted(format!("[[{kind}]]")));
-            return;
+            return false;
         };
         for value in list {
             let place = self.place(&value.span());
-            if let Some(value) = self.read(vec![kind.clone(), "#".to_owned()], value) {
-                into.push(Item { file: self.file, key: String::new(), place, value });
-            }
+            into.push(self.item(String::new(), place, vec![kind.clone(), "#".to_owned()], value));
         }
+        true
+    }
+
+    /// One table. Where nothing of it can be read it is there all the same, so that its name is known.
+    fn item<T: DeserializeOwned + Default>(
+        &mut self,
+        key: String,
+        place: Place,
+        path: Vec<String>,
+        value: Spanned<DeValue<'_>>,
+    ) -> Item<T> {
+        let told = self.problems.len();
+        let value = self.read(path, value);
+        let damaged = value.is_none() || self.problems.len() > told;
+        Item { file: self.file, key, place, damaged, value: value.unwrap_or_default() }
     }
 
     /// Reads one value, telling each problem and cutting it out. What comes back is whole only if nothing was told.
     fn read<T: DeserializeOwned>(&mut self, path: Vec<String>, mut value: Spanned<DeValue<'_>>) -> Option<T> {
+        let told = self.problems.len();
+        variables::fill(&mut value, self.file, self.env, &mut self.problems);
+        for problem in &self.problems[told..] {
+            let place = problem.place?;
+            if !cut(&mut value, &(place.start as usize..place.end as usize), &mut Vec::new()) {
+                return None;
+            }
+        }
         while self.problems.len() < MAX_PROBLEMS {
             let error = match T::deserialize(ValueDeserializer::from(value.clone())) {
                 Ok(read) => return Some(read),

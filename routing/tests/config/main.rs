@@ -5,6 +5,7 @@ mod everything;
 mod large;
 mod mutations;
 mod problems;
+mod together;
 
 use std::sync::Arc;
 

@@ -12,13 +12,13 @@ endpoints = ["10.0.0.11:5432"]
 
 /// Checks what is said about a text that [`BASE`] follows.
 #[track_caller]
-fn check(text: &str, wanted: &[&str]) {
+pub(crate) fn check(text: &str, wanted: &[&str]) {
     check_files(&[&format!("{text}{BASE}")], wanted);
 }
 
 /// Checks what is said about texts: "file:line:column code message", in order of places.
 #[track_caller]
-fn check_files(texts: &[&str], wanted: &[&str]) {
+pub(crate) fn check_files(texts: &[&str], wanted: &[&str]) {
     let sources = sources(texts);
     let found: Vec<String> = said(&sources).iter().map(|problem| line(&sources, problem)).collect();
     assert_eq!(found, wanted, "{}", texts.join("\n---\n"));
