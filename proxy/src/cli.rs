@@ -124,16 +124,13 @@ fn ring_features() -> String {
 /// `weir check`: all problems, sorted by place.
 fn check(origin: &Origin, strict: bool, json: bool) -> ExitCode {
     let loaded = origin.read().and_then(|sources| load::load(sources, &Resolved::new(), Tests::Refuse));
-    let (sources, problems, refused) = match loaded {
-        Ok(loaded) => {
-            let mut warnings = loaded.compiled.warnings;
-            // True of every host name here, where no name server is asked.
-            warnings.retain(|warning| warning.code != NOT_RESOLVED);
-            let refused = strict && !warnings.is_empty();
-            (loaded.sources, warnings, refused)
-        }
+    let (sources, mut problems, refused) = match loaded {
+        Ok(loaded) => (loaded.sources, loaded.compiled.warnings, false),
         Err(refused) => (refused.sources, refused.problems, true),
     };
+    // True of every host name here, where no name server is asked.
+    problems.retain(|problem| problem.code != NOT_RESOLVED);
+    let refused = refused || (strict && !problems.is_empty());
     if json {
         report::say(&format!("{}\n", report::json(&sources, &problems)));
     } else {

@@ -53,26 +53,37 @@ pub struct Demo {
 impl Demo {
     /// Runs until a signal ends it.
     pub fn run(self) -> Result<(), Failure> {
-        self.refuse_taken_addresses()?;
-        let text = configuration(self.port);
-        if let Some(path) = &self.config_out {
-            write_new(path, &text)?;
-        }
-        for (name, port) in BACKENDS.into_iter().zip(self.port + 1..) {
-            start_backend(name, address(port))?;
-        }
         if self.backends {
+            self.refuse_taken_addresses()?;
+            self.prepare()?;
             report::say(&self.told_with_backends());
             loop {
                 thread::park();
             }
         }
+        let text = configuration(self.port);
+        let built_in = Origin::Text(Source { name: "demo.toml".into(), text: text.as_str().into() });
+        // Before a file is written that a second attempt would not write over.
+        let host = control::look_at_host(&built_in)?;
+        self.refuse_taken_addresses()?;
+        self.prepare()?;
         report::say(&format!("{text}\n{}\n", self.told()));
         let origin = match self.config_out {
             Some(path) => Origin::Paths(vec![path]),
-            None => Origin::Text(Source { name: "demo.toml".into(), text: text.into() }),
+            None => built_in,
         };
-        control::run(origin, Tests::Refuse)
+        control::run_on(&host, origin, Tests::Refuse)
+    }
+
+    /// Writes the file that was asked for, and starts the backends.
+    fn prepare(&self) -> anyhow::Result<()> {
+        if let Some(path) = &self.config_out {
+            write_new(path, &configuration(self.port))?;
+        }
+        for (name, port) in BACKENDS.into_iter().zip(self.port + 1..) {
+            start_backend(name, address(port))?;
+        }
+        Ok(())
     }
 
     /// All addresses that are taken, at once and before anything is written or started.

@@ -11,6 +11,11 @@ use weir_routing::compile::Cores;
 
 use crate::ring::{self, Features};
 
+/// The limits that are judged are hard ones (the soft ones were raised to them): only root can raise those.
+const MORE_LOCKED: &str = "as root `ulimit -l unlimited`, or for a shell that is open `prlimit --pid PID --memlock=unlimited` \
+     (systemd: LimitMEMLOCK=infinity)";
+const MORE_DESCRIPTORS: &str = "as root `ulimit -n 65536`, or for a shell that is open `prlimit --pid PID --nofile=65536` (systemd: LimitNOFILE=65536)";
+
 /// What glommio locks for the ring of an executor.
 const MIN_LOCKED_BYTES: u64 = 512 << 10;
 
@@ -124,16 +129,12 @@ fn no_ring(error: &io::Error, disabled: Option<u32>) -> Finding {
             WANTED,
             "boot Linux 6.1 or later, built with CONFIG_IO_URING=y; gVisor and WSL 1 have none",
         ),
-        (Some(libc::ENOMEM), _) => Finding::new(
-            format!("io_uring gets no memory ({error})"),
-            WANTED,
-            "ulimit -l unlimited (systemd: LimitMEMLOCK=infinity)",
-        ),
-        (Some(libc::EMFILE | libc::ENFILE), _) => Finding::new(
-            format!("io_uring gets no descriptor ({error})"),
-            WANTED,
-            "ulimit -n 65536 (systemd: LimitNOFILE=65536)",
-        ),
+        (Some(libc::ENOMEM), _) => {
+            Finding::new(format!("io_uring gets no memory ({error})"), WANTED, MORE_LOCKED)
+        }
+        (Some(libc::EMFILE | libc::ENFILE), _) => {
+            Finding::new(format!("io_uring gets no descriptor ({error})"), WANTED, MORE_DESCRIPTORS)
+        }
         _ => Finding::new(
             format!("io_uring does not work here: {error}"),
             WANTED,
@@ -148,14 +149,14 @@ fn limits(host: &Host) -> Vec<Finding> {
         findings.push(Finding::new(
             format!("this process may lock {} KiB of memory (RLIMIT_MEMLOCK)", bytes >> 10),
             format!("at least {} KiB, for the rings of its executors", MIN_LOCKED_BYTES >> 10),
-            format!("ulimit -l {} (systemd: LimitMEMLOCK=infinity)", MIN_LOCKED_BYTES >> 10),
+            MORE_LOCKED,
         ));
     }
     if let Some(count) = host.descriptors.filter(|&count| count < MIN_DESCRIPTORS) {
         findings.push(Finding::new(
             format!("this process may open {count} descriptors (RLIMIT_NOFILE)"),
             format!("at least {MIN_DESCRIPTORS}; each connection takes two"),
-            "ulimit -n 65536 (systemd: LimitNOFILE=65536)",
+            MORE_DESCRIPTORS,
         ));
     }
     findings
@@ -198,7 +199,7 @@ fn forbidden_cores(host: &Host, wanted: &Wanted) -> Option<Finding> {
                     format!("`cores` names {}, which this process may not use", list(&forbidden)),
                     format!("cores among {may_use}"),
                     format!(
-                        "write cores = \"{may_use}\" in [proxy], or start Weir under `taskset -c {}`",
+                        "write cores = \"{may_use}\" in [proxy], or, if this host has them, start Weir under `taskset -c {}`",
                         list(cores)
                     ),
                 )
@@ -304,7 +305,7 @@ mod tests {
         check(good(), &nothing, &[]);
         check(Host { locked_bytes: None, descriptors: None, ..good() }, &nothing, &[]);
         check(Host { locked_bytes: Some(512 << 10), ..good() }, &nothing, &[]);
-        check(Host { locked_bytes: Some((512 << 10) - 1), ..good() }, &nothing, &["ulimit -l 512"]);
+        check(Host { locked_bytes: Some((512 << 10) - 1), ..good() }, &nothing, &["ulimit -l unlimited"]);
         check(Host { descriptors: Some(1023), ..good() }, &nothing, &["may open 1023"]);
 
         check(Host { ring: errno(libc::ENOSYS), ..good() }, &nothing, &["no io_uring"]);

@@ -69,14 +69,19 @@ fn render(sources: &Sources, problem: &Problem, renderer: &Renderer) -> String {
     renderer.render(&[group])
 }
 
-/// "found `x`, wanted y".
+/// "found x, wanted y".
 fn facts(problem: &Problem) -> Option<String> {
-    match (&problem.found, &problem.wanted) {
+    match (problem.found.as_deref().map(visible), &problem.wanted) {
         (Some(found), Some(wanted)) => Some(format!("found {found}, wanted {wanted}")),
         (Some(found), None) => Some(format!("found {found}")),
         (None, Some(wanted)) => Some(format!("wanted {wanted}")),
         (None, None) => None,
     }
+}
+
+/// What was found, if it is nothing or would steer a terminal: as it could be written in a file.
+fn visible(found: &str) -> String {
+    if found.is_empty() || found.contains(char::is_control) { format!("{found:?}") } else { found.to_owned() }
 }
 
 /// A place to mark in the text, and what is said of it.
@@ -251,6 +256,18 @@ error[bad-address]: not an address
   |
   = help: write \"0.0.0.0:5432\"";
         assert_eq!(text, expected, "\n{text}");
+    }
+
+    #[test]
+    fn what_was_found_can_be_seen() {
+        #[track_caller]
+        fn check(found: &str, expected: &str) {
+            assert_eq!(facts(&Problem::error("e", None, "e").found(found)).as_deref(), Some(expected));
+        }
+        check("10.0.0.300", "found 10.0.0.300");
+        check("\"ü\"", "found \"ü\"");
+        check("", "found \"\"");
+        check("\u{1b}[31m", "found \"\\u{1b}[31m\"");
     }
 
     #[test]

@@ -56,6 +56,17 @@ fn every_example_of_the_readme_passes() {
 }
 
 #[test]
+fn a_name_that_nobody_asked_for_is_no_problem_of_the_file() {
+    let _turn = busy();
+    let by_name = smallest().replace("10.0.0.11:5432", "db.example.com:5432");
+    for (toml, code) in [(by_name.clone(), 0), (by_name.replace("\"db\"", "\"dp\""), 1)] {
+        let output = check_text(&toml, &["--strict"]);
+        assert_eq!(output.code, code, "{}", output.stderr);
+        assert!(!output.stderr.contains("no address"), "{}", output.stderr);
+    }
+}
+
+#[test]
 fn a_good_file_says_so_and_binds_nothing() {
     let _turn = busy();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

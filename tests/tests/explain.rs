@@ -106,6 +106,26 @@ fn json_has_the_shape_that_was_promised() {
 }
 
 #[test]
+fn endpoints_by_name_are_said_to_be_left_out() {
+    let _turn = busy();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("weir.toml");
+    let check = |endpoint: &str, said: bool| {
+        let text = format!(
+            "[gateway.edge]\nlisten = [\"0.0.0.0:80\"]\nto = [{{ service = \"db\" }}]\n[service.db]\nendpoints = [\"{endpoint}\"]\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        let arguments =
+            ["explain", "-c", file.to_str().unwrap(), "--source", "10.0.0.1", "--destination", "10.0.0.2:80"];
+        let output = program::run("weirctl", &arguments);
+        assert_eq!(output.code, 0, "{}", output.stderr);
+        assert_eq!(output.stderr.contains("db.example.com"), said, "{}", output.stderr);
+    };
+    check("db.example.com:5432", true);
+    check("10.0.0.11:5432", false);
+}
+
+#[test]
 fn misuse_is_told_from_a_broken_file() {
     let _turn = busy();
     assert_eq!(explain(&["--source", "10.0.1.1"]).code, 2, "no destination");

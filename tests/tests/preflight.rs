@@ -37,6 +37,23 @@ fn few_descriptors_are_a_finding() {
 }
 
 #[test]
+fn a_demo_that_is_not_allowed_writes_no_file_and_tells_nobody_what_to_type() {
+    if host::has(&["prlimit"]) {
+        let _turn = busy();
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("demo.toml");
+        let mut command = Command::new("prlimit");
+        command.arg("--nofile=512:512").arg(program::path("weir"));
+        let output =
+            program::run_command(command.args(["demo", "--port", "32710", "--config-out"]).arg(&file));
+        assert_eq!(output.code, 3, "{}", output.stderr);
+        assert!(output.stderr.contains("RLIMIT_NOFILE"), "{}", output.stderr);
+        assert_eq!(output.stdout, "");
+        assert!(!file.exists(), "a second attempt would be refused");
+    }
+}
+
+#[test]
 fn little_locked_memory_is_a_finding_and_all_findings_come_at_once() {
     if host::has(&["prlimit"]) {
         let _turn = busy();

@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 use weir::cli::Configuration;
@@ -76,8 +77,8 @@ impl Explain {
         }
         let origin = Origin::from(self.configuration);
         let loaded = origin.read().and_then(|sources| load::load(sources, &Resolved::new(), Tests::Skip));
-        let table = match loaded {
-            Ok(loaded) => loaded.compiled.table,
+        let (table, names) = match loaded {
+            Ok(loaded) => (loaded.compiled.table, loaded.compiled.host_names),
             Err(refused) => {
                 report::print_refused(&refused);
                 return ExitCode::from(FAILED);
@@ -98,8 +99,19 @@ impl Explain {
             report::say(&format!("{text}\n"));
         } else {
             report::say(&explanation.to_text(self.all));
+            report::tell(&unasked(&names));
         }
         ExitCode::SUCCESS
+    }
+}
+
+/// What keeps a reader from taking an endpoint for missing that has only no address here.
+fn unasked(names: &[Arc<str>]) -> String {
+    match names {
+        [] => String::new(),
+        names => {
+            format!("note: no name server is asked here; endpoints at {} are not shown\n", names.join(", "))
+        }
     }
 }
 

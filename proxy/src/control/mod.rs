@@ -76,11 +76,24 @@ impl From<anyhow::Error> for Failure {
 
 /// Runs Weir until a signal ends it. `tests` is for the start alone: a reload is refused by a failing `[[test]]` in any case.
 pub fn run(origin: Origin, tests: Tests) -> Result<(), Failure> {
-    let sources = origin.read_settled()?;
-    let unresolved = load::compile(sources.clone(), &Resolved::new())?;
+    let unresolved = load::compile(origin.read_settled()?, &Resolved::new())?;
+    let host = allowed_host(&unresolved)?;
+    run_loaded(&host, origin, unresolved, tests)
+}
+
+/// The same on a host that [`look_at_host`] has found to allow it.
+pub fn run_on(host: &Host, origin: Origin, tests: Tests) -> Result<(), Failure> {
+    let unresolved = load::compile(origin.read_settled()?, &Resolved::new())?;
+    run_loaded(host, origin, unresolved, tests)
+}
+
+fn run_loaded(host: &Host, origin: Origin, unresolved: Loaded, tests: Tests) -> Result<(), Failure> {
     let log = ProcessLog::start(unresolved.compiled.settings.log_level);
     shard::abort_on_panic();
-    let host = allowed_host(&unresolved)?;
+    if let Some(hint) = preflight::hint(host) {
+        info!("{hint}");
+    }
+    let sources = unresolved.sources.clone();
     let (sender, events) = async_channel::bounded(MAX_EVENTS);
     signals::start(sender.clone()).context("cannot hear signals")?;
     let resolver =
@@ -100,7 +113,7 @@ pub fn run(origin: Origin, tests: Tests) -> Result<(), Failure> {
     let executor = LocalExecutorBuilder::default().name("control").io_memory(0).make();
     let executor = executor.map_err(|error| anyhow!("cannot start the control thread: {error}"))?;
     executor.run(async move {
-        let fleet = Fleet::start(&started, shard_cores(&started, &host))?;
+        let fleet = Fleet::start(&started, shard_cores(&started, host))?;
         let status = Rc::new(Status::new(fleet, resolver.clone()));
         let mut control = Control { started, in_force: None, status, resolver, log, jobs, events };
         control.put_into_force(fresh)?;
@@ -114,17 +127,16 @@ pub fn run(origin: Origin, tests: Tests) -> Result<(), Failure> {
     })
 }
 
+/// Whether this host allows what a configuration wants, asked before anything is done for it.
+pub fn look_at_host(origin: &Origin) -> Result<Host, Failure> {
+    allowed_host(&load::compile(origin.read()?, &Resolved::new())?)
+}
+
 /// The host, if it allows what the configuration wants of it.
 fn allowed_host(loaded: &Loaded) -> Result<Host, Failure> {
     let host = Host::read();
     let findings = preflight::findings(&host, &wanted(loaded));
-    if !findings.is_empty() {
-        return Err(Failure::Host(findings));
-    }
-    if let Some(hint) = preflight::hint(&host) {
-        info!("{hint}");
-    }
-    Ok(host)
+    if findings.is_empty() { Ok(host) } else { Err(Failure::Host(findings)) }
 }
 
 /// What a configuration wants of the host.
