@@ -127,10 +127,15 @@ fn listen(address: SocketAddr) -> io::Result<OwnedFd> {
     Ok(socket.into())
 }
 
+/// Locks an address for this process, for as long as the lock lives. Port 0 stands for no address, so it is nobody's.
+///
 /// Errors: with the pid of the Weir that holds it, where the kernel tells.
-fn lock(address: SocketAddr) -> Result<UnixListener, (io::Error, Option<i32>)> {
-    let name =
-        UnixAddr::from_abstract_name(format!("weir/listen/{address}")).expect("shorter than 108 bytes");
+pub fn lock(address: SocketAddr) -> Result<UnixListener, (io::Error, Option<i32>)> {
+    let name = match address.port() {
+        0 => UnixAddr::from_pathname(""),
+        _ => UnixAddr::from_abstract_name(format!("weir/listen/{address}")),
+    };
+    let name = name.expect("shorter than 108 bytes");
     UnixListener::bind_addr(&name).map_err(|error| {
         let holder = UnixStream::connect_addr(&name)
             .ok()

@@ -9,7 +9,6 @@
 
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::time::Duration;
 
@@ -263,9 +262,9 @@ pub fn probe() -> io::Result<Features> {
 
 /// On a Unix socket, which needs no network to be up; the operation is the same.
 fn multishot_accept(ring: &mut IoUring) -> io::Result<bool> {
-    let address = SocketAddr::from_abstract_name(format!("weir-probe-{}", std::process::id()))?;
-    let listener = UnixListener::bind_addr(&address)?;
-    let _client = UnixStream::connect_addr(&address)?;
+    // The kernel chooses the name: one of ours could still be held by a probe before.
+    let listener = UnixListener::bind_addr(&SocketAddr::from_pathname("")?)?;
+    let _client = UnixStream::connect_addr(&listener.local_addr()?)?;
     let completion = first_completion(
         ring,
         &opcode::AcceptMulti::new(Fd(listener.as_raw_fd())).build().user_data(PROBED_ACCEPT),

@@ -26,6 +26,7 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Received
     /// Room for one control message of one int, aligned as its header.
     #[repr(C, align(8))]
     struct Control([u8; 24]);
+    // SAFETY: it only computes.
     const _: () = assert!(unsafe { libc::CMSG_SPACE(4) } as usize <= size_of::<Control>());
 
     let mut control = Control([0; 24]);

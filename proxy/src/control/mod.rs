@@ -14,6 +14,7 @@ mod status;
 mod watch;
 
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -33,7 +34,7 @@ use crate::fleet::Fleet;
 use crate::load::{self, Loaded, Origin, Refused, Tests};
 use crate::preflight::{self, Finding, Host, Wanted};
 use crate::process_log::ProcessLog;
-use crate::{report, shard};
+use crate::{listener, report, shard};
 
 /// Events that wait for the control loop. It empties them as they come; the bound only holds back a thread gone wild.
 const MAX_EVENTS: usize = 1024;
@@ -117,9 +118,10 @@ fn run_loaded(host: &Host, origin: Origin, unresolved: Loaded, tests: Tests) -> 
         let status = Rc::new(Status::new(fleet, resolver.clone()));
         let mut control = Control { started, in_force: None, status, resolver, log, jobs, events };
         control.put_into_force(fresh)?;
-        if let Some(listener) = admin {
+        let _lock = admin.map(|(listener, lock)| {
             admin::start(listener, control.status.clone());
-        }
+            lock
+        });
         // What changed between the first reading and the watch has no event.
         control.file_changed();
         control.serve().await;
@@ -163,15 +165,23 @@ fn shard_cores(settings: &Settings, host: &Host) -> Vec<usize> {
     cores
 }
 
-fn bind_admin(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).map_err(|error| match error.kind() {
+/// The admin listener, and the lock that tells a second Weir whose the address is.
+fn bind_admin(address: SocketAddr) -> anyhow::Result<(TcpListener, UnixListener)> {
+    let lock = listener::lock(address).map_err(|(error, holder)| match holder {
+        Some(pid) => anyhow!(
+            "the admin address {address} is held by another weir, pid {pid}; stop it, or write another `admin` in [proxy]"
+        ),
+        None => anyhow!("cannot lock the admin address {address}: {error}"),
+    })?;
+    let listener = TcpListener::bind(address).map_err(|error| match error.kind() {
         std::io::ErrorKind::AddrInUse => anyhow!(
             "the admin address {address} is taken: {error}; `ss -ltnp 'sport = :{}'` shows by whom. End that process, or \
              write another `admin` in [proxy]",
             address.port()
         ),
         _ => anyhow!("cannot bind the admin address {address}: {error}; write another `admin` in [proxy], or \"off\""),
-    })
+    })?;
+    Ok((listener, lock))
 }
 
 /// What routes now.
