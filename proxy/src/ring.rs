@@ -300,11 +300,43 @@ fn first_completion(ring: &mut IoUring, entry: &squeue::Entry) -> io::Result<cqu
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+    use std::time::Instant;
+
+    use socket2::{Domain, Socket, Type};
+
     use super::*;
 
     #[test]
     fn this_kernel_has_what_a_shard_needs() {
         let all = Features { defer_taskrun: true, multishot_accept: true, multishot_poll: true };
         assert_eq!(probe().unwrap(), all);
+    }
+
+    /// A connect that finds the submission queue full must not lose its address to those that follow.
+    #[test]
+    fn each_connect_keeps_its_address_when_the_queue_was_full() {
+        let listeners = [0; 4].map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+        let sockets = [0; 4].map(|_| Socket::new(Domain::IPV4, Type::STREAM, None).unwrap());
+        let mut ring = Ring::new().unwrap();
+        for _ in 1..SUBMISSIONS {
+            ring.cancel(u64::MAX & !ACCEPT, 0).unwrap();
+        }
+        for (tag, (listener, socket)) in listeners.iter().zip(&sockets).enumerate() {
+            let address = listener.local_addr().unwrap().into();
+            ring.connect(socket.as_fd(), address, 1 + tag as u64).unwrap();
+        }
+        let mut completions = Vec::new();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while completions.iter().filter(|completion: &&Completion| completion.tag != 0).count()
+            < sockets.len()
+        {
+            assert!(Instant::now() < deadline, "a connect did not complete");
+            ring.turn(Duration::from_millis(100), Duration::ZERO, &mut completions).unwrap();
+        }
+        for (listener, socket) in listeners.iter().zip(&sockets) {
+            let reached = socket.peer_addr().unwrap().as_socket().unwrap();
+            assert_eq!(reached, listener.local_addr().unwrap());
+        }
     }
 }

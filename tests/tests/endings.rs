@@ -77,7 +77,8 @@ fn each(policy: &str, row: impl Fn(&Stage, Leg, Sides, &[u8])) {
         let moved = |by: &str| stage.weir.metric(&format!("weir_{by}_bytes_total"), &[]);
         match relay {
             "copy" => assert_eq!(moved("spliced"), 0.0),
-            "splice" => assert_eq!(moved("copied"), 0.0),
+            // What arrives in the moment between a splice that found nothing and the look behind it is copied.
+            "splice" => assert!(moved("spliced") > 10.0 * moved("copied")),
             _ => assert!(moved("copied") > 0.0),
         }
     }
@@ -292,6 +293,28 @@ fn the_end_follows_the_last_byte_within_100_ms() {
             let end = read_end(&far);
             assert_eq!(end, if with_reset { End::Reset } else { End::Fin });
             assert_on_time("the end", Duration::ZERO, start.elapsed());
+        }
+    }
+}
+
+/// A splice stops at a mark of urgent data for ever, and calls it the end once a FIN is there.
+#[test]
+fn urgent_bytes_stay_in_their_place_and_nothing_behind_them_is_lost() {
+    let _turn = busy();
+    for relay in ["copy", "splice", "auto"] {
+        let mut stage = Stage::new(relay, "");
+        for leg in [Leg::Client, Leg::Upstream] {
+            let sides = stage.connect(leg);
+            write_all(&sides.near, b"hello");
+            rustix::net::send(&sides.near, b"!", rustix::net::SendFlags::OOB).expect("urgent data");
+            write_all(&sides.near, b"world");
+            assert_eq!(read_exactly(&sides.far, 11), b"hello!world", "{relay}, {leg:?}");
+            rustix::net::send(&sides.near, b"!", rustix::net::SendFlags::OOB).expect("urgent data");
+            write_all(&sides.near, b"bye");
+            sides.near.shutdown(Shutdown::Write).expect("a FIN");
+            assert_eq!(read_to_end(&sides.far), (b"!bye".to_vec(), End::Fin), "{relay}, {leg:?}");
+            drop(sides);
+            stage.weir.clean();
         }
     }
 }
