@@ -40,6 +40,9 @@ impl Explanation {
     pub fn to_text(&self, all: bool) -> String {
         let mut lines = self.rules(all || self.rules.len() <= RULES_SHOWN);
         lines.extend(self.split.chunks(SHARES_A_LINE).map(shares));
+        let source = self.arrival.source.ip();
+        let always = |name: &Arc<str>| Line::new("sticky", &**name, format!("always, for source {source}"));
+        lines.extend(self.sticky.as_ref().map(always));
         lines.extend(self.split.iter().flat_map(endpoints));
         lines.extend(self.split.iter().filter(|share| !share.policy.is_empty()).map(policy));
         let decision = match self.decision {
