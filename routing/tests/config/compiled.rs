@@ -259,6 +259,10 @@ fn problems_say_what_to_do_next() {
             "listen = [\"0.0.0.0:1\"]\n[proxy]\ndrain_timeout = 25",
             "HAProxy reads a bare 25 as milliseconds (\"25ms\"), nginx as seconds (\"25s\"): write which you mean",
         ),
+        (
+            "listen = [\"0.0.0.0:1\"]\n[policy.default]\nkeepalive = { time = 60 }",
+            "write \"60s\": the kernel takes whole seconds here",
+        ),
     ];
     for (keys, wanted) in cases {
         let rest = "[service.db]\nendpoints = [\"10.0.0.1:1\"]\nsubset.v1.labels = {}\n[service.\"foo/there\"]\nendpoints = [\"10.0.0.1:1\"]\n";
