@@ -158,15 +158,18 @@ fn policy(share: &ShareShown) -> Line {
     Line::new("policy", name(share), rest)
 }
 
-/// "connect 2s x 3, idle 1h".
+/// "connect 2s x 3, idle 1h, user_timeout off".
 fn values(policy: &[PolicyShown]) -> Vec<String> {
     let mut values: Vec<String> = Vec::new();
     let mut before = "";
     for PolicyShown { key, value, .. } in policy {
+        let value = if value == "0s" { "off" } else { value };
         match (values.last_mut(), *key) {
             (Some(last), "connect_attempts") if before == "connect_timeout" => {
                 *last = format!("{last} x {value}")
             }
+            // Its first word alone would say nothing.
+            (_, "user_timeout") => values.push(format!("{key} {value}")),
             _ => values.push(format!("{} {value}", key.strip_suffix("_timeout").unwrap_or(key))),
         }
         before = key;

@@ -58,8 +58,8 @@ rule  3    rest              a.toml:27   not reached
 split      tcp-echo/v1:9000  20 of 100 = 20.0 %     tcp-echo/v2:9000  80 of 100 = 80.0 %           a.toml:22
 endpoint   tcp-echo/v1       127.0.0.1:9001   weight 1   100.0 %   cn-hangzhou/h
 endpoint   tcp-echo/v2       127.0.0.1:9002   weight 1   100.0 %   cn-hangzhou/h
-policy     tcp-echo/v1       balance least_connections, connect 2s x 3 (built in), idle 4h (a.toml:40)
-policy     tcp-echo/v2       balance least_connections, connect 2s x 3 (built in), idle 4h (a.toml:40)
+policy     tcp-echo/v1       balance least_connections, connect 2s x 3 (built in), idle 4h (a.toml:40), user_timeout off (built in)
+policy     tcp-echo/v2       balance least_connections, connect 2s x 3 (built in), idle 4h (a.toml:40), user_timeout off (built in)
 decision   forward           via route
 ",
     );
