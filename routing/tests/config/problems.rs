@@ -113,6 +113,46 @@ level = 1.5
     );
 }
 
+/// A list is never taken for the fields of a table, in order.
+#[test]
+fn a_list_is_no_table() {
+    let cases = [
+        ("proxy = [\"all\"]\n", "a.toml:1:9 wrong-type `proxy` is not a table"),
+        ("[policy]\nx = [\"slow\"]\n", "a.toml:2:5 wrong-type `x` is not a table"),
+        ("[policy.x]\nkeepalive = [\"1s\"]\n", "a.toml:2:13 wrong-type `keepalive` is not a table"),
+        ("[[route]]\nto = [[\"db\", \"x\"]]\n", "a.toml:2:7 wrong-type `to` is not a table"),
+        (
+            "[[route]]\nto = [{ service = \"db\" }]\nmatch = [[[1]]]\n",
+            "a.toml:3:10 wrong-type `match` is not a table",
+        ),
+        (
+            "[service.x]\nendpoints = [[\"10.0.0.1:1\"]]\n",
+            "a.toml:2:14 wrong-type `endpoints` is not an address such as \"10.0.0.1:5432\", or a table with `address`",
+        ),
+        (
+            "[service.x]\nports = [[\"a\", 1]]\nendpoints = [\"10.0.0.1:1\"]\n",
+            "a.toml:2:10 wrong-type `ports` is not a table",
+        ),
+        (
+            "[service.x]\npolicy = [\"p\"]\nendpoints = [\"10.0.0.1:1\"]\n",
+            "a.toml:2:10 wrong-type `policy` is not a table",
+        ),
+        (
+            "[service.x]\nsubset.v1 = [\"v1\"]\nendpoints = [\"10.0.0.1:1\"]\n",
+            "a.toml:2:13 wrong-type `v1` is not a table",
+        ),
+        ("[workload]\nx = [\"w\"]\n", "a.toml:2:5 wrong-type `x` is not a table"),
+        ("[gateway]\nx = [\"g\", [\"127.0.0.1:1\"]]\n", "a.toml:2:5 wrong-type `x` is not a table"),
+        (
+            "[[test]]\nsource = \"10.0.0.1\"\ndestination = \"10.0.0.2:5432\"\nexpect = [\"r\"]\n",
+            "a.toml:4:10 wrong-type `expect` is not a table",
+        ),
+    ];
+    for (text, wanted) in cases {
+        check(text, &[wanted]);
+    }
+}
+
 #[test]
 fn texts_that_are_not_toml_are_told_with_every_syntax_error() {
     check(
