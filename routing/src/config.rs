@@ -94,8 +94,32 @@ impl<'de> Deserialize<'de> for Scalar {
     }
 }
 
+/// Tables that are read from tables only. What serde derives would take a list as well, its elements for the fields in order;
+/// with `remote = "Self"` it derives a function of that name and leaves the trait to us.
+macro_rules! tables {
+    ($($table:ident)*) => {
+        $(impl<'de> Deserialize<'de> for $table {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Reader;
+                impl<'de> Visitor<'de> for Reader {
+                    type Value = $table;
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str("a table")
+                    }
+                    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<$table, A::Error> {
+                        $table::deserialize(MapAccessDeserializer::new(map))
+                    }
+                }
+                deserializer.deserialize_map(Reader)
+            }
+        })*
+    };
+}
+
+tables! { Proxy Log Gateway Route Match To Service ServicePort Subset Policy Keepalive Workload Test Expect }
+
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, remote = "Self")]
 pub(crate) struct Proxy {
     pub(crate) cores: Option<Text>,
     pub(crate) shards: Option<Number>,
@@ -111,13 +135,13 @@ pub(crate) struct Proxy {
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, remote = "Self")]
 pub(crate) struct Log {
     pub(crate) level: Option<Text>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, remote = "Self")]
 pub(crate) struct Gateway {
     #[serde(rename = "description")]
     pub(crate) _description: Option<Text>,
@@ -127,7 +151,7 @@ pub(crate) struct Gateway {
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, remote = "Self")]
 pub(crate) struct Route {
     #[serde(rename = "description")]
     pub(crate) _description: Option<Text>,
@@ -144,7 +168,7 @@ pub(crate) struct Route {
 
 /// A block of a route's `match`.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, remote = "Self")]
 pub(crate) struct Match {
     pub(crate) ports: Option<List<Scalar>>,
     pub(crate) destination_subnets: Option<List<String>>,
@@ -155,7 +179,7 @@ pub(crate) struct Match {
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, remote = "Self")]
 pub(crate) struct To {
     pub(crate) service: Option<Text>,
     pub(crate) subset: Option<Text>,
@@ -164,7 +188,7 @@ pub(crate) struct To {
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, remote = "Self")]
 pub(crate) struct Service {
     #[serde(rename = "description")]
     pub(crate) _description: Option<Text>,
@@ -177,7 +201,7 @@ pub(crate) struct Service {
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, remote = "Self")]
 pub(crate) struct ServicePort {
     pub(crate) name: Option<Text>,
     pub(crate) port: Option<Number>,
@@ -185,7 +209,7 @@ pub(crate) struct ServicePort {
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, remote = "Self")]
 pub(crate) struct Subset {
     #[serde(rename = "description")]
     pub(crate) _description: Option<Text>,
@@ -230,7 +254,7 @@ impl<'de> Deserialize<'de> for Endpoint {
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, remote = "Self")]
 pub(crate) struct Policy {
     #[serde(rename = "description")]
     pub(crate) _description: Option<Text>,
@@ -250,7 +274,7 @@ pub(crate) struct Policy {
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, remote = "Self")]
 pub(crate) struct Keepalive {
     pub(crate) time: Option<Spanned<Scalar>>,
     pub(crate) interval: Option<Spanned<Scalar>>,
@@ -258,7 +282,7 @@ pub(crate) struct Keepalive {
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, remote = "Self")]
 pub(crate) struct Workload {
     #[serde(rename = "description")]
     pub(crate) _description: Option<Text>,
@@ -270,7 +294,7 @@ pub(crate) struct Workload {
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, remote = "Self")]
 pub(crate) struct Test {
     #[serde(rename = "description")]
     pub(crate) _description: Option<Text>,
@@ -282,7 +306,7 @@ pub(crate) struct Test {
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, remote = "Self")]
 pub(crate) struct Expect {
     pub(crate) route: Option<Text>,
     pub(crate) service: Option<Text>,

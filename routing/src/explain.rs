@@ -34,6 +34,8 @@ pub struct Explanation {
     pub decision: Verdict,
     /// Where it may go.
     pub split: Vec<ShareShown>,
+    /// With `sticky`: the destination of the split that this source always gets.
+    pub sticky: Option<Arc<str>>,
 }
 
 /// An arrival and what is known of its source.
@@ -201,9 +203,9 @@ pub fn explain(table: &Table, arrival: &Arrival) -> Explanation {
         };
         Rule { route: Arc::clone(&route.name), at: at(&table.sources, route.place), outcome }
     });
-    let (verdict, split) = match decision.action {
-        Action::Forward(split) => (Verdict::Forward, trace.split(split)),
-        Action::Reject => (Verdict::Reject, Vec::new()),
+    let (verdict, split, sticky) = match decision.action {
+        Action::Forward(split) => (Verdict::Forward, trace.split(split), trace.sticky(split)),
+        Action::Reject => (Verdict::Reject, Vec::new(), None),
     };
     Explanation {
         schema: 1,
@@ -212,6 +214,7 @@ pub fn explain(table: &Table, arrival: &Arrival) -> Explanation {
         via: decision.via,
         decision: verdict,
         split,
+        sticky,
     }
 }
 
@@ -334,6 +337,12 @@ impl Trace<'_> {
 
     fn split(&self, split: &Split) -> Vec<ShareShown> {
         split.shares.iter().map(|share| self.share(share, split.total())).collect()
+    }
+
+    fn sticky(&self, split: &Split) -> Option<Arc<str>> {
+        let drawn = split.fixed(self.arrival.source.ip())?;
+        let resolved = self.table.resolve(drawn, self.arrival).unwrap_or(drawn);
+        Some(Arc::clone(&self.destination(resolved).name))
     }
 
     fn share(&self, share: &Share, total: u64) -> ShareShown {

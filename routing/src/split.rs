@@ -81,10 +81,12 @@ impl Split {
 
     /// The destination for one connection.
     pub fn draw(&self, source: IpAddr, rng: &mut fastrand::Rng) -> DestinationId {
-        match self.sticky {
-            None => self.draw_by_weight(rng),
-            Some(_) => self.draw_by_source(source),
-        }
+        self.fixed(source).unwrap_or_else(|| self.draw_by_weight(rng))
+    }
+
+    /// With `sticky`: the destination for every connection of a source.
+    pub(crate) fn fixed(&self, source: IpAddr) -> Option<DestinationId> {
+        self.sticky.as_ref().map(|_| self.draw_by_source(source))
     }
 
     /// One draw. A share of weight 0 ends where the one before it ends, so no point lies in it.

@@ -32,6 +32,7 @@ pub(super) fn check(report: &mut Report, scene: &Scene<'_>) {
         passed_by_unknown(report, route);
     }
     uncovered_vips(report, scene);
+    leads_nowhere(report, scene);
 }
 
 fn place_of(block: &Block, key: &str) -> Option<Place> {
@@ -50,9 +51,6 @@ fn out_of_reach(report: &mut Report, scene: &Scene<'_>, route: &Route, block: &B
     let where_listened = |problem: Problem| match listens().next() {
         Some(listen) => problem.related(listen.place, "listened on here"),
         None => problem,
-    };
-    let port_seen = |listen: &Listen, first: u16, last: u16| {
-        *listen.ports.start() == 0 || (*listen.ports.start() <= last && first <= *listen.ports.end())
     };
     if let Some(place) = place_of(block, "ports") {
         let seen = block
@@ -81,12 +79,11 @@ fn out_of_reach(report: &mut Report, scene: &Scene<'_>, route: &Route, block: &B
         }
     }
     if let Some(place) = place_of(block, "destination_services") {
-        let seen = block.destination_services.iter().map(|id| &scene.services[id.index()]).any(|service| {
-            listens().any(|listen| {
-                service.vips.iter().any(|vip| can_hold(listen, vip))
-                    && service.ports.iter().any(|port| port_seen(listen, port.port, port.port))
-            })
-        });
+        let seen = block
+            .destination_services
+            .iter()
+            .map(|id| &scene.services[id.index()])
+            .any(|service| listens().any(|listen| can_arrive(listen, service)));
         if !seen && !block.destination_services.iter().any(damaged_service) {
             let message = format!(
                 "`destination_services` can never match: no gateway of rule `{}` listens on a VIP and port of them",
@@ -95,6 +92,17 @@ fn out_of_reach(report: &mut Report, scene: &Scene<'_>, route: &Route, block: &B
             report.push(where_listened(Problem::warning("never-matches", place, message)));
         }
     }
+}
+
+/// Whether a listener can get connections to a port of this range. Which port a free one will be, nobody knows.
+fn port_seen(listen: &Listen, first: u16, last: u16) -> bool {
+    *listen.ports.start() == 0 || (*listen.ports.start() <= last && first <= *listen.ports.end())
+}
+
+/// Whether it can get connections to a VIP and port of a service.
+fn can_arrive(listen: &Listen, service: &Service) -> bool {
+    service.vips.iter().any(|vip| can_hold(listen, vip))
+        && service.ports.iter().any(|port| port_seen(listen, port.port, port.port))
 }
 
 type Identity<'a> = (&'a BTreeMap<Arc<str>, Arc<str>>, &'a [Arc<str>]);
@@ -217,5 +225,26 @@ fn uncovered_vips(report: &mut Report, scene: &Scene<'_>) {
         report.push(
             problem.help("name it in a rule with `destination_services`, if that is not what you want"),
         );
+    }
+}
+
+/// Gateways at which nothing decides anything: no `to`, no rule, no VIP that could arrive.
+fn leads_nowhere(report: &mut Report, scene: &Scene<'_>) {
+    // Whatever is wrong elsewhere (a rule left out, a VIP cut out) may be where it leads.
+    if report.errors > 0 {
+        return;
+    }
+    for (id, gateway) in (0..).map(GatewayId).zip(scene.gateways) {
+        let has_rule = scene.routes.used.iter().any(|route| route.gateways.contains(&id));
+        let arrives = |service: &Service| gateway.listen.iter().any(|listen| can_arrive(listen, service));
+        if gateway.default.is_some() || has_rule || scene.services.iter().any(arrives) {
+            continue;
+        }
+        let message = format!(
+            "gateway `{}` leads nowhere: every connection to it would be reset (`no_route`)",
+            gateway.name
+        );
+        let problem = Problem::warning("leads-nowhere", gateway.place, message);
+        report.push(problem.help("give it `to = [{ service = \"NAME\" }]`, or a route"));
     }
 }

@@ -94,7 +94,7 @@ impl Layer {
         let attempts = self.connect_attempts.map_or(3, |(attempts, _)| attempts);
         let probes = self.keepalive_probes.map_or(4, |(probes, _)| probes);
         let mut other = |at, key, value: String, place| origins.insert(at, Origin { key, value, place });
-        // At their places in the order of the manual.
+        // At their places in the order in which they are documented.
         let named = BALANCES.iter().find(|(_, other)| *other == balance).map_or("", |(name, _)| name);
         other(0, "balance", named.to_owned(), self.balance.map(|set| set.1));
         other(2, "connect_attempts", attempts.to_string(), self.connect_attempts.map(|set| set.1));

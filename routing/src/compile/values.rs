@@ -53,7 +53,7 @@ pub(super) fn duration(
         Scalar::Text(text) => text,
         Scalar::Number(0) => return Some(Duration::ZERO),
         Scalar::Number(number) => {
-            report.push(bare_number(place, &number.to_string()));
+            report.push(bare_number(place, &number.to_string(), precision));
             return None;
         }
     };
@@ -61,7 +61,7 @@ pub(super) fn duration(
         return Some(Duration::ZERO);
     }
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        report.push(bare_number(place, text));
+        report.push(bare_number(place, text, precision));
         return None;
     }
     let bad = |message: String| {
@@ -108,9 +108,15 @@ fn micros(text: &str) -> Option<(u64, bool)> {
     (!text.is_empty()).then_some((sum, fine))
 }
 
-fn bare_number(place: Place, number: &str) -> Problem {
-    Problem::error("no-unit", place, format!("{number} of what? A duration has a unit"))
-        .found(number)
+fn bare_number(place: Place, number: &str, precision: Precision) -> Problem {
+    let problem =
+        Problem::error("no-unit", place, format!("{number} of what? A duration has a unit")).found(number);
+    if precision == Precision::Seconds {
+        let wanted = format!("\"{number}s\"");
+        let help = format!("write {wanted}: the kernel takes whole seconds here");
+        return problem.wanted(wanted).help(help);
+    }
+    problem
         .wanted(format!("\"{number}ms\" or \"{number}s\""))
         .help(format!(
             "HAProxy reads a bare {number} as milliseconds (\"{number}ms\"), nginx as seconds (\"{number}s\"): write which you mean"

@@ -266,7 +266,7 @@ impl Reader<'_> {
         }
         self.problems.push(match nearest(key, wanted.iter().copied()) {
             Some(meant) => problem.help(format!("did you mean `{meant}`?")),
-            None => problem.help("take it out, or see the manual for the keys of this table"),
+            None => problem.help("take it out"),
         });
     }
 }

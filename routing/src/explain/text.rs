@@ -40,6 +40,9 @@ impl Explanation {
     pub fn to_text(&self, all: bool) -> String {
         let mut lines = self.rules(all || self.rules.len() <= RULES_SHOWN);
         lines.extend(self.split.chunks(SHARES_A_LINE).map(shares));
+        let source = self.arrival.source.ip();
+        let always = |name: &Arc<str>| Line::new("sticky", &**name, format!("always, for source {source}"));
+        lines.extend(self.sticky.as_ref().map(always));
         lines.extend(self.split.iter().flat_map(endpoints));
         lines.extend(self.split.iter().filter(|share| !share.policy.is_empty()).map(policy));
         let decision = match self.decision {
@@ -155,15 +158,18 @@ fn policy(share: &ShareShown) -> Line {
     Line::new("policy", name(share), rest)
 }
 
-/// "connect 2s x 3, idle 1h".
+/// "connect 2s x 3, idle 1h, user_timeout off".
 fn values(policy: &[PolicyShown]) -> Vec<String> {
     let mut values: Vec<String> = Vec::new();
     let mut before = "";
     for PolicyShown { key, value, .. } in policy {
+        let value = if value == "0s" { "off" } else { value };
         match (values.last_mut(), *key) {
             (Some(last), "connect_attempts") if before == "connect_timeout" => {
                 *last = format!("{last} x {value}")
             }
+            // Its first word alone would say nothing.
+            (_, "user_timeout") => values.push(format!("{key} {value}")),
             _ => values.push(format!("{} {value}", key.strip_suffix("_timeout").unwrap_or(key))),
         }
         before = key;

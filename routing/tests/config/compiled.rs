@@ -247,6 +247,7 @@ fn a_failing_test_says_what_was_wanted_and_found() {
 fn problems_say_what_to_do_next() {
     let cases = [
         ("lisen = []", "did you mean `listen`?"),
+        ("colour = 1", "take it out"),
         ("listen = [\"::1:80\"]", "write \"[::1]:80\""),
         ("listen = [\"0.0.0.0:1\"]\nto = [{ service = \"bd\" }]", "did you mean `db`?"),
         (
@@ -258,6 +259,10 @@ fn problems_say_what_to_do_next() {
         (
             "listen = [\"0.0.0.0:1\"]\n[proxy]\ndrain_timeout = 25",
             "HAProxy reads a bare 25 as milliseconds (\"25ms\"), nginx as seconds (\"25s\"): write which you mean",
+        ),
+        (
+            "listen = [\"0.0.0.0:1\"]\n[policy.default]\nkeepalive = { time = 60 }",
+            "write \"60s\": the kernel takes whole seconds here",
         ),
     ];
     for (keys, wanted) in cases {

@@ -113,6 +113,46 @@ level = 1.5
     );
 }
 
+/// A list is never taken for the fields of a table, in order.
+#[test]
+fn a_list_is_no_table() {
+    let cases = [
+        ("proxy = [\"all\"]\n", "a.toml:1:9 wrong-type `proxy` is not a table"),
+        ("[policy]\nx = [\"slow\"]\n", "a.toml:2:5 wrong-type `x` is not a table"),
+        ("[policy.x]\nkeepalive = [\"1s\"]\n", "a.toml:2:13 wrong-type `keepalive` is not a table"),
+        ("[[route]]\nto = [[\"db\", \"x\"]]\n", "a.toml:2:7 wrong-type `to` is not a table"),
+        (
+            "[[route]]\nto = [{ service = \"db\" }]\nmatch = [[[1]]]\n",
+            "a.toml:3:10 wrong-type `match` is not a table",
+        ),
+        (
+            "[service.x]\nendpoints = [[\"10.0.0.1:1\"]]\n",
+            "a.toml:2:14 wrong-type `endpoints` is not an address such as \"10.0.0.1:5432\", or a table with `address`",
+        ),
+        (
+            "[service.x]\nports = [[\"a\", 1]]\nendpoints = [\"10.0.0.1:1\"]\n",
+            "a.toml:2:10 wrong-type `ports` is not a table",
+        ),
+        (
+            "[service.x]\npolicy = [\"p\"]\nendpoints = [\"10.0.0.1:1\"]\n",
+            "a.toml:2:10 wrong-type `policy` is not a table",
+        ),
+        (
+            "[service.x]\nsubset.v1 = [\"v1\"]\nendpoints = [\"10.0.0.1:1\"]\n",
+            "a.toml:2:13 wrong-type `v1` is not a table",
+        ),
+        ("[workload]\nx = [\"w\"]\n", "a.toml:2:5 wrong-type `x` is not a table"),
+        ("[gateway]\nx = [\"g\", [\"127.0.0.1:1\"]]\n", "a.toml:2:5 wrong-type `x` is not a table"),
+        (
+            "[[test]]\nsource = \"10.0.0.1\"\ndestination = \"10.0.0.2:5432\"\nexpect = [\"r\"]\n",
+            "a.toml:4:10 wrong-type `expect` is not a table",
+        ),
+    ];
+    for (text, wanted) in cases {
+        check(text, &[wanted]);
+    }
+}
+
 #[test]
 fn texts_that_are_not_toml_are_told_with_every_syntax_error() {
     check(
@@ -524,6 +564,7 @@ listen = ["0.0.0.0:5000-6000"]
     check(
         r#"[gateway.other]
 listen = ["10.0.0.1:5432", "[::]:5432", "127.0.0.1:0", "127.0.0.1:0"]
+to = [{ service = "db" }]
 "#,
         &[],
     );
@@ -1071,6 +1112,9 @@ expect = {}
 listen = ["10.0.0.1:1", "10.0.0.2:7"]
 [gateway.third]
 listen = ["10.0.0.3:1", "0.0.0.0:7"]
+[[route]]
+gateways = ["other", "third"]
+reject = true
 [[test]]
 source = "10.0.0.1"
 destination = "10.0.0.2:7"
@@ -1316,6 +1360,36 @@ to = [{ service = "x" }]
 }
 
 #[test]
+fn gateways_that_lead_nowhere_are_told() {
+    let nowhere = [
+        r#"a.toml:1:10 warning leads-nowhere gateway `other` leads nowhere: every connection to it would be reset (`no_route`)"#,
+    ];
+    let cases: [(&str, &[&str]); 8] = [
+        ("", &nowhere),
+        ("[[route]]\ngateways = [\"edge\"]\nto = [{ service = \"db\" }]\n", &nowhere),
+        ("[[route]]\ngateways = [\"other\"]\nto = [{ service = \"db\" }]\nenabled = false\n", &nowhere),
+        (
+            "[service.x]\nvips = [\"10.0.0.1\"]\nports = [{ port = 8 }]\nendpoints = [\"10.1.0.1\"]\n",
+            &nowhere,
+        ),
+        ("to = [{ service = \"db\" }]\n", &[]),
+        ("[[route]]\ngateways = [\"*\"]\nreject = true\n", &[]),
+        // What the second listener gets goes to the service itself, as another warning says.
+        (
+            "[service.x]\nvips = [\"10.0.0.1\"]\nports = [{ port = 7 }]\nendpoints = [\"10.1.0.1\"]\n",
+            &[
+                r#"a.toml:1:10 warning vip-without-rule gateway `other` covers the VIP of `x`, which no rule of it names: such connections go to the service itself"#,
+            ],
+        ),
+        // What is wrong may be where it should lead.
+        ("too = []\n", &[r#"a.toml:3:1 unknown-key unknown key `too`"#]),
+    ];
+    for (rest, wanted) in cases {
+        check(&format!("[gateway.other]\nlisten = [\"10.0.0.2:7\", \"10.0.0.1:7\"]\n{rest}"), wanted);
+    }
+}
+
+#[test]
 fn the_environment_fills_strings() {
     check(
         r#"[service.x]
@@ -1365,12 +1439,14 @@ listen = ["0.0.0.0:5433"]
         &[
             r#"[gateway.edge]
 listen = ["0.0.0.0:5432"]
+to = [{ service = "db" }]
 [service.db]
 endpoints = ["10.0.0.1:1"]
 "#,
             r#"namespace = "foo"
 [gateway.edge]
 listen = ["0.0.0.0:5433"]
+to = [{ service = "db" }]
 [service.db]
 endpoints = ["10.0.0.1:1"]
 "#,

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use weir_routing::explain::{explain, text};
-use weir_routing::table::{Block, RouteAction};
+use weir_routing::table::{Action, Block, RouteAction};
 use weir_routing::{Split, Table};
 
 use super::support::{Builder, arrival, label_map, line, net, shares};
@@ -58,8 +58,8 @@ rule  3    rest              a.toml:27   not reached
 split      tcp-echo/v1:9000  20 of 100 = 20.0 %     tcp-echo/v2:9000  80 of 100 = 80.0 %           a.toml:22
 endpoint   tcp-echo/v1       127.0.0.1:9001   weight 1   100.0 %   cn-hangzhou/h
 endpoint   tcp-echo/v2       127.0.0.1:9002   weight 1   100.0 %   cn-hangzhou/h
-policy     tcp-echo/v1       balance least_connections, connect 2s x 3 (built in), idle 4h (a.toml:40)
-policy     tcp-echo/v2       balance least_connections, connect 2s x 3 (built in), idle 4h (a.toml:40)
+policy     tcp-echo/v1       balance least_connections, connect 2s x 3 (built in), idle 4h (a.toml:40), user_timeout off (built in)
+policy     tcp-echo/v2       balance least_connections, connect 2s x 3 (built in), idle 4h (a.toml:40), user_timeout off (built in)
 decision   forward           via route
 ",
     );
@@ -86,6 +86,7 @@ fn json_has_the_documented_shape() {
     assert_eq!(json["schema"], 1);
     assert_eq!(json["via"], "route");
     assert_eq!(json["decision"], "forward");
+    assert_eq!(json["sticky"], serde_json::Value::Null);
     assert_eq!(json["arrival"]["workload"], "foo/telnet-client");
     assert_eq!(
         json["rules"][0],
@@ -108,6 +109,36 @@ fn json_has_the_documented_shape() {
         serde_json::json!({ "value": "4h", "file": "a.toml", "line": 40 })
     );
     assert_eq!(share["policy"]["balance"], serde_json::json!({ "value": "least_connections" }));
+}
+
+/// What is shown is what every draw gives.
+#[test]
+fn a_sticky_split_says_where_its_source_always_goes() {
+    let mut builder = Builder::new();
+    let mesh = builder.gateway("mesh", None);
+    let service = builder.service("tcp-echo", &[], &[9000]);
+    let mut of = Vec::new();
+    for subset in ["v1", "v2"] {
+        let subset = builder.subset(service, subset);
+        of.push((builder.destination(service, Some(subset), Some(9000), &[]), 50));
+    }
+    let split = Split::new(shares(&of), Some("canary".into()));
+    builder.route("canary", &[mesh], vec![Block::default()], RouteAction::Forward(split));
+    let table = Table::build(builder.parts);
+    let mut seen = std::collections::BTreeSet::new();
+    for last in 1..=20 {
+        let arrival = arrival(0, &format!("10.0.0.{last}"), "10.9.9.9:9000");
+        let Action::Forward(split) = table.decide(&arrival).action else { panic!("a split") };
+        let drawn = split.draw(arrival.source.ip(), &mut fastrand::Rng::with_seed(last));
+        let name = &table.destinations[drawn.index()].name;
+        let explanation = explain(&table, &arrival);
+        assert_eq!(explanation.sticky.as_ref(), Some(name), "{last}");
+        assert_eq!(serde_json::to_value(&explanation).unwrap()["sticky"], **name);
+        let line = format!("sticky     {name}  always, for source 10.0.0.{last}");
+        assert!(explanation.to_text(false).lines().any(|other| other == line), "{line}");
+        seen.insert(name.clone());
+    }
+    assert_eq!(seen.len(), 2, "20 sources go to both");
 }
 
 /// A rule that is off by its last condition is what a reader looks for; one for another gateway is not.

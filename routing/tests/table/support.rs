@@ -39,6 +39,7 @@ pub(crate) fn policy(balance: Balance) -> Policy {
         origin("connect_timeout", "2s", None),
         origin("connect_attempts", "3", None),
         origin("idle_timeout", "4h", Some(line(40))),
+        origin("user_timeout", "0s", None),
     ];
     Policy {
         balance,
