@@ -8,11 +8,11 @@ Until `weir-bench` exists, this is what shows where Weir stands; it measures CPU
     bench/quick.py [--rounds 7] [--weir target/release/weir] [--connections 64]
 """
 
-import argparse, json, math, os, random, shutil, signal, statistics, subprocess, sys, time
+import argparse, json, math, os, random, shutil, signal, statistics, subprocess, sys, tempfile, time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PEERS = os.path.join(HERE, "peers")
-TICKS = os.sysconf("SC_CLK_TCK")
+SCRATCH = tempfile.mkdtemp(prefix="weir-quick-")
 
 
 def arms(weir):
@@ -22,7 +22,7 @@ def arms(weir):
         ("weir", [weir, "run", "-c", f"{PEERS}/weir.toml"], 41041, 41042),
         ("haproxy-splice", ["haproxy", "-f", f"{PEERS}/haproxy-splice.cfg"], 41001, 41002),
         ("haproxy-copy", ["haproxy", "-f", f"{PEERS}/haproxy-copy.cfg"], 41011, 41012),
-        ("nginx", ["nginx", "-c", f"{PEERS}/nginx.conf"], 41021, 41022),
+        ("nginx", ["nginx", "-c", f"{PEERS}/nginx.conf", "-g", f"pid {SCRATCH}/nginx.pid;"], 41021, 41022),
         ("envoy", [envoy or "envoy", "-c", f"{PEERS}/envoy.yaml", "--concurrency", "1", "--log-level", "error"], 41031, 41032),
     ]
     for arm in wanted:
@@ -122,6 +122,7 @@ def main():
                 child.wait(5)
             except subprocess.TimeoutExpired:
                 child.kill()
+        shutil.rmtree(SCRATCH, ignore_errors=True)
 
 
 main()
