@@ -183,6 +183,10 @@ impl Kernel for Wires<'_> {
         Ok(received)
     }
 
+    fn unread(&mut self, from: Side) -> usize {
+        rustix::io::ioctl_fionread(self.socket(from)).map_or(0, |bytes| bytes as usize)
+    }
+
     fn send_hot(&mut self, side: Side, from: usize, to: usize) -> io::Result<usize> {
         self.send(side, &self.pools.hot[from..to])
     }

@@ -224,7 +224,8 @@ impl Direction {
     /// Takes at most `max` bytes into the pipe; `None`: nothing came.
     ///
     /// `splice` stops for ever at a mark of urgent data: it says EAGAIN there, after a FIN 0, after a reset that error, whatever
-    /// lies behind the mark. So only `recv`, which goes past it, is believed that a source is empty or has ended.
+    /// lies behind the mark. So a source with unread bytes is read by `recv`, which goes past it, and only `recv` is believed that
+    /// a source has ended.
     fn pull_spliced(
         &mut self,
         ends: &mut Ends<'_>,
@@ -234,7 +235,15 @@ impl Direction {
     ) -> Option<usize> {
         let Held::Load(load) = &mut self.held else { return None };
         let is_alone = load.bytes == 0;
-        let result = persist(|| kernel.splice_in(ends.from, &load.pipe, max));
+        let mut result = persist(|| kernel.splice_in(ends.from, &load.pipe, max));
+        if is_alone && would_block(&result) {
+            if kernel.unread(ends.from) == 0 && !ends.source.is_dead() {
+                ends.source.readable = false;
+                return None;
+            }
+            // As a rule it came just now, and not from behind a mark.
+            result = persist(|| kernel.splice_in(ends.from, &load.pipe, max));
+        }
         if let Ok(taken @ 1..) = result {
             load.bytes += taken;
             // What tops up a pipe that waits for its target says nothing about the source.
@@ -243,10 +252,10 @@ impl Direction {
             }
             return Some(taken);
         }
-        if let Err(error) = result
+        if let Err(error) = &result
             && error.kind() != io::ErrorKind::WouldBlock
         {
-            ends.source.fail(&error);
+            ends.source.fail(error);
         }
         if is_alone {
             self.give_empty_pipe(kernel);
@@ -339,6 +348,10 @@ fn accepted(result: io::Result<usize>, target: &mut Leg) -> Option<usize> {
         Err(error) => target.fail(&error),
     }
     None
+}
+
+fn would_block(result: &io::Result<usize>) -> bool {
+    matches!(result, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }
 
 /// A call that a signal interrupted has done nothing.

@@ -69,6 +69,9 @@ pub trait Kernel {
     /// `recv` of one byte with MSG_PEEK, which takes nothing. `Ok(0)` is as in [`Self::recv`].
     fn peek(&mut self, from: Side) -> io::Result<usize>;
 
+    /// SIOCINQ: bytes that were received and not read, those behind a mark of urgent data included.
+    fn unread(&mut self, from: Side) -> usize;
+
     /// `send` of the bytes `from..to` of the hot buffer.
     fn send_hot(&mut self, side: Side, from: usize, to: usize) -> io::Result<usize>;
 

@@ -164,6 +164,10 @@ impl Kernel for Calls<'_> {
         result
     }
 
+    fn unread(&mut self, from: Side) -> usize {
+        self.net.sockets[self.socket(from)].rx.len()
+    }
+
     fn send_hot(&mut self, side: Side, from: usize, to: usize) -> io::Result<usize> {
         let result = self.net.send_hot(self.socket(side), from, to);
         self.note_write(side, result)
