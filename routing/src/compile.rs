@@ -1,8 +1,8 @@
 //! Step 2 of the walk: checks a configuration as written and makes the table of it, or says all problems at once.
 //!
-//! Each file of this folder checks one kind of thing and gives it as run; a thing that is wrong is told to the [`Report`] and
+//! Each file of this folder checks one kind of thing and gives it as run; a thing that is wrong is told to the `Report` and
 //! left out, so that the rest is still checked. What lost a part when it was read is checked like all else, but nobody is told
-//! that the part is missing: see [`Report::lack`]. Freezing the parts and answering from them is left to [`crate::table`].
+//! that the part is missing: see `Report::lack`. Freezing the parts and answering from them is left to [`crate::table`].
 
 mod claims;
 mod conditions;

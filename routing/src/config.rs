@@ -1,7 +1,7 @@
 //! Step 1 of the walk: TOML text -> the configuration as written, and every problem of its shape.
 //!
 //! The structs here are close to the text: a field is what stands in the file, with its place, or nothing. What the strings
-//! mean (durations, networks, names of other things) is left to [`crate::compile`]. Keys that a later version of Weir reads
+//! mean (durations, networks, names of other things) is left to [`mod@crate::compile`]. Keys that a later version of Weir reads
 //! are listed in `later.rs`, so that they are never taken for misspelt ones.
 
 mod duplicates;

@@ -4,7 +4,7 @@
 //! decides can be replayed. Whoever calls it reads the files ([`Sources`]), resolves the host names ([`Resolved`]),
 //! keeps the counts that balancing looks at ([`Loads`]) and prints the problems ([`Problem`]).
 //!
-//! The walk: [`config`] reads text into the configuration as written; [`compile`] checks it and makes the frozen [`Table`];
+//! The walk: [`config`] reads text into the configuration as written; [`mod@compile`] checks it and makes the frozen [`Table`];
 //! [`Table::decide`] matches an [`Arrival`]; [`Split::draw`] draws a destination; [`Table::pick`] picks its endpoint.
 //! [`explain`] shows the same walk, through the same code; [`claim`] runs the `[[test]]`s of a file.
 

@@ -2,7 +2,7 @@
 //! keeps host names resolved and answers the admin server.
 //!
 //! The loop is one task of a glommio executor; what blocks (reading and compiling, inotify, signals, name servers) runs in
-//! threads that send it [`Event`]s, so that none of them is ever late.
+//! threads that send it `Event`s, so that none of them is ever late.
 
 mod admin;
 mod drain;
