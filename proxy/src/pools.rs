@@ -15,7 +15,7 @@ use crate::metrics::{Series, ShardCounters};
 use crate::relay::{HOT_BUFFER, Kernel, Path, Pipe, Received, Side, Tail};
 use crate::sys;
 
-/// The first pipes of a process hold this much: a stream then moves in fewer, larger steps (0.075 against 0.11 s CPU a GB).
+/// The first pipes of a process hold this much: a stream then moves in fewer, larger steps.
 const LARGE_PIPE: usize = 1 << 20;
 /// Large pipes in a process. They are the only ones that could meet `pipe-user-pages-soft` (64 MiB), past which an ordinary
 /// user's new pipes shrink to two pages.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::clock::{Millis, earlier};
 
 /// Milliseconds between two questions: at first as fast as a near peer acknowledges, in the end as seldom as a reset may be
-/// late. The last one repeats.
+/// late. The last one repeats. Each is rounded up to a tick of the wheel that wakes for it.
 const WAITS: [u64; 7] = [1, 2, 4, 8, 16, 32, 50];
 
 /// The longest of them.
