@@ -1,0 +1,59 @@
+//! The arguments of `weir-bench`, and which exit code says what.
+
+mod compare;
+mod run;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// All that was asked was done, and its figures may be believed.
+pub const FINE: u8 = 0;
+/// It could not be done: nothing listens there, a file cannot be written, nothing succeeded.
+pub const FAILED: u8 = 1;
+/// The arguments make no sense.
+pub const USAGE: u8 = 2;
+/// It was done, but a validity gate failed: the report says which figures not to believe.
+pub const INVALID: u8 = 3;
+/// Bytes were lost, doubled, changed or crossed, or the counts do not add up.
+pub const INTEGRITY: u8 = 4;
+/// A signal ended it early; the report is that of the part that was run.
+pub const INTERRUPTED: u8 = 130;
+
+/// Load for anything that speaks TCP, measured so that it can be believed.
+#[derive(Debug, Parser)]
+#[command(name = "weir-bench", version, arg_required_else_help = true, after_help = EXIT_CODES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 fine; 1 failed; 2 usage; 3 done, but a validity gate failed (the report says which); \
+    4 bytes were lost, doubled, changed or crossed, or counts do not add up; 130 ended early by a signal, with a partial report.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Be a back end to run against
+    Serve(serve::Serve),
+    /// Make load and report what came of it
+    Run(run::Run),
+    /// Run the same work through several proxies in turn, and compare what each operation costs them
+    Compare(compare::Compare),
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Serve(serve) => serve.main(),
+        Command::Run(run) => run.main(),
+        Command::Compare(compare) => compare.main(),
+    };
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("weir-bench: {error:#}");
+            ExitCode::from(FAILED)
+        }
+    }
+}

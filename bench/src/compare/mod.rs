@@ -1,0 +1,3 @@
+//! Several proxies, the same work, in turn.
+
+pub mod result;

@@ -1,0 +1,113 @@
+//! What became of every operation. A thread writes its own ledger; ledgers are added when threads have ended.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::payload::fault::Fault;
+use crate::settings::{Part, Settings};
+
+/// Longest time a histogram holds; anything later counts as this late.
+pub const LONGEST: Duration = Duration::from_secs(3600);
+
+/// Times in nanoseconds, three significant digits: at most 0.1 % off.
+pub type Times = Histogram<u64>;
+
+/// An empty histogram of times.
+pub fn times() -> Times {
+    Histogram::new_with_bounds(1, LONGEST.as_nanos() as u64, 3).expect("bounds are constants")
+}
+
+/// What became of the operations of one part. `planned = ok + failed + timeout + unfinished + dropped`, exactly.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    /// Operations that should have been done in the measured time.
+    pub planned: u64,
+    /// Done.
+    pub ok: u64,
+    /// Ended in an error.
+    pub failed: u64,
+    /// Given up after the timeout.
+    pub timeout: u64,
+    /// Under way or waiting when the run ended.
+    pub unfinished: u64,
+    /// Never begun: too many were waiting.
+    pub dropped: u64,
+    /// Last byte after the intended time. What was never answered is here too, at least as late as it is: a timeout with the time
+    /// it had, a failure as if it had timed out, unfinished and dropped as if answered when the run ended. A closed loop has none.
+    pub response: Times,
+    /// Last byte after the operation was handed to the socket; of those that are ok.
+    pub service: Times,
+    /// How much later than intended the generator itself noticed that an operation was due; no connection's fault.
+    pub lag: Times,
+    /// From asking for a connection to having one.
+    pub connect: Times,
+    /// Payload bytes the kernel took from us.
+    pub bytes_up: u64,
+    /// Payload bytes that came back.
+    pub bytes_down: u64,
+    /// Connections made.
+    pub opened: u64,
+    /// Why operations failed: "refused", "reset", "closed early", ...
+    pub errors: BTreeMap<&'static str, u64>,
+    /// Bytes that were not what they had to be: the first few.
+    pub faults: Vec<Fault>,
+    /// How many faults there were.
+    pub fault_count: u64,
+}
+
+/// What one second of a run was like, all threads and parts together.
+#[derive(Clone, Debug, Serialize)]
+pub struct Second {
+    /// Seconds since measuring began; negative while warming up.
+    pub at: i64,
+    /// Operations done.
+    pub ok: u64,
+    /// Operations failed, timed out or dropped.
+    pub bad: u64,
+    /// Bytes both ways.
+    pub bytes: u64,
+    /// Median of what was done in it, in nanoseconds: response times in an open loop, else service times.
+    pub p50: u64,
+    /// 99th percentile of the same.
+    pub p99: u64,
+}
+
+/// How busy one thread was while measuring.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Busy {
+    /// Core it was pinned to.
+    pub core: usize,
+    /// CPU time it used.
+    pub cpu: Duration,
+    /// Time that passed.
+    pub wall: Duration,
+}
+
+/// A part and what became of it.
+#[derive(Clone, Debug)]
+pub struct PartOutcome {
+    /// What was asked.
+    pub part: Part,
+    /// What became of it.
+    pub ledger: Ledger,
+}
+
+/// All that is known when a run has ended.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// What was asked.
+    pub settings: Settings,
+    /// Each part's own.
+    pub parts: Vec<PartOutcome>,
+    /// Time measured.
+    pub elapsed: Duration,
+    /// Second by second.
+    pub seconds: Vec<Second>,
+    /// Thread by thread.
+    pub busy: Vec<Busy>,
+    /// A signal ended it before its time.
+    pub interrupted: bool,
+}

@@ -1,0 +1,28 @@
+//! The load generator that cannot lie: what it claims about a TCP path it can show, and what it cannot show it says.
+//!
+//! The walk of a run:
+//!
+//! | step | file |
+//! | --- | --- |
+//! | arguments become [`settings::Settings`] | `cli/` |
+//! | intended times are drawn, independent of what completes | `plan` |
+//! | one thread a core drives connections by epoll | `drive/` |
+//! | bytes are made and checked: connection, direction and offset are in each word | `payload/` |
+//! | every operation ends in one count of the [`ledger::Ledger`] | `ledger` |
+//! | the run is judged: may its figures be believed? | `gates` |
+//! | text, JSON, `.hgrm`, CSV, HTML | `report/` |
+//!
+//! `serve/` is the other end of such a path. `compare/` starts proxies as children and runs the same work through each in turn.
+//! Nothing here knows Weir's insides: it speaks TCP to anything.
+
+pub mod cli;
+pub mod compare;
+pub mod drive;
+pub mod gates;
+pub mod ledger;
+pub mod payload;
+pub mod plan;
+pub mod report;
+pub mod serve;
+pub mod settings;
+pub mod sys;

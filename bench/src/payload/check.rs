@@ -1,0 +1,1 @@
+//! Checks a stream as it comes, in pieces of any length.

@@ -1,0 +1,1 @@
+//! Headers of requests, responses and streams: what the other end must know to answer and to check.

@@ -1,0 +1,1 @@
+//! The intended times of an open loop, drawn without looking at what completes.

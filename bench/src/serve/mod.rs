@@ -1,0 +1,1 @@
+//! Back ends: the other end of a path under test.
