@@ -166,6 +166,13 @@ pub struct Busy {
     pub wall: Duration,
 }
 
+impl Busy {
+    /// CPU time of the time that passed: 0 to 1.
+    pub fn share(&self) -> f64 {
+        if self.wall.is_zero() { 0.0 } else { self.cpu.as_secs_f64() / self.wall.as_secs_f64() }
+    }
+}
+
 /// A part and what became of it.
 #[derive(Clone, Debug)]
 pub struct PartOutcome {
