@@ -288,3 +288,209 @@ impl Gathered {
         runs
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const CONNECTION: u32 = 77;
+    const OTHER: u32 = 1234;
+    /// Two words at any alignment: shorter pieces do not say where they belong.
+    const TELLING: usize = 23;
+
+    /// The stream of a connection as it had to be.
+    fn stream(verify: Verify, connection: u32, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        pattern::fill_for(verify, &mut bytes, connection, Way::Up, 0);
+        bytes
+    }
+
+    /// What a checker says of these bytes, given in pieces of these lengths, over and over.
+    fn verdict(verify: Verify, bytes: &[u8], pieces: &[usize], expected_total: Option<u64>) -> Option<Fault> {
+        let mut checker = Checker::new(CONNECTION, Way::Up, verify);
+        let mut rest = bytes;
+        let mut faults = Vec::new();
+        for &piece in pieces.iter().cycle() {
+            if rest.is_empty() {
+                break;
+            }
+            let (now, later) = rest.split_at(piece.min(rest.len()));
+            faults.extend(checker.take(now));
+            rest = later;
+        }
+        assert_eq!(checker.offset(), bytes.len() as u64, "every byte is counted, fault or none");
+        faults.extend(checker.finish(expected_total));
+        assert_eq!(checker.finish(expected_total), None, "a fault is named once");
+        assert!(faults.len() <= 1, "{faults:?}");
+        faults.pop()
+    }
+
+    /// A way to spoil a stream, at a fraction of it, and what it has to be called.
+    #[derive(Clone, Copy, Debug)]
+    enum Spoil {
+        Drop(usize),
+        Repeat(usize),
+        Flip(u8),
+        Swap(usize, usize),
+        Cross(usize),
+        Overwrite(usize),
+        Cut(usize),
+    }
+
+    /// Spoils a stream of which `before` bytes stay as they are.
+    fn spoilt(clean: &[u8], foreign: &[u8], before: usize, spoil: Spoil) -> Vec<u8> {
+        let (start, rest) = clean.split_at(before);
+        match spoil {
+            Spoil::Drop(length) => [start, &rest[length..]].concat(),
+            Spoil::Repeat(length) => [start, &start[before - length..], rest].concat(),
+            Spoil::Flip(mask) => [start, &[rest[0] ^ mask], &rest[1..]].concat(),
+            Spoil::Swap(one, two) => {
+                [start, &rest[one..one + two], &rest[..one], &rest[one + two..]].concat()
+            }
+            Spoil::Cross(length) => [start, &foreign[before..before + length], &rest[length..]].concat(),
+            Spoil::Overwrite(length) => [start, &vec![0xa5; length]].concat(),
+            Spoil::Cut(length) => clean[..clean.len() - length].to_vec(),
+        }
+    }
+
+    fn name(spoil: Spoil) -> FaultKind {
+        match spoil {
+            Spoil::Drop(length) => FaultKind::Missing(length as u64),
+            Spoil::Repeat(length) => FaultKind::Duplicated(length as u64),
+            Spoil::Flip(mask) => FaultKind::Flipped(mask.count_ones()),
+            Spoil::Swap(..) => FaultKind::Swapped,
+            Spoil::Cross(_) => FaultKind::Foreign(OTHER),
+            Spoil::Overwrite(_) => FaultKind::Garbage,
+            Spoil::Cut(length) => FaultKind::Cut(length as u64),
+        }
+    }
+
+    fn spoil() -> impl Strategy<Value = Spoil> {
+        prop_oneof![
+            (1usize..6000).prop_map(Spoil::Drop),
+            (1usize..6000).prop_map(Spoil::Repeat),
+            (1u8..=255).prop_map(Spoil::Flip),
+            (TELLING..3000, TELLING..3000).prop_map(|(one, two)| Spoil::Swap(one, two)),
+            (TELLING..6000).prop_map(Spoil::Cross),
+            (64usize..6000).prop_map(Spoil::Overwrite),
+            (1usize..6000).prop_map(Spoil::Cut),
+        ]
+    }
+
+    fn verify() -> impl Strategy<Value = Verify> {
+        prop_oneof![Just(Verify::Off), Just(Verify::Stamp), Just(Verify::Full)]
+    }
+
+    fn pieces() -> impl Strategy<Value = Vec<usize>> {
+        prop::collection::vec(prop_oneof![1usize..40, 1usize..9000, Just(1 << 16)], 1..6)
+    }
+
+    proptest! {
+        #[test]
+        fn a_stream_as_it_should_be_has_no_fault(verify in verify(), length in 0usize..200_000, pieces in pieces()) {
+            let clean = stream(verify, CONNECTION, length);
+            prop_assert_eq!(verdict(verify, &clean, &pieces, None), None);
+            prop_assert_eq!(verdict(verify, &clean, &pieces, Some(length as u64)), None);
+        }
+
+        #[test]
+        fn each_fault_is_named(
+            spoil in spoil(), before in 6000usize..30_000, after in TELLING..100_000, pieces in pieces(), told in any::<bool>(),
+        ) {
+            let length = before + 6000 + after;
+            let (clean, foreign) = (stream(Verify::Full, CONNECTION, length), stream(Verify::Full, OTHER, length));
+            let bytes = spoilt(&clean, &foreign, before, spoil);
+            let told = told || matches!(spoil, Spoil::Cut(_));
+            let fault = verdict(Verify::Full, &bytes, &pieces, told.then_some(length as u64)).expect("it is noticed");
+            prop_assert_eq!(fault.kind, name(spoil));
+            // The first bytes after the place may be right by chance.
+            let place = if let Spoil::Cut(_) = spoil { bytes.len() } else { before } as u64;
+            prop_assert!((place..place + 8).contains(&fault.offset), "{} for {}", fault.offset, place);
+        }
+
+        #[test]
+        fn each_fault_is_named_near_the_end_when_the_length_is_known(
+            lost in 1usize..20, left in 8usize..40, before in 100usize..2000, pieces in pieces(), repeat in any::<bool>(),
+        ) {
+            let length = before + lost + left;
+            let spoil = if repeat { Spoil::Repeat(lost) } else { Spoil::Drop(lost) };
+            let clean = stream(Verify::Full, CONNECTION, length);
+            let bytes = spoilt(&clean, &clean, before, spoil);
+            let fault = verdict(Verify::Full, &bytes, &pieces, Some(length as u64));
+            prop_assert_eq!(fault.map(|fault| fault.kind), Some(name(spoil)));
+        }
+
+        #[test]
+        fn stamps_notice_what_shifts_a_stream_and_say_how_far(
+            length in 1usize..4000, repeat in any::<bool>(), before in 4000usize..30_000, pieces in pieces(),
+        ) {
+            let spoil = if repeat { Spoil::Repeat(length) } else { Spoil::Drop(length) };
+            let clean = stream(Verify::Stamp, CONNECTION, 60_000);
+            let bytes = spoilt(&clean, &clean, before, spoil);
+            let fault = verdict(Verify::Stamp, &bytes, &pieces, None);
+            prop_assert_eq!(fault.map(|fault| fault.kind), Some(name(spoil)));
+        }
+
+        #[test]
+        fn counting_notices_what_changes_the_count(length in 1usize..4000, pieces in pieces()) {
+            let clean = stream(Verify::Off, CONNECTION, 60_000);
+            let bytes = spoilt(&clean, &clean, 10_000, Spoil::Drop(length));
+            let fault = verdict(Verify::Off, &bytes, &pieces, Some(60_000));
+            prop_assert_eq!(fault.map(|fault| fault.kind), Some(FaultKind::Cut(length as u64)));
+        }
+    }
+
+    /// A stream of two frames, each a header and pattern, of which some bytes are spoilt at the second header.
+    fn framed_verdict(spoil: impl Fn(&mut Vec<u8>, &[u8])) -> Option<FaultKind> {
+        const FRAME: usize = 200;
+        let frames = |connection| {
+            let mut bytes = stream(Verify::Full, connection, 2 * FRAME);
+            let (verify, kind) = (Verify::Full, frame::Kind::Exchange);
+            let header = frame::Request { connection, length: FRAME as u32, answer: 64, verify, kind };
+            bytes[..HEADER].copy_from_slice(&header.encode());
+            bytes[FRAME..][..HEADER].copy_from_slice(&header.encode());
+            bytes
+        };
+        let (mut bytes, foreign) = (frames(CONNECTION), frames(OTHER));
+        spoil(&mut bytes, &foreign);
+        let mut checker = Checker::new(CONNECTION, Way::Up, Verify::Full);
+        checker.skip(HEADER);
+        let fault = checker.take(&bytes[HEADER..FRAME]);
+        assert_eq!(fault, None);
+        let (header, rest) = bytes[FRAME..].split_first_chunk().expect("longer than a header");
+        match frame::Request::decode(header) {
+            Some(request) if request.connection == CONNECTION && !checker.is_gathering() => {
+                checker.skip(HEADER)
+            }
+            _ => checker.misfit(header, None),
+        }
+        let fault = checker.take(rest);
+        fault.or_else(|| checker.finish(None)).map(|fault| fault.kind)
+    }
+
+    #[test]
+    fn a_header_out_of_place_is_named_too() {
+        let cases: [(&str, FaultKind, &dyn Fn(&mut Vec<u8>, &[u8])); 6] = [
+            ("in the header, 5 are missing", FaultKind::Missing(5), &|bytes, _| drop(bytes.drain(203..208))),
+            ("before it, 40 are missing", FaultKind::Missing(40), &|bytes, _| drop(bytes.drain(160..200))),
+            ("two bits", FaultKind::Flipped(1), &|bytes, _| bytes[207] ^= 0x10),
+            ("the last 8 twice", FaultKind::Duplicated(8), &|bytes, _| {
+                let twice = bytes[192..200].to_vec();
+                drop(bytes.splice(200..200, twice));
+            }),
+            ("the whole frame is another's", FaultKind::Foreign(OTHER), &|bytes, foreign| {
+                bytes[200..].copy_from_slice(&foreign[200..]);
+            }),
+            ("the header alone is another's", FaultKind::Foreign(OTHER), &|bytes, foreign| {
+                bytes.truncate(216);
+                bytes[200..].copy_from_slice(&foreign[200..216]);
+            }),
+        ];
+        assert_eq!(framed_verdict(|_, _| {}), None);
+        for (what, wanted, spoil) in cases {
+            assert_eq!(framed_verdict(spoil), Some(wanted), "{what}");
+        }
+    }
+}

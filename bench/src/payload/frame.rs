@@ -99,12 +99,12 @@ const REQUEST: u32 = 0x20;
 
 /// 32 bits of which each depends on every bit of the fields and the label; the label itself is its low 8 bits.
 fn seal(fields: [u32; 3], label: u32) -> u32 {
-    let mut sum = u64::from(label) ^ 0x5eed_f00d_1234_5678;
-    for field in fields {
+    let mut sum = 0x5eed_f00d_1234_5678;
+    for field in [label].into_iter().chain(fields) {
         sum = (sum ^ u64::from(field)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        sum ^= sum >> 29;
+        sum ^= sum >> 32;
     }
-    (sum >> 32) as u32 & !0xff | label
+    sum as u32 & !0xff | label
 }
 
 fn pack(fields: [u32; 3], label: u32) -> [u8; HEADER] {

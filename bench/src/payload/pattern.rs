@@ -227,13 +227,13 @@ mod tests {
         #[test]
         fn the_first_wrong_byte_is_found(
             connection in 0..CONNECTIONS, way in way(), offset in 0u64..1 << 41, length in 1usize..700,
-            wrong in prop::collection::vec(any::<prop::sample::Index>(), 0..3), bit in 0..8,
+            wrong in prop::collection::vec(any::<prop::sample::Index>(), 0..3), bit in 0u8..8,
         ) {
             let mut bytes = vec![0; length];
             fill(&mut bytes, connection, way, offset);
             let wrong: std::collections::BTreeSet<usize> = wrong.iter().map(|at| at.index(length)).collect();
             for &at in &wrong {
-                bytes[at] ^= 1 << bit;
+                bytes[at] ^= 1u8 << bit;
             }
             prop_assert_eq!(mismatch(&bytes, connection, way, offset), wrong.first().copied());
         }
