@@ -102,7 +102,7 @@ pub(super) fn explain(error: Errno, settings: &Settings) -> anyhow::Error {
                 _ => "rr",
             };
             return anyhow::anyhow!(
-                "nothing listens at {target}: start one with `weir-bench serve {mode} --listen {target}`"
+                "nothing listens at {target}: start one with `weir-bench serve {mode} {target}`"
             );
         }
         Errno::ADDRNOTAVAIL if sources.is_empty() => {

@@ -71,7 +71,7 @@ pub(super) struct Shard<'a> {
     reports: Sender<Report>,
     epoll: OwnedFd,
     /// Fires each [`TICK`], so that waits need no timeout of their own, which would cost each of them a timer.
-    _timer: OwnedFd,
+    timer: OwnedFd,
     connections: Slab<Connection>,
     /// Those that have more to do, and let the others have their turn.
     again: Vec<Token>,
@@ -128,7 +128,7 @@ impl<'a> Shard<'a> {
             stage,
             reports,
             epoll,
-            _timer: timer,
+            timer,
             connections: Slab::new(),
             again: Vec::new(),
             kit: Kit {
@@ -466,6 +466,8 @@ impl<'a> Shard<'a> {
             ended: broken || flags.contains(EventFlags::RDHUP),
         };
         if token == TIMER {
+            // It goes on only when it is read.
+            let _ = rustix::io::read(&self.timer, &mut [0; 8]);
             return;
         }
         let Some(connection) = self.connection(token) else { return };
