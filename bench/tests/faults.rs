@@ -32,7 +32,6 @@ fn is_named(kind: &FaultKind, spoil: Spoil) -> bool {
 fn check(mode: &str, work: &Work, toward: Toward, direction: &str) {
     let backend = Backend::start(mode, &[]);
     for spoil in SPOILS.into_iter().chain([Spoil::Nothing]) {
-        eprintln!("{mode} {spoil:?} {:?}", std::time::Instant::now());
         let proxy = spoiler::start(backend.address, toward, AT, spoil);
         let mut settings = settings(proxy, work.clone());
         settings.timeout = Duration::from_secs(2);

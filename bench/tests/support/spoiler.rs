@@ -30,12 +30,13 @@ pub(crate) enum Toward {
     Client,
 }
 
-/// Relays what comes to the address that it returns. The bytes of each connection are spoilt once, after `at` of them.
+/// Relays what comes to the address that it returns. The bytes of each connection are spoilt once, after `at` of them; but not
+/// those of the first, with which a run only looks whether something listens.
 pub(crate) fn start(upstream: SocketAddr, toward: Toward, at: usize, spoil: Spoil) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("it is bound");
     thread::spawn(move || {
-        let mut giver = None;
+        let mut giver = Some(Role::Plain);
         for client in listener.incoming() {
             let Ok(client) = client else { return };
             let Ok(server) = TcpStream::connect(upstream) else { return };
