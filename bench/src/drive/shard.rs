@@ -407,11 +407,12 @@ impl<'a> Shard<'a> {
         Ok(())
     }
 
-    /// Whether a standing connection may be made now: not too many at a time, and not faster than a hold is to grow.
+    /// Whether a standing connection may be made now: not too many at a time, not faster than a hold is to grow, and at the end
+    /// only for operations that wait.
     fn may_dial(&self, index: usize, now: u64) -> bool {
         let lane = &self.lanes[index];
         match (&lane.work, self.phase) {
-            (Work::Hold { .. }, Phase::Draining) => false,
+            (_, Phase::Draining) if !lane.has_waiting() => false,
             (Work::Hold { ramp, .. }, Phase::Ramp) => {
                 let own = *ramp / self.share.of as f64;
                 let allowed = (now - self.born) as f64 / SECOND as f64 * own;
