@@ -38,7 +38,12 @@ fn each_stream_is_one_operation_and_its_bytes_are_those_of_the_measured_time() {
             let ledger = check(mode, Work::Stream { connections: CONNECTIONS, direction }, verify);
             let what =
                 format!("{direction:?} {verify:?}: {} up, {} down", ledger.bytes_up, ledger.bytes_down);
-            assert_eq!((ledger.planned, ledger.ok), (CONNECTIONS as u64, CONNECTIONS as u64), "{what}");
+            let each_once = CONNECTIONS as u64;
+            assert_eq!(
+                (ledger.planned, ledger.ok, ledger.opened),
+                (each_once, each_once, each_once),
+                "{what}"
+            );
             assert_eq!(ledger.bytes_up > SOME, direction != Direction::Down, "{what}");
             assert_eq!(ledger.bytes_down > SOME, direction != Direction::Up, "{what}");
         }
