@@ -10,6 +10,7 @@
 //!
 //! A percentile with too few samples above it ([`crate::gates::needed`]) is a number nowhere: "-" for people, null for programs.
 
+mod axis;
 pub mod csv;
 pub mod hgrm;
 pub mod html;
