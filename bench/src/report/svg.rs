@@ -110,7 +110,8 @@ fn drawing(width: f64, height: f64, about: &str, inner: &Markup) -> Markup {
 impl Lines {
     /// The chart under its legend.
     pub(super) fn draw(&self) -> Markup {
-        let left = column(self.y.ticks.iter().map(|(_, text)| text.as_str()));
+        // Charts of the same seconds stand below each other: their axes begin at one place where labels allow.
+        let left = column(self.y.ticks.iter().map(|(_, text)| text.as_str())).max(76.0);
         let inside = Inside { left, top: 26.0, right: WIDE - 26.0, bottom: 270.0 };
         let inner = html! {
             @if let Some((from, to, _)) = &self.shaded { (self.shade(inside, *from, *to)) }
@@ -219,7 +220,7 @@ pub(super) struct Estimate {
     pub(super) low: f64,
     pub(super) middle: f64,
     pub(super) high: f64,
-    /// "better", "worse", "open" where nothing is shown, "same" for an arm against itself.
+    /// "better", "worse", "open" where nothing is shown, "reference" for what is no peer: the arm itself, or no proxy at all.
     pub(super) class: &'static str,
 }
 
@@ -295,11 +296,15 @@ fn forest_group(inside: Inside, axis: &Axis, group: &Group, top: f64) -> Markup 
                 line.interval x1=(px(at(estimate.low))) x2=(px(at(estimate.high))) y1=(px(y)) y2=(px(y)) {}
                 (end(axis, inside, estimate.low, y))
                 (end(axis, inside, estimate.high, y))
-                circle.point cx=(px(at(estimate.middle))) cy=(px(y)) r="4.5" {}
+                @if is_inside(axis, estimate.middle) { circle.point cx=(px(at(estimate.middle))) cy=(px(y)) r="4.5" {} }
             }
             text.value x=(px(inside.right + 10.0)) y=(px(y + 4.0)) { (estimate.text()) }
         }
     }
+}
+
+fn is_inside(axis: &Axis, value: f64) -> bool {
+    axis.place(value).is_some_and(|place| (-1e-6..=1.0 + 1e-6).contains(&place))
 }
 
 /// The end of an interval: a bar, or an arrow where it goes on beyond the axis.

@@ -18,6 +18,9 @@ const FIGURES: [(&str, &str, bool); 6] = [
     ("resident", "Resident memory", false),
 ];
 
+/// The arm without a proxy.
+const DIRECT: &str = "direct";
+
 /// What all samples of a work and a pace have in common.
 #[derive(Clone, Copy, PartialEq)]
 struct Row<'a> {
@@ -152,6 +155,7 @@ fn ratios(comparison: &Comparison, ours: &str) -> Markup {
                 li { span class="swatch dot better" {} "better" }
                 li { span class="swatch dot worse" {} "worse" }
                 li { span class="swatch dot open" {} "no difference shown" }
+                li { span class="swatch dot reference" {} "no peer: the same again, or no proxy at all" }
                 li { span class="swatch noise" {} (format!("noise: {ours} against itself, 95 %")) }
             }
         }
@@ -168,17 +172,18 @@ fn groups(comparison: &Comparison, figure: &str, more_is_better: bool) -> Vec<Gr
     let group = |row: Row<'_>| {
         let of_row = of_figure.iter().filter(|ratio| ratio.work == row.work && ratio.pace == row.pace);
         let noise = of_row.clone().find(|ratio| is_self(ratio)).map(|ratio| (ratio.low, ratio.high));
-        // The arm against itself stands last: it is what the others are read against.
-        let (same, others): (Vec<&Ratio>, Vec<&Ratio>) = of_row.copied().partition(|ratio| is_self(ratio));
-        let rows = others.into_iter().chain(same).map(|ratio| estimate(ratio, more_is_better)).collect();
+        // Peers first, then what they are read against: no proxy, and the arm itself.
+        let mut ratios: Vec<&Ratio> = of_row.copied().collect();
+        ratios.sort_by_key(|ratio| (is_self(ratio), ratio.theirs == DIRECT));
+        let rows = ratios.into_iter().map(|ratio| estimate(ratio, more_is_better)).collect();
         Group { name: row.name(), noise, rows }
     };
     rows.into_iter().map(group).collect()
 }
 
 fn estimate(ratio: &Ratio, more_is_better: bool) -> Estimate {
-    let class = if is_self(ratio) {
-        "same"
+    let class = if is_self(ratio) || ratio.theirs == DIRECT {
+        "reference"
     } else if ratio.low <= 1.0 && ratio.high >= 1.0 {
         "open"
     } else if (ratio.middle > 1.0) == more_is_better {

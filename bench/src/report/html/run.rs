@@ -14,6 +14,9 @@ use crate::settings::Pace;
 /// Points of a percentile curve for each nine.
 const POINTS_A_NINE: f64 = 60.0;
 
+/// Room above the highest point of a chart that starts at zero: a line along its edge looks cut off.
+const HEADROOM: f64 = 1.05;
+
 /// Ticks an axis has room for.
 const TICKS: usize = 8;
 
@@ -49,11 +52,11 @@ fn part(outcome: &Outcome, outcome_of: &PartOutcome) -> Markup {
     let known = |quantile| gates::percentile(times, quantile).map_or("-".to_owned(), time);
     let tiles = [
         ("rate".to_owned(), human::rate(a_second(ledger.ok))),
-        (format!("{kind} time, p50"), known(0.50)),
-        (format!("{kind} time, p99"), known(0.99)),
+        (format!("{kind} p50"), known(0.50)),
+        (format!("{kind} p99"), known(0.99)),
         ("up".to_owned(), format!("{}/s", human::bytes(a_second(ledger.bytes_up)))),
         ("down".to_owned(), format!("{}/s", human::bytes(a_second(ledger.bytes_down)))),
-        ("connections opened".to_owned(), human::count(ledger.opened)),
+        ("connections".to_owned(), human::count(ledger.opened)),
     ];
     html! {
         h2 { (part.name) }
@@ -162,7 +165,7 @@ fn by_second(outcome: &Outcome) -> Markup {
         Axis::between("seconds since measuring began", first.at as f64, (last.at + 1) as f64, 10, tell_second)
     };
     let shaded = (first.at < 0).then(|| (first.at as f64, 0.0, "warming up, not counted".to_owned()));
-    let top = |points: &[(f64, f64)]| points.iter().map(|(_, y)| *y).fold(0.0, f64::max);
+    let top = |points: &[(f64, f64)]| HEADROOM * points.iter().map(|(_, y)| *y).fold(0.0, f64::max);
     let (done, bytes) = (points(|second| second.ok), points(|second| second.bytes));
     let has_operations = top(&done) > 0.0;
     let series = |name: &str, class, points| Series { name: name.to_owned(), class, points };
