@@ -33,4 +33,4 @@ pub fn verdict(interrupted: bool, gates: &[crate::gates::Gate]) -> String {
 }
 
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
