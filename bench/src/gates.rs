@@ -258,13 +258,12 @@ fn samples(outcome: &Outcome) -> Option<Gate> {
 
 fn conservation(outcome: &Outcome) -> Option<Gate> {
     for PartOutcome { part, ledger } in &outcome.parts {
-        let sum = ledger.ok + ledger.failed + ledger.timeout + ledger.unfinished + ledger.dropped;
-        if sum != ledger.planned {
+        if !ledger.adds_up() {
             let message = format!(
                 "{}: {} planned, but {} ended somehow: this is a defect of weir-bench, believe none of it",
                 part.name,
                 human::count(ledger.planned),
-                human::count(sum)
+                human::count(ledger.ended())
             );
             return gate("conservation", false, message);
         }

@@ -20,28 +20,6 @@ pub(crate) fn sampled(count: u64, median: f64, seed: u64) -> Times {
     histogram
 }
 
-/// A ledger of nothing.
-pub(crate) fn ledger() -> Ledger {
-    Ledger {
-        planned: 0,
-        ok: 0,
-        failed: 0,
-        timeout: 0,
-        unfinished: 0,
-        dropped: 0,
-        response: times(),
-        service: times(),
-        lag: times(),
-        connect: times(),
-        bytes_up: 0,
-        bytes_down: 0,
-        opened: 0,
-        errors: std::collections::BTreeMap::new(),
-        faults: Vec::new(),
-        fault_count: 0,
-    }
-}
-
 fn part(name: &str, work: Work, pace: Pace) -> Part {
     Part { name: name.to_owned(), work, pace }
 }
@@ -96,7 +74,7 @@ fn open_for(length: u64, rate: u64) -> Outcome {
         bytes_up: planned * 64,
         bytes_down: planned * 64,
         opened: 64,
-        ..ledger()
+        ..Ledger::new()
     };
     let pace = Pace::Open { rate: rate as f64, arrivals: Arrivals::Poisson };
     let mut outcome = outcome(vec![PartOutcome { part: rr(pace), ledger }], length);
@@ -151,7 +129,7 @@ pub(crate) fn short() -> Outcome {
         bytes_up: 96_000,
         bytes_down: 96_000,
         opened: 64,
-        ..ledger()
+        ..Ledger::new()
     };
     let mut outcome = outcome(vec![PartOutcome { part: rr(Pace::Closed), ledger }], 1);
     outcome.seconds = seconds(1, 1500);
@@ -163,8 +141,8 @@ pub(crate) fn empty() -> Outcome {
     let pace = Pace::Open { rate: 1000.0, arrivals: Arrivals::Constant };
     let mut outcome = outcome(
         vec![
-            PartOutcome { part: rr(Pace::Closed), ledger: ledger() },
-            PartOutcome { part: rr(pace), ledger: ledger() },
+            PartOutcome { part: rr(Pace::Closed), ledger: Ledger::new() },
+            PartOutcome { part: rr(pace), ledger: Ledger::new() },
         ],
         10,
     );
@@ -177,7 +155,7 @@ pub(crate) fn empty() -> Outcome {
 /// A stream, which has bytes and no operations.
 pub(crate) fn stream() -> Outcome {
     let work = Work::Stream { connections: 4, direction: Direction::Down };
-    let ledger = Ledger { bytes_down: 24_000_000_000, opened: 4, ..ledger() };
+    let ledger = Ledger { bytes_down: 24_000_000_000, opened: 4, ..Ledger::new() };
     let part = part("stream down", work, Pace::Closed);
     let mut outcome = outcome(vec![PartOutcome { part, ledger }], 10);
     let second = |at| Second { at, ok: 0, bad: 0, bytes: 2_400_000_000, p50: 0, p99: 0 };
@@ -200,7 +178,7 @@ pub(crate) fn mix() -> Outcome {
         bytes_down: 600 * 16_384,
         opened: 603,
         fault_count: 9,
-        ..ledger()
+        ..Ledger::new()
     };
     bad.errors.extend([("refused", 2), ("reset", 3)]);
     let kinds = [FaultKind::Missing(64), FaultKind::Flipped(1), FaultKind::Foreign(7), FaultKind::Garbage];
@@ -215,7 +193,7 @@ pub(crate) fn mix() -> Outcome {
         service: sampled(3000, 150_000.0, 10),
         connect: sampled(9000, 120_000.0, 11),
         opened: 9000,
-        ..ledger()
+        ..Ledger::new()
     };
     outcome.parts.push(PartOutcome { part: part("hold", hold, Pace::Closed), ledger: held });
     outcome.settings.parts = outcome.parts.iter().map(|part| part.part.clone()).collect();

@@ -21,6 +21,9 @@ const FIGURES: [(&str, &str, bool); 6] = [
 /// The arm without a proxy.
 const DIRECT: &str = "direct";
 
+/// Failures listed at the top; the tables have them all.
+const REASONS: usize = 12;
+
 /// What all samples of a work and a pace have in common.
 #[derive(Clone, Copy, PartialEq)]
 struct Row<'a> {
@@ -39,7 +42,7 @@ impl Row<'_> {
     }
 
     fn cost_unit(&self) -> &'static str {
-        if self.is_stream() { "CPU seconds a GB" } else { "CPU µs an operation" }
+        if self.is_stream() { "CPU s/GB" } else { "CPU µs/op" }
     }
 }
 
@@ -109,10 +112,15 @@ fn verdict(comparison: &Comparison) -> Markup {
         let rounds = samples.iter().filter(|sample| of(sample) == *place).count();
         reasons.push(format!("{place}: {gate} failed in {times} of {rounds} rounds"));
     }
-    let mut verdict = match reasons.len() {
-        0 => "All gates hold in every round".to_owned(),
-        1 => "Not every gate holds: 1 figure is not to be believed".to_owned(),
-        more => format!("Not every gate holds: {more} figures are not to be believed"),
+    let more = reasons.len().saturating_sub(REASONS);
+    reasons.truncate(REASONS);
+    if more > 0 {
+        reasons.push(format!("{more} more, in the tables below"));
+    }
+    let mut verdict = if reasons.is_empty() {
+        "All gates hold in every round".to_owned()
+    } else {
+        "Not every gate holds: some figures are not to be believed".to_owned()
     };
     if comparison.interrupted {
         verdict += " (interrupted: of the part that was run)";
@@ -270,7 +278,7 @@ const COLUMNS: [Column; 12] = [
     ("p99", |sample| known(sample.p99), microseconds),
     ("p99.9", |sample| known(sample.p999), microseconds),
     ("resident", |sample| known(sample.resident as f64), human::bytes),
-    ("a connection", |sample| sample.resident_per_connection, human::bytes),
+    ("each connection", |sample| sample.resident_per_connection, human::bytes),
     ("switches", |sample| known(sample.switches), number),
     ("calls", |sample| sample.calls, number),
     ("arm busy", |sample| known(sample.arm_busy), percent),
@@ -307,7 +315,7 @@ fn table(comparison: &Comparison, row: Row<'_>, arms: &[&str], ours: &str) -> Ma
     };
     html! {
         h3 { (row.name()) }
-        div.scroll { table {
+        div.scroll.dense { table {
             tr { th { "arm" } @for column in &columns { th { (head(column.0)) } } th { "rounds" } th { "gates failed" } }
             @for arm in &present {
                 tr class=(if arm.starts_with(ours) { "ours" } else { "" }) {
