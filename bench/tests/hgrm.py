@@ -41,16 +41,21 @@ for percentile in (0, 10, 50, 90, 99, 99.9, 100):
     rank = max(0, -(-len(samples) * percentile // 100) - 1)
     near(histogram.get_value_at_percentile(percentile), samples[int(rank)], f"encoded, {percentile} %")
 
-# Each row of the .hgrm is what the other histogram says of the same percentile. Its own output takes other steps.
-up_to = {}
+# Each row of the .hgrm says what the other histogram has counted, and stands at the first value that reaches its percentile. Its own
+# output takes other steps, so rows are not compared one by one.
+up_to, below = {}, {}
+total = 0
 for step in histogram.get_recorded_iterator():
-    up_to[histogram.get_highest_equivalent_value(step.value_iterated_to)] = step.total_count_to_this_value
+    value = histogram.get_highest_equivalent_value(step.value_iterated_to)
+    below[value], total = total, step.total_count_to_this_value
+    up_to[value] = total
 assert len(rows) > 20, len(rows)
 for value, quantile, count, *inverse in rows:
     value = round(value * MILLISECOND)
-    assert value == histogram.get_value_at_percentile(quantile * 100), (value, quantile)
     assert count == up_to[value], (value, count, up_to[value])
+    assert below[value] - 1e-6 <= quantile * total <= count + 1e-6, (value, quantile, count)
     assert inverse == [] if quantile == 1 else abs(inverse[0] - 1 / (1 - quantile)) <= 0.005 + 1e-9, (quantile, inverse)
+assert rows[-1][1:] == [1.0, len(samples)], rows[-1]
 
 theirs = io.BytesIO()
 histogram.output_percentile_distribution(theirs, MILLISECOND)

@@ -38,8 +38,7 @@ pub fn run_page(outcome: &Outcome, gates: &[Gate], told: &[(String, String)]) ->
         (generator(outcome))
         (gate_table(gates))
         h2 { "Conditions" }
-        (conditions(&settings(outcome)))
-        (conditions(told))
+        (conditions(&[told, &settings(outcome)].concat()))
     };
     page(&title, &body)
 }
@@ -190,18 +189,20 @@ fn by_second(outcome: &Outcome) -> Markup {
         series: vec![series("bytes both ways", "s2", bytes)],
         shaded: shaded.clone(),
     };
-    let kind = if outcome.parts.iter().any(|part| matches!(part.part.pace, Pace::Closed)) {
-        "service"
-    } else {
-        "response"
+    let is_closed = |part: &PartOutcome| matches!(part.part.pace, Pace::Closed);
+    let kind = match outcome.parts.iter().filter(|part| is_closed(part)).count() {
+        0 => "response time",
+        closed if closed == outcome.parts.len() => "service time",
+        _ => "time (response of open loops, service of closed ones)",
     };
     let times = vec![
-        series(&format!("{kind} time, p99"), "s1", points(|second| second.p99)),
-        series(&format!("{kind} time, p50"), "s0", points(|second| second.p50)),
+        series(&format!("{kind}, p99"), "s1", points(|second| second.p99)),
+        series(&format!("{kind}, p50"), "s0", points(|second| second.p50)),
     ];
     let span = span(&times);
     html! {
         h2 { "Second by second" }
+        @if outcome.parts.len() > 1 { p.soft { "All parts together." } }
         @if has_operations { (figure("Rate", "", &rate.draw())) } @else { (figure("Throughput", "", &flow.draw())) }
         @if let Some((low, high)) = span {
             (figure("Times", "", &Lines {
