@@ -11,6 +11,9 @@ pub(super) const WIDE: f64 = 920.0;
 /// Width of one of two side by side.
 pub(super) const HALF: f64 = 448.0;
 
+/// Width below which a chart is scrolled rather than made smaller: its text would be too small to read.
+const LEAST: f64 = 600.0;
+
 /// Width that a character of a label is given. Generous: a label that is cut off is worse than a narrow margin.
 const CHARACTER: f64 = 6.9;
 
@@ -103,7 +106,7 @@ impl Inside {
 fn drawing(width: f64, height: f64, about: &str, inner: &Markup) -> Markup {
     html! {
         svg xmlns="http://www.w3.org/2000/svg" viewBox=(format!("0 0 {} {}", px(width), px(height)))
-            style=(format!("max-width:{}px", px(width))) role="img" aria-label=(about) { (inner) }
+            style=(format!("max-width:{}px;min-width:{}px", px(width), px(width.min(LEAST)))) role="img" aria-label=(about) { (inner) }
     }
 }
 
@@ -226,7 +229,11 @@ pub(super) struct Estimate {
 
 impl Estimate {
     fn text(&self) -> String {
-        format!("{:.2} [{:.2}, {:.2}]", self.middle, self.low, self.high)
+        let [low, middle, high] = [self.low, self.middle, self.high].map(|ratio| match ratio {
+            far if far >= 1000.0 => format!("{far:.0e}"),
+            ratio => format!("{ratio:.2}"),
+        });
+        format!("{middle} [{low}, {high}]")
     }
 }
 
@@ -284,7 +291,7 @@ fn forest_group(inside: Inside, axis: &Axis, group: &Group, top: f64) -> Markup 
     let height = group.rows.len() as f64 * ROW;
     html! {
         // The grid must not run through the group's name.
-        rect.cover x="0" y=(px(top)) width=(px(inside.right)) height=(px(1.2 * ROW)) {}
+        rect.cover x="0" y=(px(top)) width=(px(inside.right + 2.0)) height=(px(1.2 * ROW)) {}
         text.group x="4" y=(px(top + 19.0)) { (group.name) }
         @if let Some((low, high)) = group.noise {
             rect.noise x=(px(at(low))) width=(px(at(high) - at(low))) y=(px(first)) height=(px(height)) {}
