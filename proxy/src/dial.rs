@@ -37,6 +37,8 @@ pub struct Dial {
     step: Step,
     /// All attempts together.
     deadline: Option<Millis>,
+    /// The client's poll had a hang-up: it will say no more than what waits in its socket.
+    pub client_hung_up: bool,
 }
 
 /// What a dial waits for.
@@ -62,6 +64,7 @@ impl Dial {
             failed: Vec::new(),
             failure: Reason::NoEndpoint,
             step: Step::Pausing { until: accepted },
+            client_hung_up: false,
             in_force,
         }
     }
@@ -172,7 +175,8 @@ impl Shard {
             .expect(RING_TAKES);
         session.in_flight.upstream_poll = true;
         let Stage::Dialling(dial) = std::mem::replace(&mut session.stage, Stage::Ended) else { return };
-        session.stage = Stage::Relaying(Relay::new(&dial.policy().timeouts, dial.accepted, mode));
+        session.stage =
+            Stage::Relaying(Relay::new(&dial.policy().timeouts, dial.accepted, mode, dial.client_hung_up));
         self.retire(dial.in_force);
         self.queue(slot);
     }

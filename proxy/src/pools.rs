@@ -22,7 +22,7 @@ const LARGE_PIPE: usize = 1 << 20;
 const LARGE_PIPES: u64 = 32;
 /// All pipes in a process: this part of the descriptor limit (two descriptors each).
 const DESCRIPTORS_A_PIPE: u64 = 32;
-/// Every so often what nobody needed since the last time is given back to the system.
+/// Every so often what nobody needed since the last time is given back to the system; with the next turn, nothing wakes for it.
 const KEEP_IDLE: Duration = Duration::from_millis(500);
 
 const _: () =
@@ -93,11 +93,6 @@ impl Pools {
     /// Pipes that sessions hold.
     pub fn pipes_in_use(&self) -> u64 {
         (self.pipes.len() - self.idle_pipes.items.len()) as u64
-    }
-
-    /// When [`Self::trim`] is to be called; `None`: nothing is idle.
-    pub fn trim_at(&self) -> Option<Millis> {
-        self.trim_at
     }
 
     /// Gives back to the system what has been idle long enough.

@@ -31,8 +31,13 @@ const SUBMIT_TRIES: u32 = 1000;
 /// Completions that end a wait that gathers.
 const GATHERED: u32 = 64;
 
-/// Sleeping is bounded, so that a doorbell that was lost by a defect would cost a delay and not a stall.
+/// Sleeping is bounded, so that a doorbell that was lost by a defect would cost a delay and not a stall. One time-out request
+/// does it for all sleeps: a time-out of each sleep's own is a kernel timer to start and to cancel with every request served.
+static HEARTBEAT: Timespec = Timespec::new().sec(1);
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+
+/// The heartbeat's name. Tags end in a small kind, so none is like it.
+const BEAT: u64 = u64::MAX;
 
 const _: () = assert!(COMPLETIONS >= 2 * SUBMISSIONS);
 
@@ -59,7 +64,16 @@ pub enum Value {
 impl Completion {
     /// Whether a poll's mask carries POLLERR.
     pub fn has_error(&self) -> bool {
-        matches!(self.result, Ok(Value::Number(mask)) if mask & libc::POLLERR as u32 != 0)
+        self.has(libc::POLLERR)
+    }
+
+    /// Whether a poll's mask carries a sign of the peer's FIN.
+    pub fn has_hang_up(&self) -> bool {
+        self.has(libc::POLLRDHUP | libc::POLLHUP)
+    }
+
+    fn has(&self, any: libc::c_short) -> bool {
+        matches!(self.result, Ok(Value::Number(mask)) if mask & any as u32 != 0)
     }
 }
 
@@ -71,6 +85,8 @@ pub struct Ring {
     addresses: Vec<SockAddr>,
     /// Completions that were collected to make room for submissions.
     early: Vec<Completion>,
+    /// The heartbeat has to be asked for.
+    is_beat_due: bool,
 }
 
 impl Ring {
@@ -86,7 +102,8 @@ impl Ring {
             .setup_cqsize(COMPLETIONS)
             .build(SUBMISSIONS)?;
         let can_gather = uring.params().is_feature_min_timeout();
-        Ok(Self { uring, can_gather, addresses: Vec::with_capacity(SUBMISSIONS as usize), early: Vec::new() })
+        let addresses = Vec::with_capacity(SUBMISSIONS as usize);
+        Ok(Self { uring, can_gather, addresses, early: Vec::new(), is_beat_due: true })
     }
 
     /// Accepts until cancelled; each completion is a non-blocking, close-on-exec socket.
@@ -142,7 +159,9 @@ impl Ring {
         gather: Duration,
         completions: &mut Vec<Completion>,
     ) -> io::Result<()> {
-        let sleep = sleep.min(LONGEST_SLEEP);
+        if std::mem::take(&mut self.is_beat_due) {
+            self.push(opcode::Timeout::new(&raw const HEARTBEAT).build().user_data(BEAT))?;
+        }
         let gather = if self.can_gather { gather.min(sleep) } else { Duration::ZERO };
         let is_idle = self.early.is_empty() && self.uring.completion().is_empty();
         let want = match is_idle && !sleep.is_zero() {
@@ -166,7 +185,12 @@ impl Ring {
     }
 
     fn collect(&mut self) {
-        self.early.extend(self.uring.completion().map(|entry| {
+        let is_beat_due = &mut self.is_beat_due;
+        self.early.extend(self.uring.completion().filter_map(|entry| {
+            if entry.user_data() == BEAT {
+                *is_beat_due = true;
+                return None;
+            }
             let result = match entry.result() {
                 // SAFETY: the bit is set on accepts alone, and each completion of one carries a descriptor that the kernel
                 // installed for it and nobody else owns.
@@ -176,7 +200,7 @@ impl Ring {
                 number @ 0.. => Ok(Value::Number(number as u32)),
                 errno => Err(io::Error::from_raw_os_error(-errno)),
             };
-            Completion { tag: entry.user_data() & !ACCEPT, more: cqueue::more(entry.flags()), result }
+            Some(Completion { tag: entry.user_data() & !ACCEPT, more: cqueue::more(entry.flags()), result })
         }));
     }
 
@@ -210,11 +234,13 @@ impl Ring {
         const EXT_ARG: u32 = 8;
         let submissions = self.uring.submission().len() as u32;
         let submitter = self.uring.submitter();
-        let timespec = Timespec::new().sec(sleep.as_secs()).nsec(sleep.subsec_nanos());
+        let bounded = sleep.min(LONGEST_SLEEP);
+        let timespec = Timespec::new().sec(bounded.as_secs()).nsec(bounded.subsec_nanos());
         let arguments = SubmitArgs::new().timespec(&timespec).min_wait_usec(gather.as_micros() as u32);
+        let is_untimed = want == 0 || gather.is_zero() && sleep >= LONGEST_SLEEP;
         // SAFETY: `arguments` and what it points to outlive the call.
-        let entered = if want == 0 {
-            unsafe { submitter.enter::<libc::sigset_t>(submissions, 0, GETEVENTS, None) }
+        let entered = if is_untimed {
+            unsafe { submitter.enter::<libc::sigset_t>(submissions, want, GETEVENTS, None) }
         } else {
             unsafe { submitter.enter(submissions, want, GETEVENTS | EXT_ARG, Some(&arguments)) }
         };

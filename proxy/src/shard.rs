@@ -23,7 +23,7 @@ use crate::mailbox::{ListenerId, Mailbox, Message, NewTable};
 use crate::metrics::{Counter, Series, ShardCounters};
 use crate::outcome::Reason;
 use crate::pools::{Pools, Wires};
-use crate::relay::{Side, Step};
+use crate::relay::{News, Side, Step};
 use crate::ring::{Completion, Ring};
 use crate::session::{Session, Stage};
 use crate::sys;
@@ -356,13 +356,7 @@ impl Shard {
         if !self.ready.is_empty() || !self.mailbox.is_empty() {
             return Duration::ZERO;
         }
-        let alarms = [
-            self.wheel.next(),
-            self.accept_again,
-            self.pools.trim_at(),
-            self.doomed.due(),
-            self.listeners_close,
-        ];
+        let alarms = [self.wheel.next(), self.accept_again, self.doomed.due(), self.listeners_close];
         let Some(next) = alarms.into_iter().fold(None, earlier) else { return Duration::MAX };
         Duration::from_millis(next.0).saturating_sub(sys::monotonic())
     }
@@ -417,9 +411,10 @@ impl Shard {
             Stage::Ended => {}
             // Bytes and a FIN wait in the socket. A reset ends the dial: no upstream connection should outlive it.
             Stage::Dialling(_) if completion.has_error() => self.refuse(slot, Reason::ClientGone),
-            Stage::Dialling(_) => {}
+            Stage::Dialling(dial) => dial.client_hung_up |= completion.has_hang_up(),
             Stage::Relaying(relay) => {
-                relay.on_event(side, completion.has_error());
+                let news = News { error: completion.has_error(), hang_up: completion.has_hang_up() };
+                relay.on_event(side, news);
                 self.queue(slot);
             }
         }

@@ -17,17 +17,21 @@ pub const BUDGET: usize = 256 << 10;
 /// What one read costs of the budget at least: it bounds the calls of a turn where a peer feeds single bytes.
 const LEAST_COST: usize = 4 << 10;
 
-/// Full reads in a row that show a stream: splice is worth its pipe.
+/// From this on a splice costs less CPU than a copy of as many bytes.
+const LONG_READ: usize = 12 << 10;
+
+/// Long reads in a row that show a stream, or a conversation in large pieces: splice is worth its pipe.
 const PROMOTE_AFTER: u8 = 4;
 
-/// A splice under this costs more CPU than a copy of as many bytes.
-const SHORT_MOVE: usize = 16 << 10;
+/// Under this a splice costs more CPU than a copy of as many bytes.
+const SHORT_MOVE: usize = 8 << 10;
 
 /// Short moves in a row that show a conversation. More than it takes to promote, so that a stream which stutters stays.
 const DEMOTE_AFTER: u8 = 16;
 
 const _: () = assert!(BUDGET >= PROMOTE_AFTER as usize * HOT_BUFFER, "a stream is known within one turn");
-const _: () = assert!(HOT_BUFFER > SHORT_MOVE, "what promotes must not demote");
+const _: () = assert!(LONG_READ > SHORT_MOVE, "what promotes must not demote");
+const _: () = assert!(HOT_BUFFER >= LONG_READ, "nothing would ever promote");
 const _: () = assert!(DEMOTE_AFTER > PROMOTE_AFTER, "there is no hysteresis");
 const _: () =
     assert!(LEAST_COST <= SHORT_MOVE && BUDGET / LEAST_COST >= 16, "a turn must be worth its event");
@@ -88,8 +92,10 @@ pub(super) struct Direction {
     pub(super) held: Held,
     mode: RelayMode,
     splicing: bool,
-    full_reads: u8,
+    long_reads: u8,
     short_moves: u8,
+    /// The last splice took less than it could: perhaps all there was, perhaps the pipe was full.
+    ran_short: bool,
 }
 
 impl Direction {
@@ -99,8 +105,9 @@ impl Direction {
             held: Held::Nothing,
             mode,
             splicing: mode == RelayMode::Splice,
-            full_reads: 0,
+            long_reads: 0,
             short_moves: 0,
+            ran_short: false,
         }
     }
 
@@ -235,6 +242,16 @@ impl Direction {
     ) -> Option<usize> {
         let Held::Load(load) = &mut self.held else { return None };
         let is_alone = load.bytes == 0;
+        let ran_short = std::mem::take(&mut self.ran_short);
+        if is_alone
+            && ran_short
+            && !ends.source.hung_up
+            && !ends.source.is_dead()
+            && kernel.unread(ends.from) == 0
+        {
+            ends.source.readable = false;
+            return None;
+        }
         let mut result = persist(|| kernel.splice_in(ends.from, &load.pipe, max));
         if is_alone && would_block(&result) {
             if kernel.unread(ends.from) == 0 && !ends.source.is_dead() {
@@ -246,6 +263,7 @@ impl Direction {
         }
         if let Ok(taken @ 1..) = result {
             load.bytes += taken;
+            self.ran_short = taken < max;
             // What tops up a pipe that waits for its target says nothing about the source.
             if is_alone {
                 self.note_move(taken);
@@ -314,10 +332,10 @@ impl Direction {
     }
 
     fn note_read(&mut self, taken: usize) {
-        self.full_reads = if taken == HOT_BUFFER { self.full_reads.saturating_add(1) } else { 0 };
-        if self.mode == RelayMode::Auto && self.full_reads >= PROMOTE_AFTER {
+        self.long_reads = if taken >= LONG_READ { self.long_reads.saturating_add(1) } else { 0 };
+        if self.mode == RelayMode::Auto && self.long_reads >= PROMOTE_AFTER {
             self.splicing = true;
-            self.full_reads = 0;
+            self.long_reads = 0;
             self.short_moves = 0;
         }
     }

@@ -42,6 +42,9 @@ pub(super) struct Leg {
     pub(super) readable: bool,
     /// A write may take something.
     pub(super) writable: bool,
+    /// Its FIN may be there, behind what can be read. The kernel wakes a poll for a FIN without a mask, so the completion's mask is
+    /// the state, with POLLRDHUP: until one has it, what comes after a read that emptied the socket has an event of its own.
+    pub(super) hung_up: bool,
     /// The first error that the leg was known to have. It is kept because the kernel tells it once, to whichever call comes
     /// first, and because `recv` shows no reset that follows a FIN.
     pub(super) fault: Option<Fault>,
@@ -49,7 +52,7 @@ pub(super) struct Leg {
 
 impl Leg {
     pub(super) fn new() -> Self {
-        Self { readable: true, writable: true, fault: None }
+        Self { readable: true, writable: true, hung_up: false, fault: None }
     }
 
     /// Everything is worth trying again.

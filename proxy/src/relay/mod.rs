@@ -41,6 +41,15 @@ pub enum Step {
     Ended(Reason),
 }
 
+/// What the mask of a completion tells of a leg, beside that everything is worth trying again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct News {
+    /// POLLERR: it is dead.
+    pub error: bool,
+    /// POLLRDHUP or POLLHUP: its peer will send no more.
+    pub hang_up: bool,
+}
+
 /// Where a session stands. It only moves downwards.
 #[derive(Debug)]
 enum Phase {
@@ -94,11 +103,13 @@ const _: () = assert!(size_of::<Relay>() <= 256, "an idle session is small");
 
 impl Relay {
     /// A relay over two connected legs. `idle` and `max_duration` run from `accepted`. The upstream's poll is armed at the same
-    /// time and reports what is there, so nothing is read from it before; the client's has long said what it had to say.
-    pub fn new(timeouts: &Timeouts, accepted: Millis, mode: RelayMode) -> Self {
+    /// time and reports what is there, so nothing is read from it before; the client's has long said what it had to say, its
+    /// hang-up (`client_hung_up`) included.
+    pub fn new(timeouts: &Timeouts, accepted: Millis, mode: RelayMode, client_hung_up: bool) -> Self {
+        let client = Leg { hung_up: client_hung_up, ..Leg::new() };
         Self {
             phase: Phase::Open,
-            legs: [Leg::new(), Leg { readable: false, ..Leg::new() }],
+            legs: [client, Leg { readable: false, ..Leg::new() }],
             directions: [Direction::new(mode), Direction::new(mode)],
             active: accepted,
             idle: timeouts.idle,
@@ -108,12 +119,13 @@ impl Relay {
         }
     }
 
-    /// A completion of a leg's poll; `error`: its mask had POLLERR. The rest of the mask is of no use: it names the wake-up, not
-    /// the state. A step must follow.
-    pub fn on_event(&mut self, side: Side, error: bool) {
+    /// A completion of a leg's poll, and what its mask had. The rest of the mask is of no use: it names the wake-up, not the state.
+    /// A step must follow.
+    pub fn on_event(&mut self, side: Side, news: News) {
         let leg = &mut self.legs[side as usize];
         leg.wake();
-        if error {
+        leg.hung_up |= news.hang_up;
+        if news.error {
             leg.hear_error();
         }
     }

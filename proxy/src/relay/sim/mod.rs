@@ -36,6 +36,8 @@ enum Sabotage {
     FullPipeClearsReadable,
     /// POLLERR of a completion is not looked at.
     ErrorMaskIgnored,
+    /// POLLRDHUP of a completion is not looked at.
+    HangUpIgnored,
     /// A completion's mask is taken for the state.
     MaskIsState,
     /// A short read is taken for the last one: a FIN or more bytes may wait behind it.
@@ -63,9 +65,10 @@ enum Sabotage {
 }
 
 impl Sabotage {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::FullPipeClearsReadable,
         Self::ErrorMaskIgnored,
+        Self::HangUpIgnored,
         Self::MaskIsState,
         Self::ShortReadDrains,
         Self::SpliceEndBelieved,

@@ -2,7 +2,7 @@
 //! Linux does where a relay can be wrong about it:
 //!
 //! * a socket's error is told once, to whichever call comes first, and shows in no read that follows a FIN;
-//! * a poll reports wake-ups, not states: nothing for what is already there, and a mask of the wake-up only;
+//! * a poll reports wake-ups, not states: nothing for what is already there, and a mask of the wake-up only, but for a FIN's;
 //! * a pipe is full by slots, and says so with the error that an empty socket gives;
 //! * `close` of a socket with unread input resets it, and `close` of one that a poll holds does nothing.
 
@@ -13,6 +13,7 @@ use super::bytes::{Bytes, Run};
 pub(super) const IN: u8 = 1;
 pub(super) const OUT: u8 = 2;
 pub(super) const ERR: u8 = 4;
+pub(super) const HUP: u8 = 8;
 
 /// What a peer does when it has sent all it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,7 +113,8 @@ impl Socket {
         let readable = !self.rx.is_empty() || self.fin_in || dead;
         let writable = dead || self.tx.len() < self.tx_room;
         let error = self.error.is_some();
-        IN * u8::from(readable) + OUT * u8::from(writable) + ERR * u8::from(error)
+        let hung_up = self.fin_in || dead;
+        IN * u8::from(readable) + OUT * u8::from(writable) + ERR * u8::from(error) + HUP * u8::from(hung_up)
     }
 
     fn wake(&mut self, mask: u8) {
@@ -130,7 +132,7 @@ impl Socket {
         self.error = Some(if self.fin_in && errno == libc::ECONNRESET { libc::EPIPE } else { errno });
         self.dead_at = Some(now);
         self.timed_out = errno == libc::ETIMEDOUT;
-        self.wake(IN | OUT | ERR);
+        self.wake(IN | OUT | ERR | HUP);
     }
 }
 
@@ -284,7 +286,8 @@ impl Net {
             Ending::Fin | Ending::Answer | Ending::Close | Ending::FinReset => {
                 peer.closed = peer.ending == Ending::Close;
                 it.fin_in = true;
-                it.wake(IN);
+                // A FIN wakes without a mask: the completion has the state.
+                it.wake(it.state());
                 if it.peer.ending == Ending::FinReset {
                     it.peer.ended = false;
                     it.peer.ending = Ending::Reset;

@@ -8,9 +8,9 @@ use weir_routing::compile::RelayMode;
 
 use super::Sabotage;
 use super::calls::{Calls, Ledger, Seen};
-use super::net::{Completion, ERR, IN, Net, OUT, Poll, Shape};
+use super::net::{Completion, ERR, HUP, IN, Net, OUT, Poll, Shape};
 use crate::outcome::Reason;
-use crate::relay::{Kernel, Millis, Phase, Relay, Side, Step};
+use crate::relay::{Kernel, Millis, News, Phase, Relay, Side, Step};
 
 /// The wheel's tick in milliseconds; deadlines are rounded up to it.
 const TICK: u64 = 10;
@@ -47,7 +47,7 @@ impl Shard {
         let sockets = self.net.open(shapes);
         let now = self.net.now;
         self.sessions.push(Session {
-            relay: Relay::new(&timeouts, Millis(now / 1000), mode),
+            relay: Relay::new(&timeouts, Millis(now / 1000), mode, false),
             sockets,
             timeouts,
             accepted: now,
@@ -137,8 +137,10 @@ impl Shard {
         }
         self.net.sockets[completion.socket].told |= completion.mask & ERR != 0;
         let side = Side::BOTH[completion.socket % 2];
+        let news = News { error: completion.mask & ERR != 0, hang_up: completion.mask & HUP != 0 };
         match self.sabotage {
-            Some(Sabotage::ErrorMaskIgnored) => session.relay.on_event(side, false),
+            Some(Sabotage::ErrorMaskIgnored) => session.relay.on_event(side, News { error: false, ..news }),
+            Some(Sabotage::HangUpIgnored) => session.relay.on_event(side, News { hang_up: false, ..news }),
             Some(Sabotage::MaskIsState) => {
                 let leg = &mut session.relay.legs[side as usize];
                 leg.readable = completion.mask & IN != 0;
@@ -147,7 +149,7 @@ impl Shard {
                     leg.hear_error();
                 }
             }
-            _ => session.relay.on_event(side, completion.mask & ERR != 0),
+            _ => session.relay.on_event(side, news),
         }
         self.step(index, false);
     }
