@@ -1,7 +1,7 @@
 //! Runs against real servers: what is counted adds up whatever happens, and what a server does to its users is seen.
 
-use std::io::{BufRead as _, BufReader};
-use std::net::SocketAddr;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc;
@@ -220,6 +220,71 @@ fn a_server_that_goes_away_fails_operations_and_is_not_stormed() {
     assert!((100..=400).contains(&refused), "tried {refused} times: {:?}", ledger.errors);
 }
 
+/// An echo that gives every eighth piece of a connection to this before it sends it back.
+fn spoiled_echo(spoil: fn(&mut Vec<u8>)) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("its number");
+    let echo = move |mut stream: TcpStream| {
+        let mut buffer = [0; 4096];
+        for piece in 1.. {
+            let received = stream.read(&mut buffer).unwrap_or(0);
+            let mut bytes = buffer[..received].to_vec();
+            if piece % 8 == 0 {
+                spoil(&mut bytes);
+            }
+            if received == 0 || stream.write_all(&bytes).is_err() {
+                return;
+            }
+        }
+    };
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || echo(stream));
+        }
+    });
+    address
+}
+
+#[test]
+fn bytes_that_are_not_what_they_had_to_be_fail_their_operation_and_are_named() {
+    let cases: [(&str, fn(&mut Vec<u8>)); 5] = [
+        ("1 bits flipped", |bytes| bytes[40] ^= 4),
+        ("1 bits flipped", |bytes| bytes[3] ^= 1),
+        ("bytes duplicated", |bytes| bytes.extend_from_within(..)),
+        ("bytes missing", |bytes| drop(bytes.drain(64..72))),
+        ("bytes that nobody sent", |bytes| bytes[32..].fill(0xaa)),
+    ];
+    for (wanted, spoil) in cases {
+        let mut settings =
+            settings(spoiled_echo(spoil), vec![(rr(1, 1, 256), Pace::Closed)], Duration::from_millis(400));
+        settings.timeout = Duration::from_millis(200);
+        let ledger = &run(&settings).parts[0].ledger;
+        balanced(ledger);
+        assert!(ledger.ok > 0 && ledger.fault_count > 0, "{wanted}: {:?}", ledger.errors);
+        let named: Vec<String> = ledger.faults.iter().map(ToString::to_string).collect();
+        assert!(named.iter().all(|fault| fault.contains(wanted)), "{wanted}: {named:?}");
+    }
+}
+
+#[test]
+fn connections_are_made_from_each_source_in_turn() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let mut settings = settings(
+        listener.local_addr().expect("its number"),
+        vec![(Work::Hold { connections: 6, ramp: 1000.0, heartbeat: None }, Pace::Closed)],
+        Duration::from_millis(50),
+    );
+    settings.sources = ["127.0.0.7", "127.0.0.8"].map(|source| source.parse().expect("an address")).to_vec();
+    let outcome = run(&settings);
+    assert_eq!(outcome.parts[0].ledger.opened, 6);
+    // The first is the one that asks whether anybody listens.
+    let _ = listener.accept();
+    let mut from: Vec<String> =
+        (0..6).map(|_| listener.accept().expect("one of six").1.ip().to_string()).collect();
+    from.sort();
+    assert_eq!(from, ["127.0.0.7", "127.0.0.7", "127.0.0.7", "127.0.0.8", "127.0.0.8", "127.0.0.8"]);
+}
+
 fn bench(arguments: &[&str]) -> Command {
     let mut command = Command::new(PROGRAM);
     command.arg("run").args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -285,7 +350,7 @@ fn a_generator_that_cannot_keep_up_says_that_its_figures_are_not_to_be_believed(
 
 #[test]
 fn what_is_not_there_is_said_at_once_with_what_to_do() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its number");
+    let free = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its number");
     let output = bench(&["rr", &free.to_string()]).output().expect("it runs");
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8_lossy(&output.stderr);

@@ -340,6 +340,7 @@ mod tests {
     #[test]
     fn what_was_not_answered_counts_as_at_least_as_late_as_it_is() {
         let cases = [
+            (Fate::Ok, 1, 1),
             (Fate::Ok, 30, 30),
             (Fate::Failed, 30, 500),
             (Fate::Failed, 700, 700),
@@ -350,7 +351,9 @@ mod tests {
         for (fate, after, wanted) in cases {
             let mut book = Book::new(Loop::Open, TIMEOUT);
             book.measure(Window { begin: 0, end: 1000 * MILLISECOND });
-            let operation = book.plan(5 * MILLISECOND, 5 * MILLISECOND);
+            let mut operation = book.plan(5 * MILLISECOND, 5 * MILLISECOND);
+            // When it was handed over makes no difference to how late it is.
+            operation.hand(5 * MILLISECOND + 900_000);
             end(&mut book, operation, fate, (5 + after) * MILLISECOND);
             let late = book.close(2005 * MILLISECOND).response.max() / MILLISECOND;
             assert!(late.abs_diff(wanted) <= wanted / 500, "{fate:?}: {late} ms, wanted {wanted}");

@@ -174,3 +174,60 @@ pub(super) fn probe(settings: &Settings, sources: &[IpAddr]) -> anyhow::Result<(
     }
     socket.connect_timeout(&settings.target.into(), settings.timeout).map_err(failed)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::settings::{Pace, Part, Verify};
+
+    fn hold(target: &str, connections: usize, sources: &[&str]) -> Settings {
+        let work = Work::Hold { connections, ramp: 1000.0, heartbeat: None };
+        Settings {
+            target: target.parse().expect("an address"),
+            parts: vec![Part { name: "hold".to_owned(), work, pace: Pace::Closed }],
+            cores: vec![0],
+            warmup: Duration::ZERO,
+            duration: Duration::from_secs(1),
+            drain: Duration::ZERO,
+            operations: None,
+            timeout: Duration::from_secs(1),
+            verify: Verify::Full,
+            sources: sources.iter().map(|source| source.parse().expect("an address")).collect(),
+            waiting: 0,
+            seed: 0,
+        }
+    }
+
+    #[test]
+    fn loopback_gets_as_many_source_addresses_as_its_connections_need() {
+        let cases: [(&str, usize, &[&str], &[&str]); 6] = [
+            ("127.0.0.1:7", 20_000, &[], &[]),
+            ("127.0.0.1:7", 20_001, &[], &["127.0.0.2", "127.0.0.3"]),
+            ("127.0.0.1:7", 60_001, &[], &["127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5"]),
+            ("127.0.0.1:7", 60_001, &["127.0.0.9"], &["127.0.0.9"]),
+            ("10.0.0.1:7", 60_001, &[], &[]),
+            ("[::1]:7", 60_001, &[], &[]),
+        ];
+        for (target, connections, given, wanted) in cases {
+            let found = sources(&hold(target, connections, given));
+            let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+            assert_eq!(found, wanted, "{connections} to {target} from {given:?}");
+        }
+    }
+
+    #[test]
+    fn errors_of_the_host_say_what_to_do() {
+        let cases = [
+            (Errno::CONNREFUSED, "start one with `weir-bench serve rr 127.0.0.1:7`"),
+            (Errno::ADDRNOTAVAIL, "--source"),
+            (Errno::MFILE, "ulimit -n"),
+            (Errno::HOSTUNREACH, "host unreachable: check the address"),
+        ];
+        for (error, wanted) in cases {
+            let said = explain(error, &hold("127.0.0.1:7", 1, &[])).to_string();
+            assert!(said.contains(wanted), "{said}\nwanted: {wanted}");
+        }
+    }
+}
