@@ -1,7 +1,8 @@
 //! The only room with unsafe code: clocks of other processes.
 
+#![allow(unsafe_code)]
+
 use std::io;
-use std::mem::MaybeUninit;
 use std::time::Duration;
 
 /// CPU time of a process, user and system: of all its threads, those of the kernel that work for its rings, and those that have
@@ -12,20 +13,32 @@ use std::time::Duration;
 /// When there is no such process.
 pub fn process_cpu(pid: u32) -> io::Result<Duration> {
     let pid = libc::pid_t::try_from(pid).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-    let mut clock = MaybeUninit::uninit();
-    // SAFETY: the pointer is valid for a write of a clock's id.
-    let code = unsafe { libc::clock_getcpuclockid(pid, clock.as_mut_ptr()) };
+    let mut clock: libc::clockid_t = 0;
+    // SAFETY: the pointer is to a clock's id that is ours, for the length of the call.
+    let code = unsafe { libc::clock_getcpuclockid(pid, &raw mut clock) };
     if code != 0 {
         return Err(io::Error::from_raw_os_error(code));
     }
-    // SAFETY: the call returned 0, so it has written the id.
-    let clock = unsafe { clock.assume_init() };
-    let mut time = MaybeUninit::<libc::timespec>::uninit();
-    // SAFETY: the pointer is valid for a write of a timespec.
-    if unsafe { libc::clock_gettime(clock, time.as_mut_ptr()) } != 0 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a timespec that is ours, for the length of the call.
+    if unsafe { libc::clock_gettime(clock, &raw mut time) } != 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the call returned 0, so it has written the time.
-    let time = unsafe { time.assume_init() };
     Ok(Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_processes_that_are_there_have_a_clock() {
+        fn check(pid: u32, expected: bool) {
+            assert_eq!(process_cpu(pid).is_ok(), expected, "process {pid}");
+        }
+        check(std::process::id(), true);
+        // Above what the kernel gives out (PID_MAX_LIMIT), and above what a pid_t holds.
+        check(1 << 23, false);
+        check(u32::MAX, false);
+    }
 }

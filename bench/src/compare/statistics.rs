@@ -154,7 +154,8 @@ mod tests {
                 .map(|ratio| ((ratio.middle * 1e6).round() / 1e6, ratio.rounds));
             assert_eq!(found, expected, "{figure} of {} samples", samples.len());
         }
-        let (weir, nginx) = (|round, cost| sample(round, "weir", cost), |round, cost| sample(round, "nginx", cost));
+        let (weir, nginx) =
+            (|round, cost| sample(round, "weir", cost), |round, cost| sample(round, "nginx", cost));
         let whole = [weir(0, 1.0), nginx(0, 2.0), nginx(1, 8.0), weir(1, 4.0)];
         check(&whole, "cost", Some((0.5, 2)));
         check(&whole, "rate", Some((0.5, 2)));
@@ -162,7 +163,11 @@ mod tests {
         check(&whole, "p50", None);
         check(&[weir(0, 1.0), nginx(0, 2.0), weir(1, 4.0)], "cost", None);
         check(&[weir(0, 1.0), nginx(0, 2.0), weir(1, 4.0), nginx(2, 1.0)], "cost", None);
-        check(&[weir(0, 1.0), nginx(0, 2.0), weir(1, 4.0), nginx(1, 8.0), weir(2, 9.0), nginx(2, 0.0)], "cost", Some((0.5, 2)));
+        check(
+            &[weir(0, 1.0), nginx(0, 2.0), weir(1, 4.0), nginx(1, 8.0), weir(2, 9.0), nginx(2, 0.0)],
+            "cost",
+            Some((0.5, 2)),
+        );
     }
 
     /// The noise of an arm and of a round: lognormal, the round's far larger, as neighbours on a shared machine make it.
@@ -187,7 +192,10 @@ mod tests {
                 }
                 let found = ratios(&samples, "weir");
                 let cost = found.iter().find(|ratio| ratio.figure == "cost").expect("every round has both");
-                assert!(cost.high / cost.low < 2.0 || rounds < 7, "what rounds did to both has not fallen out: {cost:?}");
+                assert!(
+                    cost.high / cost.low < 2.0 || rounds < 7,
+                    "what rounds did to both has not fallen out: {cost:?}"
+                );
                 held += u32::from(cost.low <= 1.0 && 1.0 <= cost.high);
             }
             let share = f64::from(held) / f64::from(COMPARISONS);
