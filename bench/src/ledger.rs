@@ -12,6 +12,9 @@ use crate::settings::{Part, Settings};
 /// Longest time a histogram holds; anything later counts as this late.
 pub const LONGEST: Duration = Duration::from_secs(3600);
 
+/// Faults that are kept to be shown: enough to see what is wrong; the rest are only counted.
+pub const FAULTS_KEPT: usize = 20;
+
 /// Times in nanoseconds, three significant digits: at most 0.1 % off.
 pub type Times = Histogram<u64>;
 
@@ -50,12 +53,89 @@ pub struct Ledger {
     pub bytes_down: u64,
     /// Connections made.
     pub opened: u64,
-    /// Why operations failed: "refused", "reset", "closed early", ...
+    /// Why operations failed: "refused", "reset", "closed early", ..., and why connections broke that had none under way.
     pub errors: BTreeMap<&'static str, u64>,
     /// Bytes that were not what they had to be: the first few.
     pub faults: Vec<Fault>,
     /// How many faults there were.
     pub fault_count: u64,
+}
+
+impl Ledger {
+    /// Nothing counted yet.
+    pub fn new() -> Ledger {
+        Ledger {
+            planned: 0,
+            ok: 0,
+            failed: 0,
+            timeout: 0,
+            unfinished: 0,
+            dropped: 0,
+            response: times(),
+            service: times(),
+            lag: times(),
+            connect: times(),
+            bytes_up: 0,
+            bytes_down: 0,
+            opened: 0,
+            errors: BTreeMap::new(),
+            faults: Vec::new(),
+            fault_count: 0,
+        }
+    }
+
+    /// Whether every planned operation ended in exactly one way.
+    pub fn adds_up(&self) -> bool {
+        self.planned == self.ended()
+    }
+
+    /// Operations that came to an end, of whatever kind.
+    pub fn ended(&self) -> u64 {
+        self.ok + self.failed + self.timeout + self.unfinished + self.dropped
+    }
+
+    /// Adds what another thread counted for the same part. Histograms are merged: percentiles are never averaged.
+    pub fn add(&mut self, other: &Ledger) {
+        self.planned += other.planned;
+        self.ok += other.ok;
+        self.failed += other.failed;
+        self.timeout += other.timeout;
+        self.unfinished += other.unfinished;
+        self.dropped += other.dropped;
+        let same = "all histograms have the same bounds";
+        self.response.add(&other.response).expect(same);
+        self.service.add(&other.service).expect(same);
+        self.lag.add(&other.lag).expect(same);
+        self.connect.add(&other.connect).expect(same);
+        self.bytes_up += other.bytes_up;
+        self.bytes_down += other.bytes_down;
+        self.opened += other.opened;
+        for (why, count) in &other.errors {
+            *self.errors.entry(why).or_default() += count;
+        }
+        for fault in &other.faults {
+            self.keep(fault.clone());
+        }
+        self.fault_count += other.fault_count;
+    }
+
+    /// Counts a fault and keeps it if it is one of the first.
+    pub fn fault(&mut self, fault: Fault) {
+        self.fault_count += 1;
+        self.keep(fault);
+    }
+
+    fn keep(&mut self, fault: Fault) {
+        if self.faults.len() < FAULTS_KEPT {
+            self.faults.push(fault);
+        }
+    }
+}
+
+impl Default for Ledger {
+    fn default() -> Ledger {
+        Ledger::new()
+    }
 }
 
 /// What one second of a run was like, all threads and parts together.
@@ -84,6 +164,13 @@ pub struct Busy {
     pub cpu: Duration,
     /// Time that passed.
     pub wall: Duration,
+}
+
+impl Busy {
+    /// CPU time of the time that passed: 0 to 1.
+    pub fn share(&self) -> f64 {
+        if self.wall.is_zero() { 0.0 } else { self.cpu.as_secs_f64() / self.wall.as_secs_f64() }
+    }
 }
 
 /// A part and what became of it.

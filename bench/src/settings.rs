@@ -134,6 +134,20 @@ pub enum Work {
     },
 }
 
+impl Work {
+    /// Connections at a time, all threads together.
+    pub fn connections(&self) -> usize {
+        match self {
+            Work::Rr { connections, .. }
+            | Work::Crr { connections, .. }
+            | Work::Connect { connections, .. }
+            | Work::Stream { connections, .. }
+            | Work::Hold { connections, .. }
+            | Work::Churn { connections, .. } => *connections,
+        }
+    }
+}
+
 /// What one request and its response are.
 #[derive(Clone, Debug, Serialize)]
 pub enum Exchange {

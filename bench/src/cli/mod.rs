@@ -3,6 +3,7 @@
 mod compare;
 mod run;
 mod serve;
+mod values;
 
 use std::process::ExitCode;
 

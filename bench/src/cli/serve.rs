@@ -1,13 +1,144 @@
 //! `weir-bench serve`: its arguments.
 
-use clap::Args;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+
+use crate::serve::{self, Fates, Mode, Settings};
 
 /// The arguments of `weir-bench serve`.
 #[derive(Debug, Args)]
-pub(crate) struct Serve {}
+pub(crate) struct Serve {
+    #[command(subcommand)]
+    mode: ModeArguments,
+}
+
+#[derive(Debug, Subcommand)]
+enum ModeArguments {
+    /// Send back what comes
+    Echo(Place),
+    /// Read all; checked, and answered with a verdict, if the client asks with a header
+    Sink(Place),
+    /// Send pattern until nobody reads any more
+    Source(Place),
+    /// Send back each line, with a prefix
+    Lines {
+        #[command(flatten)]
+        place: Place,
+        /// What comes before each line, followed by a space
+        #[arg(long, default_value = "")]
+        prefix: String,
+    },
+    /// Answer the framed requests of `weir-bench run rr` and `crr`, in the sizes they ask for
+    Rr(Place),
+    /// Speak first, then only listen
+    Banner {
+        #[command(flatten)]
+        place: Place,
+        /// What is said
+        #[arg(long, default_value = "hello\n")]
+        text: String,
+    },
+    /// An echo that takes its time
+    Slow {
+        #[command(flatten)]
+        place: Place,
+        /// Milliseconds that what came is kept before it is sent back
+        #[arg(long, value_name = "MS", default_value_t = 0)]
+        delay: u64,
+        /// Bytes a second that are read [default: as many as come]
+        #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
+        rate: Option<u64>,
+    },
+    /// An echo that does not treat all connections well
+    Flaky {
+        #[command(flatten)]
+        place: Place,
+        /// Fraction of connections that are reset at once
+        #[arg(long, value_name = "FRACTION", default_value_t = 0.0, value_parser = fraction)]
+        refuse: f64,
+        /// Fraction of connections that are reset after up to 64 KiB
+        #[arg(long, value_name = "FRACTION", default_value_t = 0.0, value_parser = fraction)]
+        reset: f64,
+        /// Fraction of connections that are closed after up to 64 KiB
+        #[arg(long, value_name = "FRACTION", default_value_t = 0.0, value_parser = fraction)]
+        close: f64,
+        /// Fraction of connections that are neither read nor answered after up to 64 KiB
+        #[arg(long, value_name = "FRACTION", default_value_t = 0.0, value_parser = fraction)]
+        stall: f64,
+        /// Where chance starts: the same seed, the same fates
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+}
+
+/// Where a back end is and with how much.
+#[derive(Clone, Debug, Args)]
+struct Place {
+    /// Addresses to listen on; port 0 is any free one, and which it is is said on stderr
+    #[arg(required = true, value_name = "ADDRESS:PORT")]
+    addresses: Vec<SocketAddr>,
+    /// Threads
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    threads: u16,
+    /// Core the first thread is pinned to; the next thread has the next core [default: not pinned]
+    #[arg(long, value_name = "N")]
+    core: Option<usize>,
+    /// Connections that may wait to be accepted; no more than net.core.somaxconn counts
+    #[arg(long, default_value_t = 4096, value_parser = clap::value_parser!(i32).range(1..))]
+    backlog: i32,
+}
+
+fn fraction(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(fraction) if (0.0..=1.0).contains(&fraction) => Ok(fraction),
+        _ => Err("wanted a fraction from 0 to 1, such as 0.05".to_owned()),
+    }
+}
+
+impl ModeArguments {
+    fn split(self) -> (Mode, Place) {
+        match self {
+            ModeArguments::Echo(place) => (Mode::Echo, place),
+            ModeArguments::Sink(place) => (Mode::Sink, place),
+            ModeArguments::Source(place) => (Mode::Source, place),
+            ModeArguments::Lines { place, prefix } => (Mode::Lines { prefix }, place),
+            ModeArguments::Rr(place) => (Mode::Rr, place),
+            ModeArguments::Banner { place, text } => (Mode::Banner { text }, place),
+            ModeArguments::Slow { place, delay, rate } => {
+                (Mode::Slow { delay: Duration::from_millis(delay), rate }, place)
+            }
+            ModeArguments::Flaky { place, refuse, reset, close, stall, seed } => {
+                (Mode::Flaky(Fates { refuse, reset, close, stall, seed }), place)
+            }
+        }
+    }
+}
 
 impl Serve {
+    /// Serves until SIGTERM or SIGINT, which is how a back end ends: well.
     pub(super) fn main(self) -> anyhow::Result<u8> {
-        anyhow::bail!("not yet")
+        let (mode, Place { addresses, threads, core, backlog }) = self.mode.split();
+        if let Mode::Flaky(Fates { refuse, reset, close, stall, .. }) = mode
+            && refuse + reset + close + stall > 1.0
+        {
+            eprintln!("weir-bench: the fractions of flaky add up to more than 1");
+            return Ok(super::USAGE);
+        }
+        let stop = Arc::new(AtomicBool::new(false));
+        for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+            signal_hook::flag::register(signal, Arc::clone(&stop)).context("signals")?;
+        }
+        let settings = Settings { mode, addresses, threads: threads.into(), core, backlog };
+        let served = serve::run(&settings, &stop)?;
+        let serve::Served { connections, broken, bytes_in, bytes_out, faults } = served;
+        eprintln!(
+            "served connections={connections} broken={broken} bytes_in={bytes_in} bytes_out={bytes_out} faults={faults}"
+        );
+        Ok(super::FINE)
     }
 }

@@ -1,0 +1,176 @@
+//! Making connections: which source address the next one has, and what an error of the host means for whoever runs this.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::AsFd;
+
+use anyhow::{Context, bail};
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit, setrlimit};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use crate::settings::{Close, Settings, Work};
+use crate::sys;
+
+/// Connections from one source address to one destination, at most: the kernel has about 28,000 ports for them by default
+/// (`net.ipv4.ip_local_port_range`), and some may be in TIME_WAIT.
+const PER_SOURCE: usize = 20_000;
+
+/// Files a run has open beside its connections.
+const OTHER_FILES: u64 = 64;
+
+/// Makes connections, from each source address in turn.
+#[derive(Debug)]
+pub(super) struct Dialer {
+    target: SockAddr,
+    domain: Domain,
+    sources: Vec<SockAddr>,
+    next: usize,
+}
+
+impl Dialer {
+    pub(super) fn new(target: SocketAddr, sources: &[IpAddr]) -> Dialer {
+        let sources = sources.iter().map(|address| SocketAddr::new(*address, 0).into()).collect();
+        Dialer { target: target.into(), domain: Domain::for_address(target), sources, next: 0 }
+    }
+
+    /// A socket that is on its way to be connected.
+    pub(super) fn dial(&mut self, close: Close) -> Result<Socket, Errno> {
+        self.try_dial(close).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+    }
+
+    fn try_dial(&mut self, close: Close) -> std::io::Result<Socket> {
+        let kind = Type::STREAM.nonblocking().cloexec();
+        let socket = Socket::new_raw(self.domain, kind, Some(Protocol::TCP))?;
+        socket.set_tcp_nodelay(true)?;
+        if close == Close::Rst {
+            socket.set_linger(Some(std::time::Duration::ZERO))?;
+        }
+        if !self.sources.is_empty() {
+            sys::bind_address_no_port(socket.as_fd())?;
+            socket.bind(&self.sources[self.next])?;
+            self.next = (self.next + 1) % self.sources.len();
+        }
+        match socket.connect(&self.target) {
+            Err(error) if Errno::from_io_error(&error) != Some(Errno::INPROGRESS) => Err(error),
+            _ => Ok(socket),
+        }
+    }
+}
+
+/// What reports call an error.
+pub(super) fn name(error: Errno) -> &'static str {
+    match error {
+        Errno::CONNREFUSED => "refused",
+        Errno::CONNRESET => "reset",
+        Errno::PIPE => "closed early",
+        Errno::TIMEDOUT => "connection timed out",
+        Errno::HOSTUNREACH => "host unreachable",
+        Errno::NETUNREACH => "network unreachable",
+        Errno::ADDRNOTAVAIL => "no local port left (give --source addresses, or --close rst)",
+        Errno::MFILE | Errno::NFILE => "too many open files (raise ulimit -n)",
+        Errno::NOBUFS | Errno::NOMEM => "no memory for sockets",
+        Errno::ACCESS | Errno::PERM => "forbidden by the host",
+        _ => "another error",
+    }
+}
+
+/// Whether trying again cannot help: the host itself refuses.
+pub(super) fn is_final(error: Errno) -> bool {
+    matches!(
+        error,
+        Errno::ADDRNOTAVAIL
+            | Errno::MFILE
+            | Errno::NFILE
+            | Errno::ACCESS
+            | Errno::PERM
+            | Errno::AFNOSUPPORT
+            | Errno::INVAL
+    )
+}
+
+/// What to do about an error that ends a run before it began.
+pub(super) fn explain(error: Errno, settings: &Settings) -> anyhow::Error {
+    let target = settings.target;
+    let sources: Vec<String> = settings.sources.iter().map(ToString::to_string).collect();
+    let advice = match error {
+        Errno::CONNREFUSED => {
+            let mode = match settings.parts.first().map(|part| &part.work) {
+                Some(Work::Connect { .. }) => "banner",
+                Some(Work::Stream { direction: crate::settings::Direction::Up, .. }) => "sink",
+                Some(Work::Stream { direction: crate::settings::Direction::Down, .. }) => "source",
+                Some(Work::Stream { .. } | Work::Churn { .. }) => "echo",
+                _ => "rr",
+            };
+            return anyhow::anyhow!(
+                "nothing listens at {target}: start one with `weir-bench serve {mode} {target}`"
+            );
+        }
+        Errno::ADDRNOTAVAIL if sources.is_empty() => {
+            "no local port is left for it: give several --source addresses, close by reset (--close rst), or widen \
+             net.ipv4.ip_local_port_range"
+                .to_owned()
+        }
+        Errno::ADDRNOTAVAIL => format!(
+            "no local port is left, or a source is not an address of this host: {}; add --source addresses, close by reset \
+             (--close rst), or widen net.ipv4.ip_local_port_range",
+            sources.join(", ")
+        ),
+        Errno::MFILE => "too many open files: raise the limit with `ulimit -n`".to_owned(),
+        Errno::NFILE => "too many open files on this host: raise fs.file-max".to_owned(),
+        _ => "check the address and the way to it".to_owned(),
+    };
+    anyhow::anyhow!("cannot connect to {target}: {}: {advice}", name(error))
+}
+
+/// The source addresses of a run: those asked for; or, as loopback has many, enough of them for all its connections.
+pub(super) fn sources(settings: &Settings) -> Vec<IpAddr> {
+    let all = connections(settings);
+    let loopback = match settings.target.ip() {
+        IpAddr::V4(address) => address.is_loopback(),
+        IpAddr::V6(_) => false,
+    };
+    if !settings.sources.is_empty() || !loopback || all <= PER_SOURCE {
+        return settings.sources.clone();
+    }
+    let count = all.div_ceil(PER_SOURCE).min(250) as u8;
+    (2..2 + count).map(|last| IpAddr::V4(Ipv4Addr::new(127, 0, 0, last))).collect()
+}
+
+/// Connections of all parts.
+pub(super) fn connections(settings: &Settings) -> usize {
+    settings.parts.iter().map(|part| part.work.connections()).sum()
+}
+
+/// Raises the limit of open files as far as this run needs and may.
+pub(super) fn allow_files(settings: &Settings) -> anyhow::Result<()> {
+    let needed = connections(settings) as u64 + OTHER_FILES;
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= needed) {
+        return Ok(());
+    }
+    if limit.maximum.is_some_and(|maximum| maximum < needed) {
+        bail!(
+            "this run needs {needed} open files, and the limit is {}: raise it with `ulimit -Hn {needed}` or in limits.conf",
+            limit.maximum.unwrap_or_default()
+        );
+    }
+    limit.current = Some(needed);
+    setrlimit(Resource::Nofile, limit)
+        .with_context(|| format!("cannot raise the limit of open files to {needed}"))
+}
+
+/// One connection made before all others, so that what is not there is said at once.
+pub(super) fn probe(settings: &Settings, sources: &[IpAddr]) -> anyhow::Result<()> {
+    let failed = |error: std::io::Error| match Errno::from_io_error(&error) {
+        Some(error) => explain(error, settings),
+        None => {
+            anyhow::anyhow!("cannot connect to {} within {:?}: {error}", settings.target, settings.timeout)
+        }
+    };
+    let domain = Domain::for_address(settings.target);
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP)).map_err(failed)?;
+    if let Some(source) = sources.first() {
+        socket.bind(&SocketAddr::new(*source, 0).into()).map_err(failed)?;
+    }
+    socket.connect_timeout(&settings.target.into(), settings.timeout).map_err(failed)
+}

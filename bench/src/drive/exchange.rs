@@ -1,0 +1,331 @@
+//! Requests and responses on one connection: requests are made and sent, answers are recognised, checked and told apart.
+
+use std::collections::VecDeque;
+
+use fastrand::Rng;
+use rustix::io::Errno;
+
+use super::book::Book;
+use super::clock;
+use super::session::Context;
+use crate::payload::check::Checker;
+use crate::payload::fault::Fault;
+use crate::payload::frame::{HEADER, Kind, Request, Response, Status};
+use crate::payload::pattern::{self, Way};
+use crate::settings::{Exchange, Sizes, Verify};
+
+impl Sizes {
+    /// One of them.
+    pub(super) fn draw(&self, chance: &mut Rng) -> u32 {
+        match self {
+            Sizes::Fixed(size) => *size,
+            Sizes::Uniform(low, high) => chance.u32(*low..=*high),
+            Sizes::Weighted(choices) => {
+                let all: u64 = choices.iter().map(|(_, weight)| u64::from(*weight)).sum();
+                let mut place = chance.u64(0..all.max(1));
+                for (size, weight) in choices {
+                    match place.checked_sub(u64::from(*weight)) {
+                        None => return *size,
+                        Some(rest) => place = rest,
+                    }
+                }
+                choices.last().map_or(0, |(size, _)| *size)
+            }
+        }
+    }
+}
+
+/// Bytes on their way out, in a buffer that is kept: only its beginning is in use.
+#[derive(Debug, Default)]
+pub(super) struct Output {
+    bytes: Vec<u8>,
+    used: usize,
+}
+
+impl Output {
+    pub(super) fn clear(&mut self) {
+        self.used = 0;
+    }
+
+    /// Room for so many more bytes; what is in them is old.
+    pub(super) fn room(&mut self, bytes: usize) -> &mut [u8] {
+        let start = self.used;
+        self.used += bytes;
+        if self.bytes.len() < self.used {
+            self.bytes.resize(self.used, 0);
+        }
+        &mut self.bytes[start..self.used]
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.used]
+    }
+}
+
+/// What a piece of what came in was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// All of it was used, and no answer is complete.
+    More,
+    /// An answer is complete; what is left of the piece comes after it.
+    Answer,
+    /// Not what it had to be; see the book's faults.
+    Wrong,
+}
+
+/// An answer that is waited for.
+#[derive(Clone, Copy, Debug)]
+struct Want {
+    request: u32,
+    answer: u32,
+}
+
+/// Both directions of a connection that exchanges.
+#[derive(Debug)]
+pub(super) struct Wire {
+    connection: u32,
+    verify: Verify,
+    /// Bytes of the stream up that have been made.
+    made: u64,
+    /// Bytes that the kernel did not take yet.
+    unsent: VecDeque<u8>,
+    wants: VecDeque<Want>,
+    checker: Checker,
+    peer: Peer,
+    header: [u8; HEADER],
+    have: usize,
+    /// Bytes of the answer after its header that are not here yet; 0 between answers.
+    left: usize,
+}
+
+/// What the other end turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Peer {
+    Unknown,
+    /// Answers with responses.
+    Server,
+    /// Sends back what it gets.
+    Echo,
+}
+
+impl Wire {
+    pub(super) fn new(connection: u32, verify: Verify) -> Wire {
+        Wire {
+            connection,
+            verify,
+            made: 0,
+            unsent: VecDeque::new(),
+            wants: VecDeque::new(),
+            checker: Checker::new(connection, Way::Down, verify),
+            peer: Peer::Unknown,
+            header: [0; HEADER],
+            have: 0,
+            left: 0,
+        }
+    }
+
+    /// Adds the next request to what goes out.
+    pub(super) fn ask(&mut self, exchange: &Exchange, output: &mut Output, chance: &mut Rng) {
+        match exchange {
+            Exchange::Raw { request, response } => {
+                output.room(request.len()).copy_from_slice(request);
+                self.wants.push_back(Want { request: request.len() as u32, answer: *response as u32 });
+            }
+            Exchange::Framed { request, response } => {
+                let want = Want {
+                    request: request.draw(chance).max(HEADER as u32),
+                    answer: response.draw(chance).max(HEADER as u32),
+                };
+                let room = output.room(want.request as usize);
+                let (header, body) = room.split_at_mut(HEADER);
+                header.copy_from_slice(&self.header_up(want));
+                pattern::fill_for(self.verify, body, self.connection, Way::Up, self.made + HEADER as u64);
+                self.made += u64::from(want.request);
+                self.wants.push_back(want);
+            }
+        }
+    }
+
+    fn header_up(&self, want: Want) -> [u8; HEADER] {
+        let Want { request: length, answer } = want;
+        let (connection, verify) = (self.connection, self.verify);
+        Request { connection, length, answer, verify, kind: Kind::Exchange }.encode()
+    }
+
+    fn header_down(&self, want: Want) -> [u8; HEADER] {
+        let (connection, length) = (self.connection, want.answer);
+        Response { connection, length, status: Status::Fine }.encode()
+    }
+
+    /// Sends the output, after what is unsent; what the kernel does not take now is kept until it does.
+    pub(super) fn send(&mut self, cx: &mut Context<'_>) -> Result<(), Errno> {
+        if !self.unsent.is_empty() {
+            self.unsent.extend(cx.kit.output.bytes());
+            return self.resume(cx);
+        }
+        let sent = cx.send_output()?;
+        self.unsent.extend(&cx.kit.output.bytes()[sent..]);
+        Ok(())
+    }
+
+    /// The kernel may take more: sends what is unsent.
+    pub(super) fn resume(&mut self, cx: &mut Context<'_>) -> Result<(), Errno> {
+        while !self.unsent.is_empty() {
+            let sent = cx.send(self.unsent.as_slices().0)?;
+            if sent == 0 {
+                break;
+            }
+            self.unsent.drain(..sent);
+        }
+        Ok(())
+    }
+
+    /// Whether answers are waited for.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.wants.is_empty()
+    }
+
+    /// Answers are waited for and nothing is left to be sent.
+    pub(super) fn only_waits(&self) -> bool {
+        self.is_waiting() && self.unsent.is_empty()
+    }
+
+    /// Something wrong came, and what follows is looked at to name it.
+    pub(super) fn is_suspicious(&self) -> bool {
+        self.checker.is_gathering()
+    }
+
+    /// Takes what came until an answer is complete.
+    pub(super) fn take(&mut self, exchange: &Exchange, bytes: &mut &[u8], book: &mut Book) -> Taken {
+        match exchange {
+            Exchange::Raw { .. } => self.take_raw(bytes),
+            Exchange::Framed { .. } => self.take_framed(bytes, book),
+        }
+    }
+
+    fn take_raw(&mut self, bytes: &mut &[u8]) -> Taken {
+        let Some(want) = self.wants.front() else {
+            return if bytes.is_empty() { Taken::More } else { Taken::Wrong };
+        };
+        let missing = want.answer as usize - self.left;
+        let (now, later) = bytes.split_at(missing.min(bytes.len()));
+        *bytes = later;
+        // Here `left` counts what came: all answers are as long.
+        self.left += now.len();
+        if now.len() < missing {
+            return Taken::More;
+        }
+        self.left = 0;
+        self.wants.pop_front();
+        Taken::Answer
+    }
+
+    fn take_framed(&mut self, bytes: &mut &[u8], book: &mut Book) -> Taken {
+        while !bytes.is_empty() {
+            if self.checker.is_gathering() {
+                let fault = self.checker.take(bytes);
+                *bytes = &[];
+                return fault.map_or(Taken::More, |fault| wrong(fault, book));
+            }
+            if self.have < HEADER {
+                let (now, later) = bytes.split_at((HEADER - self.have).min(bytes.len()));
+                self.header[self.have..self.have + now.len()].copy_from_slice(now);
+                self.have += now.len();
+                *bytes = later;
+                if self.have < HEADER {
+                    return Taken::More;
+                }
+                if let Some(fault) = self.begin_answer() {
+                    return wrong(fault, book);
+                }
+                if self.checker.is_gathering() {
+                    continue;
+                }
+            }
+            let (now, later) = bytes.split_at(self.left.min(bytes.len()));
+            self.left -= now.len();
+            *bytes = later;
+            if let Some(fault) = self.checker.take(now) {
+                return wrong(fault, book);
+            }
+            if self.left == 0 && !self.checker.is_gathering() {
+                self.have = 0;
+                self.wants.pop_front();
+                return Taken::Answer;
+            }
+        }
+        Taken::More
+    }
+
+    /// A header is complete: is it that of the next answer?
+    fn begin_answer(&mut self) -> Option<Fault> {
+        let Some(want) = self.wants.front().copied() else {
+            self.checker.misfit(&self.header, None);
+            return None;
+        };
+        if self.peer == Peer::Unknown {
+            let echo = Request::decode(&self.header).is_some();
+            self.peer = if echo { Peer::Echo } else { Peer::Server };
+            if echo {
+                self.checker = Checker::new(self.connection, Way::Up, self.verify);
+            }
+        }
+        let (expected, length) = match self.peer {
+            Peer::Echo => (self.header_up(want), want.request),
+            _ => (self.header_down(want), want.answer),
+        };
+        if self.header == expected {
+            self.checker.skip(HEADER);
+            self.left = length as usize - HEADER;
+            return None;
+        }
+        match Response::decode(&self.header) {
+            Some(Response { connection, status: Status::Faulty(complaint), .. })
+                if connection == self.connection =>
+            {
+                // Where in our stream the server saw it, it does not say: somewhere before this.
+                Some(Fault { connection, direction: "up", offset: self.made, kind: complaint.kind() })
+            }
+            _ => {
+                self.checker.misfit(&self.header, Some(expected));
+                None
+            }
+        }
+    }
+
+    /// Nothing more comes, or not soon: what is suspicious is named now. Whether anything was.
+    pub(super) fn settle(&mut self, book: &mut Book) -> bool {
+        let unasked = self.wants.is_empty() && (1..HEADER).contains(&self.have);
+        if unasked && !self.checker.is_gathering() {
+            let _ = self.checker.take(&self.header[..self.have]);
+        }
+        if !self.checker.is_gathering() {
+            return false;
+        }
+        if let Some(fault) = self.checker.finish(None) {
+            book.fault(fault);
+        }
+        true
+    }
+}
+
+fn wrong(fault: Fault, book: &mut Book) -> Taken {
+    book.fault(fault);
+    Taken::Wrong
+}
+
+impl Context<'_> {
+    /// Sends what the output holds; how much of it was taken, which is nothing when the kernel has no room.
+    pub(super) fn send_output(&mut self) -> Result<usize, Errno> {
+        let output = std::mem::take(&mut self.kit.output);
+        let sent = self.send(output.bytes());
+        self.kit.output = output;
+        sent
+    }
+
+    /// The stamp of a receive that has just ended.
+    pub(super) fn stamp(&mut self, bytes: usize) -> u64 {
+        self.lane.book.received(bytes);
+        clock::now()
+    }
+}

@@ -1,0 +1,204 @@
+//! A run on one screen, for the person who waited for it.
+
+use std::fmt::Write as _;
+
+use super::{PERCENTILES, human, verdict};
+use crate::gates::{self, Gate};
+use crate::ledger::{Ledger, Outcome, PartOutcome, Times};
+use crate::settings::{Pace, Verify};
+
+/// Faults shown one by one.
+const FAULTS: usize = 3;
+
+/// The text, with a line feed at its end. What failed is red where `colour` is wanted.
+pub fn render(outcome: &Outcome, gates: &[Gate], colour: bool) -> String {
+    let mut text = head(outcome);
+    for part in &outcome.parts {
+        text += "\n";
+        text += &self::part(outcome, part);
+    }
+    text += "\n";
+    let cores: Vec<String> = outcome
+        .busy
+        .iter()
+        .map(|busy| format!("core {} {}", busy.core, human::percent(busy.share())))
+        .collect();
+    if !cores.is_empty() {
+        line(&mut text, "generator", &cores.join(", "));
+    }
+    let passed: Vec<&str> = gates.iter().filter(|gate| gate.passed).map(|gate| gate.name).collect();
+    if !passed.is_empty() {
+        line(&mut text, "holds", &passed.join(", "));
+    }
+    let painted = |what: String| if colour { format!("\x1b[1;31m{what}\x1b[0m") } else { what };
+    for gate in gates.iter().filter(|gate| !gate.passed) {
+        text += &painted(format!("{:<11}{}: {}", "FAILS", gate.name, gate.message));
+        text += "\n";
+    }
+    let verdict = verdict(outcome.interrupted, gates);
+    text += &if gates::valid(gates) { verdict } else { painted(verdict) };
+    text + "\n"
+}
+
+fn line(text: &mut String, name: &str, what: &str) {
+    let _ = writeln!(text, "{name:<11}{what}");
+}
+
+fn head(outcome: &Outcome) -> String {
+    let settings = &outcome.settings;
+    let verify = match settings.verify {
+        Verify::Off => "off",
+        Verify::Stamp => "stamp",
+        Verify::Full => "full",
+    };
+    let cores: Vec<String> = settings.cores.iter().map(usize::to_string).collect();
+    format!(
+        "{}: {:.1} s after {:.1} s of warming up, verify {verify}, core {}, seed {}\n",
+        settings.target,
+        outcome.elapsed.as_secs_f64(),
+        settings.warmup.as_secs_f64(),
+        cores.join(" "),
+        settings.seed
+    )
+}
+
+fn part(outcome: &Outcome, PartOutcome { part, ledger }: &PartOutcome) -> String {
+    let elapsed = outcome.elapsed.as_secs_f64();
+    let a_second = |number: u64| if elapsed > 0.0 { number as f64 / elapsed } else { 0.0 };
+    let mut text = format!("{}: {}\n", part.name, human::part(part));
+    line(&mut text, "counts", &identity(ledger));
+    let flow = format!(
+        "{}   up {}/s   down {}/s   {} connections opened",
+        human::rate(a_second(ledger.ok)),
+        human::bytes(a_second(ledger.bytes_up)),
+        human::bytes(a_second(ledger.bytes_down)),
+        human::count(ledger.opened)
+    );
+    line(&mut text, "rate", &flow);
+    text += &percentiles(part.pace, ledger);
+    if !ledger.errors.is_empty() {
+        let errors: Vec<String> =
+            ledger.errors.iter().map(|(name, count)| format!("{name} {}", human::count(*count))).collect();
+        line(&mut text, "errors", &errors.join(", "));
+    }
+    if ledger.fault_count > 0 {
+        let faults = human::faults(&ledger.faults, ledger.fault_count, FAULTS);
+        line(&mut text, "faults", &format!("{}: {faults}", human::count(ledger.fault_count)));
+    }
+    text
+}
+
+/// "10,000 planned = 9,990 ok + 3 failed + ...": what conservation means, with its numbers.
+pub(super) fn identity(ledger: &Ledger) -> String {
+    let Ledger { planned, ok, failed, timeout, unfinished, dropped, .. } = ledger;
+    let [planned, ok, failed, timeout, unfinished, dropped] =
+        [planned, ok, failed, timeout, unfinished, dropped].map(|number| human::count(*number));
+    format!(
+        "{planned} planned = {ok} ok + {failed} failed + {timeout} timeout + {unfinished} unfinished + {dropped} dropped"
+    )
+}
+
+/// The histograms a part has, in the order to show them; none that is empty.
+pub(super) fn histograms(pace: Pace, ledger: &Ledger) -> Vec<(&'static str, &Times)> {
+    let all = [
+        ("response", &ledger.response),
+        ("service", &ledger.service),
+        ("lag", &ledger.lag),
+        ("connect", &ledger.connect),
+    ];
+    let is_open = matches!(pace, Pace::Open { .. });
+    let exists = |name: &str| is_open || !matches!(name, "response" | "lag");
+    all.into_iter().filter(|(name, times)| exists(name) && !times.is_empty()).collect()
+}
+
+fn percentiles(pace: Pace, ledger: &Ledger) -> String {
+    let histograms = histograms(pace, ledger);
+    if histograms.is_empty() {
+        return String::new();
+    }
+    let mut text = format!("{:<11}", "");
+    for (name, _) in PERCENTILES {
+        let _ = write!(text, "{name:>10}");
+    }
+    let _ = writeln!(text, "{:>10}{:>14}", "max", "samples");
+    let mut withheld = false;
+    for (name, times) in histograms {
+        let _ = write!(text, "{name:<11}");
+        for (_, quantile) in PERCENTILES {
+            let value = gates::percentile(times, quantile);
+            withheld |= value.is_none();
+            let _ = write!(text, "{:>10}", value.map_or("-".to_owned(), human::time));
+        }
+        let _ = writeln!(text, "{:>10}{:>14}", human::time(times.max()), human::count(times.len()));
+    }
+    if withheld {
+        text += &format!("{:<11}{}\n", "", withheld_because());
+    }
+    text
+}
+
+/// Why some percentiles are not given.
+pub(super) fn withheld_because() -> String {
+    let needs: Vec<String> = PERCENTILES
+        .iter()
+        .map(|(name, quantile)| format!("{name} {}", human::count(gates::needed(*quantile))))
+        .collect();
+    format!("- too few samples; needed: {}", needs.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::fixture;
+
+    fn rendered(outcome: &Outcome, colour: bool) -> String {
+        render(outcome, &gates::judge(outcome), colour)
+    }
+
+    #[test]
+    fn it_fits_a_screen() {
+        for (name, outcome) in fixture::all() {
+            let text = rendered(&outcome, false);
+            let lines = 10 + 12 * outcome.parts.len();
+            assert!(text.lines().count() <= lines, "{name} has {} lines:\n{text}", text.lines().count());
+            assert!(!text.contains("NaN") && !text.contains("inf"), "{name}:\n{text}");
+        }
+    }
+
+    #[test]
+    fn the_last_line_says_whether_to_believe_it() {
+        let last = |outcome: &Outcome| rendered(outcome, false).lines().last().expect("lines").to_owned();
+        assert_eq!(last(&fixture::open()), "valid");
+        assert!(last(&fixture::overloaded()).starts_with("INVALID: achieved"));
+        assert_eq!(last(&fixture::interrupted()), "valid (interrupted: of the part that was run)");
+    }
+
+    #[test]
+    fn only_failures_are_red_and_only_when_asked() {
+        assert!(rendered(&fixture::overloaded(), true).contains("\x1b[1;31mINVALID"));
+        assert!(!rendered(&fixture::overloaded(), false).contains('\x1b'));
+        assert!(!rendered(&fixture::open(), true).contains('\x1b'));
+    }
+
+    #[test]
+    fn a_closed_loop_never_speaks_of_response_times() {
+        let text = rendered(&fixture::short(), false);
+        assert!(!text.contains("response  "), "{text}");
+        assert!(text.contains("service"), "{text}");
+    }
+
+    #[test]
+    fn counts_errors_and_faults_are_named() {
+        let text = rendered(&fixture::mix(), false);
+        let wanted = [
+            "planned = ",
+            "refused 2",
+            "bytes missing",
+            "more",
+            "- too few samples; needed: p50 20, p90 100, p99 1,000, p99.9 10,000",
+        ];
+        for part in wanted {
+            assert!(text.contains(part), "no {part:?} in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! What all modes have in common: when they are called, what they share with the thread's other connections, how they end.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use super::banner::Banner;
+use super::echo::Echo;
+use super::flaky::Flaky;
+use super::lines::Lines;
+use super::rr::Rr;
+use super::sink::Sink;
+use super::slow::Slow;
+use super::source::Source;
+use super::wire::{Read, Wire};
+use super::{Mode, Served};
+use crate::payload::fault::Fault;
+
+/// Bytes read at once.
+pub(super) const PIECE: usize = 64 << 10;
+/// Bytes thrown away at once: they are not copied, so this memory is never touched.
+const DISCARDED: usize = 1 << 20;
+/// Reads or writes of one connection before the others have their turn.
+pub(super) const TURN: usize = 16;
+/// How long a connection that we ended may go on sending. Closed sooner, its unread bytes would make the kernel send a reset,
+/// which may overtake our last words.
+const LINGERS: Duration = Duration::from_secs(1);
+
+/// What connections of a thread share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    /// For what is read.
+    pub(super) input: Vec<u8>,
+    /// For what is written.
+    pub(super) output: Vec<u8>,
+    pub(super) served: Served,
+    pub(super) chance: fastrand::Rng,
+}
+
+impl Shared {
+    pub(super) fn new(seed: u64) -> Shared {
+        let (input, output) = (vec![0; DISCARDED], vec![0; PIECE]);
+        Shared { input, output, served: Served::default(), chance: fastrand::Rng::with_seed(seed) }
+    }
+
+    /// The part of `input` for bytes that are looked at.
+    pub(super) fn piece(&mut self) -> &mut [u8] {
+        &mut self.input[..PIECE]
+    }
+
+    /// Counts a fault and says so.
+    pub(super) fn fault(&mut self, fault: &Fault) {
+        self.served.faults += 1;
+        eprintln!("fault {fault}");
+    }
+}
+
+/// What a mode wants next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// To be called when something has changed.
+    Wait,
+    /// The same, or at this time.
+    Until(Instant),
+    /// To be called when the others have had their turn.
+    Again,
+    /// The other end has closed, and all is said: close.
+    Close,
+    /// To say no more, and to close when the other end does.
+    End,
+    /// To reset.
+    Reset,
+}
+
+/// One connection's part in a mode.
+#[derive(Debug)]
+pub(super) enum Talk {
+    Echo(Echo),
+    Sink(Sink),
+    Source(Source),
+    Lines(Lines),
+    Rr(Box<Rr>),
+    Banner(Banner),
+    Slow(Slow),
+    Flaky(Flaky),
+    Lingering(Linger),
+}
+
+impl Talk {
+    pub(super) fn new(mode: &Mode, shared: &mut Shared) -> Talk {
+        match mode {
+            Mode::Echo => Talk::Echo(Echo),
+            Mode::Sink => Talk::Sink(Sink::default()),
+            Mode::Source => Talk::Source(Source::new(shared.served.connections)),
+            Mode::Lines { prefix } => Talk::Lines(Lines::new(prefix)),
+            Mode::Rr => Talk::Rr(Box::default()),
+            Mode::Banner { text } => Talk::Banner(Banner::new(text)),
+            Mode::Slow { delay, rate } => Talk::Slow(Slow::new(*delay, *rate)),
+            Mode::Flaky(fates) => Talk::Flaky(Flaky::new(fates, &mut shared.chance)),
+        }
+    }
+
+    pub(super) fn lingering() -> Talk {
+        Talk::Lingering(Linger { until: Instant::now() + LINGERS, shut: false })
+    }
+
+    /// Does what can be done now. Called when the connection is new, when something has changed, and when a time has come;
+    /// being called for nothing does no harm.
+    pub(super) fn go(&mut self, wire: &mut Wire, shared: &mut Shared) -> io::Result<Next> {
+        match self {
+            Talk::Echo(echo) => echo.go(wire, shared),
+            Talk::Sink(sink) => sink.go(wire, shared),
+            Talk::Source(source) => source.go(wire, shared),
+            Talk::Lines(lines) => lines.go(wire, shared),
+            Talk::Rr(rr) => rr.go(wire, shared),
+            Talk::Banner(banner) => banner.go(wire, shared),
+            Talk::Slow(slow) => slow.go(wire, shared),
+            Talk::Flaky(flaky) => flaky.go(wire, shared),
+            Talk::Lingering(linger) => linger.go(wire, shared),
+        }
+    }
+
+    /// The connection broke: says what is known to be wrong with what came before that.
+    pub(super) fn broke(&mut self, shared: &mut Shared) {
+        let fault = match self {
+            Talk::Rr(rr) => rr.broke(),
+            Talk::Sink(sink) => sink.broke(),
+            _ => None,
+        };
+        if let Some(fault) = fault {
+            shared.fault(&fault);
+        }
+    }
+}
+
+/// All is said. What still comes is thrown away until a time.
+#[derive(Debug)]
+pub(super) struct Linger {
+    until: Instant,
+    shut: bool,
+}
+
+impl Linger {
+    fn go(&mut self, wire: &mut Wire, shared: &mut Shared) -> io::Result<Next> {
+        if Instant::now() >= self.until {
+            return Ok(Next::Close);
+        }
+        if !self.shut && wire.flush()? {
+            wire.shut();
+            self.shut = true;
+        }
+        for _ in 0..TURN {
+            match wire.discard(&mut shared.input)? {
+                Read::Bytes(_) => {}
+                Read::Nothing => return Ok(Next::Until(self.until)),
+                Read::End => return Ok(Next::Close),
+            }
+        }
+        Ok(Next::Again)
+    }
+}
