@@ -179,6 +179,11 @@ impl Book {
         }
     }
 
+    /// How long something may take, in nanoseconds.
+    pub(super) fn timeout(&self) -> u64 {
+        self.timeout
+    }
+
     /// Whether the time for this operation is over.
     pub(super) fn is_late(&self, operation: &Operation, now: u64) -> bool {
         now.saturating_sub(operation.planned) >= self.timeout

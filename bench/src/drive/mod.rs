@@ -8,10 +8,11 @@
 //! | one part on one thread: its operations and free connections | `lane` |
 //! | what becomes of operations | `book` |
 //! | sockets, source addresses, errors of the host | `dial` |
-//! | a connection's work: one state machine each | `session`, `rr`, `crr`, `greeting` |
+//! | a connection's work: one state machine each | `session`, `rr`, `crr`, `greeting`, `stream`, `churn` |
 //! | requests made, answers recognised | `exchange` |
 
 mod book;
+mod churn;
 mod clock;
 mod crr;
 mod dial;
@@ -22,6 +23,7 @@ mod rr;
 mod session;
 mod shard;
 mod stage;
+mod stream;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;

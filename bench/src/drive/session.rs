@@ -9,11 +9,13 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use super::book::Operation;
+use super::churn::Churn;
 use super::crr::Crr;
 use super::exchange::Output;
 use super::greeting::Greeting;
 use super::lane::Lane;
 use super::rr::Rr;
+use super::stream::Stream;
 use super::{clock, dial};
 use crate::settings::{Verify, Work};
 
@@ -50,6 +52,15 @@ impl Context<'_> {
         }
     }
 
+    /// Receives and has the kernel throw the bytes away; says the same as [`Context::receive`].
+    pub(super) fn discard(&mut self) -> Result<Option<usize>, Errno> {
+        match recv(self.socket, &mut self.kit.input[..], RecvFlags::DONTWAIT | RecvFlags::TRUNC) {
+            Ok((_, received)) => Ok(Some(received)),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Receives into the kit's input; `None` when there is nothing now, and 0 bytes when nothing will ever come.
     pub(super) fn receive(&mut self) -> Result<Option<usize>, Errno> {
         let flags = if std::mem::take(&mut self.patient) { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
@@ -77,6 +88,8 @@ pub(super) enum Next {
     Stay,
     /// The same, and another operation may be begun on it.
     Free,
+    /// There is more to do at once, when other connections have had their turn.
+    More,
     /// It has done what it was for: it is closed.
     Over,
     /// It is of no more use, and its operations have failed.
@@ -100,6 +113,10 @@ pub(super) enum Session {
     Crr(Crr),
     /// A connection for a greeting.
     Greeting(Greeting),
+    /// As many bytes as go.
+    Stream(Box<Stream>),
+    /// A connection that ends as chance has it.
+    Churn(Box<Churn>),
 }
 
 impl Session {
@@ -110,7 +127,11 @@ impl Session {
             Work::Crr { exchanges, .. } => {
                 Session::Crr(Crr::new(connection, kit.verify, *exchanges, operation))
             }
-            _ => Session::Greeting(Greeting::new(operation)),
+            Work::Connect { .. } => Session::Greeting(Greeting::new(operation)),
+            Work::Stream { direction, .. } => {
+                Session::Stream(Box::new(Stream::new(connection, kit.verify, *direction)))
+            }
+            Work::Churn { .. } => Session::Churn(Box::new(Churn::new(connection, kit.verify, operation))),
         }
     }
 
@@ -120,6 +141,8 @@ impl Session {
             Session::Rr(rr) => rr.fill(cx),
             Session::Crr(crr) => crr.connected(cx),
             Session::Greeting(_) => Next::Stay,
+            Session::Stream(stream) => stream.connected(cx),
+            Session::Churn(churn) => churn.connected(cx),
         }
     }
 
@@ -129,6 +152,8 @@ impl Session {
             Session::Rr(rr) => rr.ready(cx, readiness),
             Session::Crr(crr) => crr.ready(cx, readiness),
             Session::Greeting(greeting) => greeting.ready(cx, readiness),
+            Session::Stream(stream) => stream.ready(cx, readiness),
+            Session::Churn(churn) => churn.ready(cx, readiness),
         }
     }
 
@@ -136,6 +161,7 @@ impl Session {
     pub(super) fn begin(&mut self, cx: &mut Context<'_>, operation: Option<Operation>) -> Next {
         match self {
             Session::Rr(rr) => rr.begin(cx, operation),
+            Session::Stream(stream) => stream.begin(cx, operation),
             // The others are made for their operation and are never free.
             _ => operation.map_or(Next::Stay, |operation| {
                 cx.lane.book.failed(operation, "not begun", clock::now());
@@ -150,6 +176,8 @@ impl Session {
             Session::Rr(rr) => rr.tick(cx, now),
             Session::Crr(crr) => crr.tick(cx, now),
             Session::Greeting(greeting) => greeting.tick(cx, now),
+            Session::Stream(stream) => stream.tick(cx, now),
+            Session::Churn(churn) => churn.tick(cx, now),
         }
     }
 
@@ -159,6 +187,7 @@ impl Session {
         match (self, &cx.lane.work) {
             // The storm: all that are silent are closed at once.
             (Session::Rr(rr), Work::Hold { .. }) if rr.is_silent() => Next::Over,
+            (Session::Stream(stream), _) => stream.wind_down(cx),
             _ => Next::Stay,
         }
     }
@@ -174,6 +203,8 @@ impl Session {
             Session::Rr(rr) => rr.give_back(),
             Session::Crr(crr) => crr.give_back(),
             Session::Greeting(greeting) => greeting.give_back(),
+            Session::Stream(stream) => stream.give_back(),
+            Session::Churn(churn) => churn.give_back(),
         }
     }
 }

@@ -73,6 +73,8 @@ pub(super) struct Shard<'a> {
     /// Fires each [`TICK`], so that waits need no timeout of their own, which would cost each of them a timer.
     _timer: OwnedFd,
     connections: Slab<Connection>,
+    /// Those that have more to do, and let the others have their turn.
+    again: Vec<Token>,
     lanes: Vec<Lane>,
     kit: Kit,
     dialer: Dialer,
@@ -128,6 +130,7 @@ impl<'a> Shard<'a> {
             epoll,
             _timer: timer,
             connections: Slab::new(),
+            again: Vec::new(),
             kit: Kit {
                 input: vec![0; INPUT].into_boxed_slice(),
                 output: Output::default(),
@@ -174,7 +177,7 @@ impl<'a> Shard<'a> {
                 self.ready(token, received, true);
                 continue;
             }
-            let timeout = self.until_due(now);
+            let timeout = if self.again.is_empty() { self.until_due(now) } else { Some(Timespec::default()) };
             match epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref()) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(error),
@@ -184,6 +187,12 @@ impl<'a> Shard<'a> {
                 // What fell due meanwhile is noticed now, not when the batch is through.
                 if self.lanes.iter().any(|lane| lane.next_due().is_some()) {
                     self.arrivals(clock::now());
+                }
+            }
+            for token in std::mem::take(&mut self.again) {
+                if self.connection(token).is_some() {
+                    let all = Readiness { readable: true, writable: true, ended: false };
+                    self.ready(token, all, false);
                 }
             }
         }
@@ -522,6 +531,7 @@ impl<'a> Shard<'a> {
     fn apply(&mut self, place: usize, next: Next) {
         match next {
             Next::Stay => {}
+            Next::More => self.again.push(Token::new(place, self.connections[place].serial)),
             Next::Free => {
                 let connection = &mut self.connections[place];
                 if !connection.listed {

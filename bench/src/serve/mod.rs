@@ -74,7 +74,7 @@ pub enum Mode {
 impl Mode {
     /// Whether nothing can be done for a connection before the client has said something.
     fn waits_for_client(&self) -> bool {
-        !matches!(self, Mode::Banner { .. } | Mode::Source | Mode::Flaky(_))
+        !matches!(self, Mode::Banner { .. } | Mode::Flaky(_))
     }
 
     /// Its name on the command line.

@@ -1,10 +1,9 @@
 //! `source`: a header, then pattern until nobody reads any more.
 //!
-//! A client that asks with a header says whose stream it is and how closely it looks. To one that asks for nothing the stream
-//! begins after a moment, so that any client can be sent bytes.
+//! A client that asks with a header says whose stream it is and how closely it looks. For any other the stream begins when it
+//! has sent as many bytes of something else, or has closed its side: whether a header comes later cannot be known sooner.
 
 use std::io;
-use std::time::{Duration, Instant};
 
 use super::talk::{Next, PIECE, Shared, TURN};
 use super::wire::{Read, Wire};
@@ -12,13 +11,10 @@ use crate::payload::frame::{HEADER, Kind, Request, Response, Status};
 use crate::payload::pattern::{self, CONNECTIONS, Way};
 use crate::settings::Verify;
 
-/// How long a header is waited for.
-const GRACE: Duration = Duration::from_millis(200);
-
 #[derive(Debug)]
 pub(super) enum Source {
     /// For what the client asks.
-    Asked { begun: Vec<u8>, until: Instant, connection: u32 },
+    Asked { begun: Vec<u8>, connection: u32 },
     /// Whose stream, how closely it is looked at, and how far it is.
     Sending { connection: u32, verify: Verify, offset: u64 },
 }
@@ -27,15 +23,14 @@ impl Source {
     /// `number` of the connection, which stands in for the client's own if it has none.
     pub(super) fn new(number: u64) -> Source {
         let connection = (number % u64::from(CONNECTIONS)) as u32;
-        Source::Asked { begun: Vec::new(), until: Instant::now() + GRACE, connection }
+        Source::Asked { begun: Vec::new(), connection }
     }
 
     pub(super) fn go(&mut self, wire: &mut Wire, shared: &mut Shared) -> io::Result<Next> {
-        if let Source::Asked { until, .. } = self {
-            let until = *until;
+        if let Source::Asked { .. } = self {
             match self.hear(wire)? {
                 Some((connection, verify)) => self.begin(connection, verify, wire)?,
-                None => return Ok(Next::Until(until)),
+                None => return Ok(Next::Wait),
             }
         }
         let Source::Sending { connection, verify, offset } = self else { return Ok(Next::Wait) };
@@ -55,7 +50,7 @@ impl Source {
 
     /// Whose stream it is to be and how closely it is looked at, as soon as that is known.
     fn hear(&mut self, wire: &mut Wire) -> io::Result<Option<(u32, Verify)>> {
-        let Source::Asked { begun, until, connection } = self else { return Ok(None) };
+        let Source::Asked { begun, connection } = self else { return Ok(None) };
         let mut bytes = [0; HEADER];
         let read = wire.read(&mut bytes[begun.len()..])?;
         if let Read::Bytes(length) = read {
@@ -68,8 +63,7 @@ impl Source {
                 asked.map_or((*connection, Verify::Full), |asked| (asked.connection, asked.verify)),
             ));
         }
-        let waited = read == Read::End || Instant::now() >= *until;
-        Ok(waited.then_some((*connection, Verify::Full)))
+        Ok((read == Read::End).then_some((*connection, Verify::Full)))
     }
 
     fn begin(&mut self, connection: u32, verify: Verify, wire: &mut Wire) -> io::Result<()> {
