@@ -101,10 +101,10 @@ struct InTime {
 /// What was done by the time the plan ended: what the drain made good afterwards is late, though it is done. None where seconds
 /// cannot tell, because a closed loop's operations are in them too.
 fn in_time(outcome: &Outcome) -> Option<InTime> {
-    if outcome.seconds.is_empty() || !outcome.parts.iter().all(|part| is_open(&part)) {
+    let length = outcome.elapsed.min(outcome.settings.duration).as_secs_f64();
+    if outcome.seconds.is_empty() || length <= 0.0 || !outcome.parts.iter().all(|part| is_open(&part)) {
         return None;
     }
-    let length = outcome.elapsed.min(outcome.settings.duration).as_secs_f64();
     let within = |at: i64| at >= 0 && (at as f64) < length;
     let done = outcome.seconds.iter().filter(|second| within(second.at)).map(|second| second.ok).sum();
     let planned = outcome.parts.iter().map(|part| part.ledger.planned).sum();
@@ -258,13 +258,12 @@ fn samples(outcome: &Outcome) -> Option<Gate> {
 
 fn conservation(outcome: &Outcome) -> Option<Gate> {
     for PartOutcome { part, ledger } in &outcome.parts {
-        let sum = ledger.ok + ledger.failed + ledger.timeout + ledger.unfinished + ledger.dropped;
-        if sum != ledger.planned {
+        if !ledger.adds_up() {
             let message = format!(
                 "{}: {} planned, but {} ended somehow: this is a defect of weir-bench, believe none of it",
                 part.name,
                 human::count(ledger.planned),
-                human::count(sum)
+                human::count(ledger.ended())
             );
             return gate("conservation", false, message);
         }
@@ -307,4 +306,196 @@ fn integrity(outcome: &Outcome) -> Option<Gate> {
     }
     let how = if outcome.settings.verify == Verify::Full { "every byte" } else { "headers and stamps" };
     looked.then(|| Gate { name: "integrity", passed: true, message: format!("{how} as sent") })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::payload::fault::{Fault, FaultKind};
+    use crate::report::fixture;
+
+    /// A run, and what was changed in it.
+    fn with(mut outcome: Outcome, change: impl FnOnce(&mut Outcome)) -> Outcome {
+        change(&mut outcome);
+        outcome
+    }
+
+    /// What the gate of this name says: none where it is not asked.
+    #[track_caller]
+    fn check(name: &str, outcome: &Outcome, passed: Option<bool>, says: &str) {
+        let gates = judge(outcome);
+        let gate = gates.iter().find(|gate| gate.name == name);
+        assert_eq!(gate.map(|gate| gate.passed), passed, "{gate:?}");
+        let message = gate.map(|gate| gate.message.as_str()).unwrap_or_default();
+        assert!(message.contains(says), "{message:?} does not say {says:?}");
+    }
+
+    #[test]
+    fn a_good_run_passes_every_gate_that_applies() {
+        let gates = judge(&fixture::open());
+        assert!(valid(&gates), "{gates:?}");
+        let names: Vec<&str> = gates.iter().map(|gate| gate.name).collect();
+        let all = ["achieved", "lag", "drops", "own core", "steady", "samples", "conservation", "integrity"];
+        assert_eq!(names, all);
+    }
+
+    #[test]
+    fn achieved_wants_99_of_100_done_and_done_in_time() {
+        let short_of = |missing: u64| {
+            with(fixture::open(), |outcome| {
+                outcome.parts[0].ledger.ok -= missing;
+                outcome.parts[0].ledger.unfinished += missing;
+            })
+        };
+        check("achieved", &short_of(100), Some(true), "9,900 of 10,000 planned (99.0 %)");
+        check("achieved", &short_of(101), Some(false), "overloaded");
+        // All were done, but a tenth of them after the plan had ended.
+        let late = |share: u64| {
+            with(fixture::open(), |outcome| {
+                let late = 1000 * share / 100;
+                for second in outcome.seconds.iter_mut().filter(|second| second.at >= 0) {
+                    second.ok -= late;
+                }
+                let after = crate::ledger::Second { at: 10, ok: late * 10, ..outcome.seconds[5].clone() };
+                outcome.seconds.push(after);
+            })
+        };
+        check("achieved", &late(0), Some(true), "100.0 %");
+        check("achieved", &late(10), Some(false), "before the plan ended: 9,000 of 10,000");
+        check("achieved", &fixture::interrupted(), Some(true), "3,000 of 3,000");
+        check("achieved", &fixture::short(), None, "");
+    }
+
+    #[test]
+    fn slow_answers_under_way_at_the_end_are_not_an_overload() {
+        // Half a second each at 1,000 a second: 500 are under way at any time, at the end too.
+        let slow = with(fixture::open(), |outcome| {
+            outcome.parts[0].ledger.service = fixture::sampled(10_000, 500e6, 1);
+            outcome.seconds.last_mut().expect("seconds").ok -= 500;
+        });
+        check("achieved", &slow, Some(true), "");
+    }
+
+    #[test]
+    fn lag_may_be_a_quarter_of_the_response_or_250_us() {
+        let lagging = |lag: f64, response: f64| {
+            with(fixture::open(), |outcome| {
+                outcome.parts[0].ledger.lag = fixture::sampled(10_000, lag, 3);
+                outcome.parts[0].ledger.response = fixture::sampled(10_000, response, 1);
+            })
+        };
+        check("lag", &lagging(30e3, 30e3), Some(true), "at most 250 us");
+        check("lag", &lagging(100e3, 100e3), Some(false), "in part its own");
+        check("lag", &lagging(1e6, 5e6), Some(true), "");
+        check("lag", &lagging(1e6, 3e6), Some(false), "");
+        check("lag", &fixture::short(), None, "");
+    }
+
+    #[test]
+    fn nothing_may_be_dropped() {
+        let dropping = |dropped| with(fixture::open(), |outcome| outcome.parts[0].ledger.dropped = dropped);
+        check("drops", &dropping(0), Some(true), "no operation");
+        check("drops", &dropping(1), Some(false), "10,000 were waiting already");
+        check("drops", &fixture::short(), None, "");
+    }
+
+    #[test]
+    fn the_generators_core_must_have_room() {
+        let busy = |outcome, share| {
+            with(outcome, |outcome| outcome.busy[0].cpu = outcome.busy[0].wall.mul_f64(share))
+        };
+        check("own core", &busy(fixture::open(), 0.79), Some(true), "79.0 % of core 1");
+        check("own core", &busy(fixture::open(), 0.81), Some(false), "response times cannot be believed");
+        check(
+            "own core",
+            &busy(fixture::short(), 0.81),
+            Some(false),
+            "the generator's limit, not the system's",
+        );
+        check("own core", &with(fixture::open(), |outcome| outcome.busy.clear()), None, "");
+    }
+
+    #[test]
+    fn halves_must_be_alike_beyond_what_is_chance() {
+        let second_half = |outcome, share: f64| {
+            with(outcome, |outcome: &mut Outcome| {
+                for second in outcome.seconds.iter_mut().filter(|second| second.at >= 5) {
+                    second.ok = (second.ok as f64 * share) as u64;
+                    second.bytes = (second.bytes as f64 * share) as u64;
+                }
+            })
+        };
+        check(
+            "steady",
+            &second_half(fixture::open(), 0.91),
+            Some(true),
+            "first half 1,000/s, second half 910/s",
+        );
+        check("steady", &second_half(fixture::open(), 0.89), Some(false), "11.0 % apart");
+        check("steady", &second_half(fixture::stream(), 0.91), Some(true), "2.40 GB/s");
+        check("steady", &second_half(fixture::stream(), 0.89), Some(false), "");
+        let few =
+            with(fixture::open(), |outcome| outcome.seconds.iter_mut().for_each(|second| second.ok = 10));
+        check("steady", &second_half(few, 0.8), Some(true), "20.0 % apart");
+        check("steady", &fixture::short(), None, "");
+    }
+
+    #[test]
+    fn p99_needs_a_thousand_samples_and_more_is_withheld_below_ten_thousand() {
+        let timed = |samples| {
+            with(fixture::short(), |outcome| {
+                outcome.parts[0].ledger.service = fixture::sampled(samples, 1e6, 1);
+            })
+        };
+        check("samples", &timed(999), Some(false), "999 service times, p99 needs 1,000");
+        check("samples", &timed(1000), Some(true), "p99.9 needs 10,000 and is withheld");
+        check("samples", &timed(10_000), Some(true), "10,000 service times");
+        check("samples", &fixture::stream(), None, "");
+    }
+
+    #[test]
+    fn a_percentile_is_told_only_with_ten_samples_above_it() {
+        for (quantile, least) in [(0.5, 20), (0.9, 100), (0.99, 1000), (0.999, 10_000)] {
+            assert_eq!(needed(quantile), least);
+            assert!(percentile(&fixture::sampled(least, 1e6, 1), quantile).is_some());
+            assert!(percentile(&fixture::sampled(least - 1, 1e6, 1), quantile).is_none());
+        }
+    }
+
+    #[test]
+    fn counts_and_times_must_add_up() {
+        check("conservation", &fixture::overloaded(), Some(true), "planned = ok");
+        let lost = with(fixture::open(), |outcome| outcome.parts[0].ledger.ok -= 1);
+        check("conservation", &lost, Some(false), "10,000 planned, but 9,999 ended");
+        let untimed = with(fixture::open(), |outcome| {
+            outcome.parts[0].ledger.response = fixture::sampled(9_999, 1e5, 1);
+        });
+        check("conservation", &untimed, Some(false), "9,999 response times");
+    }
+
+    #[test]
+    fn a_single_fault_refuses_the_run_and_is_named() {
+        let verified = |verify| with(fixture::open(), |outcome| outcome.settings.verify = verify);
+        check("integrity", &verified(Verify::Full), Some(true), "every byte");
+        check("integrity", &verified(Verify::Stamp), Some(true), "stamps");
+        check("integrity", &verified(Verify::Off), None, "");
+        let broken = with(verified(Verify::Full), |outcome| {
+            let fault = Fault { connection: 3, direction: "down", offset: 64, kind: FaultKind::Foreign(9) };
+            outcome.parts[0].ledger.faults.push(fault);
+            outcome.parts[0].ledger.fault_count = 1;
+        });
+        check("integrity", &broken, Some(false), "bytes of connection 9");
+    }
+
+    #[test]
+    fn a_run_in_which_nothing_happened_is_judged_all_the_same() {
+        for outcome in [fixture::empty(), with(fixture::open(), |outcome| outcome.elapsed = Duration::ZERO)] {
+            check("achieved", &outcome, Some(true), "");
+        }
+        let gates = judge(&fixture::empty());
+        assert!(!valid(&gates));
+        assert!(gates.iter().all(|gate| !gate.message.contains("NaN")), "{gates:?}");
+    }
 }

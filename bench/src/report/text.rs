@@ -7,6 +7,12 @@ use crate::gates::{self, Gate};
 use crate::ledger::{Ledger, Outcome, PartOutcome, Times};
 use crate::settings::{Pace, Verify};
 
+/// Columns of the names at the left.
+const NAMES: usize = 11;
+
+/// Columns that are used: those of a terminal as people have it, and what they paste.
+const WIDTH: usize = 100;
+
 /// Faults shown one by one.
 const FAULTS: usize = 3;
 
@@ -32,7 +38,9 @@ pub fn render(outcome: &Outcome, gates: &[Gate], colour: bool) -> String {
     }
     let painted = |what: String| if colour { format!("\x1b[1;31m{what}\x1b[0m") } else { what };
     for gate in gates.iter().filter(|gate| !gate.passed) {
-        text += &painted(format!("{:<11}{}: {}", "FAILS", gate.name, gate.message));
+        let mut failure = String::new();
+        line(&mut failure, "FAILS", &format!("{}: {}", gate.name, gate.message));
+        text += &painted(failure.trim_end().to_owned());
         text += "\n";
     }
     let verdict = verdict(outcome.interrupted, gates);
@@ -40,8 +48,20 @@ pub fn render(outcome: &Outcome, gates: &[Gate], colour: bool) -> String {
     text + "\n"
 }
 
+/// A named line; what is too long for it goes on below, under its beginning.
 fn line(text: &mut String, name: &str, what: &str) {
-    let _ = writeln!(text, "{name:<11}{what}");
+    let mut width = 0;
+    let _ = write!(text, "{name:<NAMES$}");
+    for word in what.split_inclusive(' ') {
+        if width + word.trim_end().chars().count() > WIDTH - NAMES && width > 0 {
+            text.truncate(text.trim_end().len());
+            let _ = write!(text, "\n{:<NAMES$}", "");
+            width = 0;
+        }
+        *text += word;
+        width += word.chars().count();
+    }
+    *text += "\n";
 }
 
 fn head(outcome: &Outcome) -> String {
@@ -116,14 +136,14 @@ fn percentiles(pace: Pace, ledger: &Ledger) -> String {
     if histograms.is_empty() {
         return String::new();
     }
-    let mut text = format!("{:<11}", "");
+    let mut text = format!("{:<NAMES$}", "");
     for (name, _) in PERCENTILES {
         let _ = write!(text, "{name:>10}");
     }
     let _ = writeln!(text, "{:>10}{:>14}", "max", "samples");
     let mut withheld = false;
     for (name, times) in histograms {
-        let _ = write!(text, "{name:<11}");
+        let _ = write!(text, "{name:<NAMES$}");
         for (_, quantile) in PERCENTILES {
             let value = gates::percentile(times, quantile);
             withheld |= value.is_none();
@@ -132,7 +152,7 @@ fn percentiles(pace: Pace, ledger: &Ledger) -> String {
         let _ = writeln!(text, "{:>10}{:>14}", human::time(times.max()), human::count(times.len()));
     }
     if withheld {
-        text += &format!("{:<11}{}\n", "", withheld_because());
+        text += &format!("{:<NAMES$}{}\n", "", withheld_because());
     }
     text
 }
@@ -159,8 +179,11 @@ mod tests {
     fn it_fits_a_screen() {
         for (name, outcome) in fixture::all() {
             let text = rendered(&outcome, false);
-            let lines = 10 + 12 * outcome.parts.len();
+            let lines = 24 + 10 * (outcome.parts.len() - 1);
             assert!(text.lines().count() <= lines, "{name} has {} lines:\n{text}", text.lines().count());
+            let widest =
+                text.lines().filter(|line| !line.contains(" loop")).map(|line| line.chars().count()).max();
+            assert!(widest <= Some(WIDTH), "{name} is {widest:?} wide:\n{text}");
             assert!(!text.contains("NaN") && !text.contains("inf"), "{name}:\n{text}");
         }
     }
