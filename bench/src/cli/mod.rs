@@ -38,7 +38,7 @@ enum Command {
     /// Be a back end to run against
     Serve(serve::Serve),
     /// Make load and report what came of it
-    Run(run::Run),
+    Run(Box<run::Run>),
     /// Run the same work through several proxies in turn, and compare what each operation costs them
     Compare(compare::Compare),
 }

@@ -38,6 +38,11 @@ impl Family {
         Self(members)
     }
 
+    /// This process without what it started.
+    pub fn alone(pid: u32) -> Self {
+        Self(vec![pid])
+    }
+
     /// Several families together.
     pub fn together(families: impl IntoIterator<Item = Self>) -> Self {
         Self(families.into_iter().flat_map(|family| family.0).collect())

@@ -51,9 +51,9 @@ impl End {
         }
     }
 
-    /// Where it listens itself.
+    /// Where it listens itself. As all ports here below those that the kernel gives to connections, or one of these could have it.
     pub fn port(self) -> u16 {
-        41101 + self as u16
+        27101 + self as u16
     }
 }
 
@@ -86,12 +86,12 @@ impl Arm {
     pub fn port(self, end: End) -> u16 {
         let first = match self {
             Arm::Direct => return end.port(),
-            Arm::HaproxySplice => 41001,
-            Arm::HaproxyCopy => 41011,
-            Arm::Nginx => 41021,
-            Arm::Envoy => 41031,
-            Arm::Weir => 41041,
-            Arm::WeirAgain => 41051,
+            Arm::HaproxySplice => 27001,
+            Arm::HaproxyCopy => 27011,
+            Arm::Nginx => 27021,
+            Arm::Envoy => 27031,
+            Arm::Weir => 27041,
+            Arm::WeirAgain => 27051,
         };
         first + end as u16
     }
@@ -174,8 +174,7 @@ mod tests {
 
     #[test]
     fn no_two_listen_at_the_same_port() {
-        let mut ports: Vec<u16> =
-            Arm::ALL.iter().flat_map(|arm| End::ALL.map(|end| arm.port(end))).collect();
+        let mut ports: Vec<u16> = Arm::ALL.iter().flat_map(|arm| End::ALL.map(|end| arm.port(end))).collect();
         ports.sort_unstable();
         ports.dedup();
         assert_eq!(ports.len(), Arm::ALL.len() * End::ALL.len());

@@ -101,7 +101,7 @@ impl FromStr for Job {
         let words: Vec<&str> = name.split('-').collect();
         let crr = |close, bytes: &str, connections| {
             let (exchange, exchanges) = (exchange(bytes)?, 1);
-            Ok((Work::Crr { connections, exchange, exchanges, close }, End::Rr))
+            Ok::<_, String>((Work::Crr { connections, exchange, exchanges, close }, End::Rr))
         };
         let (work, end) = match words[..] {
             ["rr", bytes, connections] => {
@@ -125,9 +125,11 @@ impl FromStr for Job {
                 (Work::Hold { connections: number(connections)?, ramp: RAMP, heartbeat: None }, End::Rr)
             }
             _ => {
-                return Err("wanted rr-BYTES-CONNECTIONS, crr-BYTES[-CONNECTIONS], crr-fin-BYTES[-CONNECTIONS], \
+                return Err(
+                    "wanted rr-BYTES-CONNECTIONS, crr-BYTES[-CONNECTIONS], crr-fin-BYTES[-CONNECTIONS], \
                     connect-CONNECTIONS, stream-down-CONNECTIONS, stream-up-CONNECTIONS or hold-CONNECTIONS"
-                    .to_owned());
+                        .to_owned(),
+                );
             }
         };
         Ok(Self { name: name.to_owned(), work, end })
@@ -179,7 +181,11 @@ mod tests {
         }
         fn bytes(exchange: &Exchange) -> u32 {
             match exchange {
-                Exchange::Framed { request: Sizes::Fixed(up), response: Sizes::Fixed(down) } if up == down => *up,
+                Exchange::Framed { request: Sizes::Fixed(up), response: Sizes::Fixed(down) }
+                    if up == down =>
+                {
+                    *up
+                }
                 other => panic!("{other:?}"),
             }
         }

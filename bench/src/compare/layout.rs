@@ -160,12 +160,12 @@ mod tests {
     #[test]
     fn on_loopback_a_file_stays_as_it_is_and_across_namespaces_both_addresses_change() {
         fn check(layout: &Layout, expected: &str) {
-            assert_eq!(layout.rewrite("bind 127.0.0.1:41001 to 127.0.0.2:41101"), expected);
+            assert_eq!(layout.rewrite("bind 127.0.0.1:27001 to 127.0.0.2:27101"), expected);
         }
         let loopback = Layout::loopback(0, 1);
-        check(&loopback, "bind 127.0.0.1:41001 to 127.0.0.2:41101");
+        check(&loopback, "bind 127.0.0.1:27001 to 127.0.0.2:27101");
         let apart = Layout { proxies: VETH_PROXIES, ends: VETH_ENDS, ..loopback };
-        check(&apart, "bind 198.18.0.1:41001 to 198.18.0.2:41101");
+        check(&apart, "bind 198.18.0.1:27001 to 198.18.0.2:27101");
     }
 
     /// Whether this process may make namespaces; when it may not and CI wants nothing skipped, that is a failure.

@@ -33,8 +33,11 @@ pub fn interval(ratios: &[f64]) -> Option<Interval> {
     Some(Interval { middle: mean.exp(), low: (mean - half).exp(), high: (mean + half).exp() })
 }
 
+/// Where a figure is in a sample.
+type Take = fn(&Sample) -> f64;
+
 /// What is compared, and where it is in a sample. Memory a connection where connections are held, else of the whole.
-const FIGURES: [(&str, fn(&Sample) -> f64); 6] = [
+const FIGURES: [(&str, Take); 6] = [
     ("cost", |sample| sample.cost),
     ("rate", |sample| sample.rate),
     ("p50", |sample| sample.p50),
@@ -85,7 +88,7 @@ pub fn ratios(samples: &[Sample], ours: &str) -> Vec<Ratio> {
 }
 
 /// The ratios of the rounds that both have.
-fn paired(mine: &[&Sample], theirs: &[&Sample], take: fn(&Sample) -> f64) -> Vec<f64> {
+fn paired(mine: &[&Sample], theirs: &[&Sample], take: Take) -> Vec<f64> {
     let ratio = |mine: &&Sample| {
         let theirs = theirs.iter().find(|theirs| theirs.round == mine.round)?;
         let (over, under) = (take(mine), take(theirs));
