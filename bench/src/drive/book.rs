@@ -247,3 +247,147 @@ impl Book {
         self.ledger
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use fastrand::Rng;
+
+    use super::*;
+    use crate::plan::{Plan, Share};
+    use crate::settings::Arrivals;
+
+    /// What becomes of an operation, of those that a run may have in any order.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Fate {
+        Ok,
+        Failed,
+        TimedOut,
+        Unfinished,
+        Dropped,
+    }
+
+    const FATES: [Fate; 5] = [Fate::Ok, Fate::Failed, Fate::TimedOut, Fate::Unfinished, Fate::Dropped];
+    const TIMEOUT: u64 = 500 * MILLISECOND;
+
+    fn end(book: &mut Book, operation: Operation, fate: Fate, now: u64) {
+        match fate {
+            Fate::Ok => book.ok(operation, now),
+            Fate::Failed => book.failed(operation, "reset", now),
+            Fate::TimedOut => book.timed_out(operation, now),
+            Fate::Unfinished => book.unfinished(operation, now),
+            Fate::Dropped => book.dropped(operation),
+        }
+    }
+
+    /// A run of a random plan with random fates against a server that takes random times; how often each fate was met while
+    /// measuring, and the ledger.
+    fn random_run(seed: u64) -> (Vec<u64>, Ledger, u64) {
+        let mut chance = Rng::with_seed(seed);
+        let begin = chance.u64(0..2000) * MILLISECOND;
+        let window = Window { begin, end: begin + chance.u64(1..2000) * MILLISECOND };
+        let arrivals = if chance.bool() { Arrivals::Constant } else { Arrivals::Poisson };
+        let mut plan =
+            Plan::new(chance.f64() * 2000.0 + 1.0, arrivals, Share { index: 0, of: 1 }, chance.u64(..));
+        let mut book = Book::new(if chance.bool() { Loop::Open } else { Loop::Closed }, TIMEOUT);
+        book.measure(window);
+        let (mut met, mut planned, mut last) = (vec![0; FATES.len()], 0, 0);
+        while plan.peek() < window.end {
+            let due = plan.take();
+            let noticed = due + chance.u64(0..MILLISECOND);
+            let mut operation = book.plan(due, noticed);
+            operation.hand(noticed + chance.u64(0..MILLISECOND));
+            let fate = chance.usize(0..FATES.len());
+            let now = noticed + chance.u64(MILLISECOND..1000 * MILLISECOND);
+            last = last.max(now);
+            end(&mut book, operation, FATES[fate], now);
+            if due >= begin {
+                planned += 1;
+                met[fate] += 1;
+            }
+        }
+        assert_eq!(book.outstanding(), 0);
+        (met, book.close(last), planned)
+    }
+
+    #[test]
+    fn every_operation_ends_in_exactly_one_count_over_a_thousand_random_plans() {
+        let mut nothing_planned = 0;
+        for seed in 0..1000 {
+            let (met, ledger, planned) = random_run(seed);
+            let counts =
+                [ledger.ok, ledger.failed, ledger.timeout, ledger.unfinished, ledger.dropped].to_vec();
+            assert_eq!(counts, met, "seed {seed}");
+            assert_eq!(ledger.planned, planned, "seed {seed}");
+            assert!(ledger.adds_up(), "seed {seed}");
+            assert_eq!(ledger.service.len(), ledger.ok, "seed {seed}");
+            let open = !ledger.response.is_empty();
+            assert_eq!(ledger.response.len(), if open { planned } else { 0 }, "seed {seed}");
+            nothing_planned += u64::from(planned == 0);
+        }
+        assert!(nothing_planned < 500, "{nothing_planned} of 1000 plans were empty: they show nothing");
+    }
+
+    #[test]
+    fn an_operation_that_is_lost_is_noticed() {
+        let mut book = Book::new(Loop::Open, TIMEOUT);
+        book.measure(Window { begin: 0, end: 10 });
+        let lost = book.plan(1, 1);
+        drop(lost);
+        assert_eq!(book.outstanding(), 1);
+        assert!(!book.close(10).adds_up());
+    }
+
+    #[test]
+    fn what_was_not_answered_counts_as_at_least_as_late_as_it_is() {
+        let cases = [
+            (Fate::Ok, 30, 30),
+            (Fate::Failed, 30, 500),
+            (Fate::Failed, 700, 700),
+            (Fate::TimedOut, 510, 510),
+            (Fate::Unfinished, 900, 900),
+            (Fate::Dropped, 1, 2000),
+        ];
+        for (fate, after, wanted) in cases {
+            let mut book = Book::new(Loop::Open, TIMEOUT);
+            book.measure(Window { begin: 0, end: 1000 * MILLISECOND });
+            let operation = book.plan(5 * MILLISECOND, 5 * MILLISECOND);
+            end(&mut book, operation, fate, (5 + after) * MILLISECOND);
+            let late = book.close(2005 * MILLISECOND).response.max() / MILLISECOND;
+            assert!(late.abs_diff(wanted) <= wanted / 500, "{fate:?}: {late} ms, wanted {wanted}");
+        }
+    }
+
+    #[test]
+    fn percentiles_are_those_of_the_sorted_samples() {
+        let mut chance = Rng::with_seed(3);
+        let mut book = Book::new(Loop::Open, TIMEOUT);
+        book.measure(Window { begin: 0, end: u64::MAX });
+        let mut samples: Vec<u64> =
+            (0..200_000).map(|_| (-(1.0 - chance.f64()).ln() * 80_000.0) as u64 + 5_000).collect();
+        for (at, took) in (0..).map(|number| number * 1000).zip(&samples) {
+            let operation = book.plan(at, at);
+            book.ok(operation, at + took);
+        }
+        samples.sort_unstable();
+        let ledger = book.close(0);
+        for quantile in [0.5, 0.9, 0.99, 0.999, 0.9999, 1.0] {
+            let exact = samples[((samples.len() as f64 * quantile).ceil() as usize).max(1) - 1] as f64;
+            for times in [&ledger.response, &ledger.service] {
+                let found = times.value_at_quantile(quantile) as f64;
+                assert!((found / exact - 1.0).abs() <= 0.001, "{quantile}: {found}, exact {exact}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_planned_in_the_warm_up_is_not_counted() {
+        let mut book = Book::new(Loop::Open, TIMEOUT);
+        book.measure(Window { begin: 100, end: 200 });
+        for (planned, counted) in [(99, 0), (100, 1), (199, 2), (200, 2)] {
+            let operation = book.plan(planned, planned);
+            book.ok(operation, 300);
+            assert_eq!(book.ledger.planned, counted, "planned at {planned}");
+        }
+        assert!(book.close(300).adds_up());
+    }
+}

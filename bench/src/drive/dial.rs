@@ -66,8 +66,8 @@ pub(super) fn name(error: Errno) -> &'static str {
         Errno::TIMEDOUT => "connection timed out",
         Errno::HOSTUNREACH => "host unreachable",
         Errno::NETUNREACH => "network unreachable",
-        Errno::ADDRNOTAVAIL => "no local port left (give --source addresses, or --close rst)",
-        Errno::MFILE | Errno::NFILE => "too many open files (raise ulimit -n)",
+        Errno::ADDRNOTAVAIL => "no local port left",
+        Errno::MFILE | Errno::NFILE => "too many open files",
         Errno::NOBUFS | Errno::NOMEM => "no memory for sockets",
         Errno::ACCESS | Errno::PERM => "forbidden by the host",
         _ => "another error",
@@ -106,17 +106,17 @@ pub(super) fn explain(error: Errno, settings: &Settings) -> anyhow::Error {
             );
         }
         Errno::ADDRNOTAVAIL if sources.is_empty() => {
-            "no local port is left for it: give several --source addresses, close by reset (--close rst), or widen \
+            "give several --source addresses, close by reset (--close rst), or widen \
              net.ipv4.ip_local_port_range"
                 .to_owned()
         }
         Errno::ADDRNOTAVAIL => format!(
-            "no local port is left, or a source is not an address of this host: {}; add --source addresses, close by reset \
+            "or a source is not an address of this host: {}; add --source addresses, close by reset \
              (--close rst), or widen net.ipv4.ip_local_port_range",
             sources.join(", ")
         ),
-        Errno::MFILE => "too many open files: raise the limit with `ulimit -n`".to_owned(),
-        Errno::NFILE => "too many open files on this host: raise fs.file-max".to_owned(),
+        Errno::MFILE => "raise the limit with `ulimit -n`".to_owned(),
+        Errno::NFILE => "this host has no more: raise fs.file-max".to_owned(),
         _ => "check the address and the way to it".to_owned(),
     };
     anyhow::anyhow!("cannot connect to {target}: {}: {advice}", name(error))

@@ -178,6 +178,11 @@ impl Lane {
         (goes_on && take_one(&self.left, self.book.counts(now))).then(|| self.book.plan(now, now))
     }
 
+    /// Whether operations wait for a connection.
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
     /// An operation for which no connection is free.
     pub(super) fn wait(&mut self, operation: Operation) {
         if self.queue.len() < self.room {

@@ -71,7 +71,7 @@ pub(super) struct Shard<'a> {
     reports: Sender<Report>,
     epoll: OwnedFd,
     /// Fires each [`TICK`], so that waits need no timeout of their own, which would cost each of them a timer.
-    _timer: OwnedFd,
+    timer: OwnedFd,
     connections: Slab<Connection>,
     /// Those that have more to do, and let the others have their turn.
     again: Vec<Token>,
@@ -128,7 +128,7 @@ impl<'a> Shard<'a> {
             stage,
             reports,
             epoll,
-            _timer: timer,
+            timer,
             connections: Slab::new(),
             again: Vec::new(),
             kit: Kit {
@@ -407,11 +407,12 @@ impl<'a> Shard<'a> {
         Ok(())
     }
 
-    /// Whether a standing connection may be made now: not too many at a time, and not faster than a hold is to grow.
+    /// Whether a standing connection may be made now: not too many at a time, not faster than a hold is to grow, and at the end
+    /// only for operations that wait.
     fn may_dial(&self, index: usize, now: u64) -> bool {
         let lane = &self.lanes[index];
         match (&lane.work, self.phase) {
-            (Work::Hold { .. }, Phase::Draining) => false,
+            (_, Phase::Draining) if !lane.has_waiting() => false,
             (Work::Hold { ramp, .. }, Phase::Ramp) => {
                 let own = *ramp / self.share.of as f64;
                 let allowed = (now - self.born) as f64 / SECOND as f64 * own;
@@ -466,6 +467,8 @@ impl<'a> Shard<'a> {
             ended: broken || flags.contains(EventFlags::RDHUP),
         };
         if token == TIMER {
+            // It goes on only when it is read.
+            let _ = rustix::io::read(&self.timer, &mut [0; 8]);
             return;
         }
         let Some(connection) = self.connection(token) else { return };

@@ -1,0 +1,294 @@
+//! Runs against real servers: what is counted adds up whatever happens, and what a server does to its users is seen.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use weir_bench::drive::{self, Moment};
+use weir_bench::ledger::{Ledger, Outcome};
+use weir_bench::settings::{Arrivals, Close, Exchange, Pace, Part, Settings, Sizes, Verify, Work};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_weir-bench");
+
+/// A back end, which ends with the test.
+struct Server {
+    child: Child,
+    address: SocketAddr,
+    /// Kept open, or its last words would kill it.
+    _stderr: BufReader<ChildStderr>,
+}
+
+impl Server {
+    /// `weir-bench serve`, once it says where it listens.
+    fn start(mode: &[&str]) -> Server {
+        let mut child = Command::new(PROGRAM)
+            .arg("serve")
+            .args([mode[0], "127.0.0.1:0"])
+            .args(&mode[1..])
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let mut stderr = BufReader::new(child.stderr.take().expect("piped"));
+        let mut line = String::new();
+        stderr.read_line(&mut line).expect("a line");
+        let address = line.trim().rsplit_once("address=").expect(&line).1.parse().expect(&line);
+        Server { child, address, _stderr: stderr }
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(pid(&self.child), signal).expect("it is there");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn pid(child: &Child) -> Pid {
+    Pid::from_child(child)
+}
+
+fn framed(size: u32) -> Exchange {
+    Exchange::Framed { request: Sizes::Fixed(size), response: Sizes::Fixed(size) }
+}
+
+fn rr(connections: usize, depth: usize, size: u32) -> Work {
+    Work::Rr { connections, exchange: framed(size), depth }
+}
+
+fn crr(connections: usize, exchanges: u32, close: Close) -> Work {
+    Work::Crr { connections, exchange: framed(64), exchanges, close }
+}
+
+fn settings(target: SocketAddr, works: Vec<(Work, Pace)>, duration: Duration) -> Settings {
+    let part = |(work, pace)| Part { name: "part".to_owned(), work, pace };
+    let core = core_affinity::get_core_ids().expect("cores").last().expect("one").id;
+    Settings {
+        target,
+        parts: works.into_iter().map(part).collect(),
+        cores: vec![core],
+        warmup: Duration::ZERO,
+        duration,
+        drain: Duration::from_secs(2),
+        operations: None,
+        timeout: Duration::from_secs(5),
+        verify: Verify::Full,
+        sources: Vec::new(),
+        waiting: 10_000,
+        seed: 1,
+    }
+}
+
+fn run(settings: &Settings) -> Outcome {
+    drive::run(settings, &AtomicBool::new(false), &mut |_| {}).expect("the run is carried out")
+}
+
+fn open(rate: f64) -> Pace {
+    Pace::Open { rate, arrivals: Arrivals::Constant }
+}
+
+#[track_caller]
+fn balanced(ledger: &Ledger) {
+    assert!(
+        ledger.adds_up(),
+        "planned {} is not ok {} + failed {} + timeout {} + unfinished {} + dropped {}",
+        ledger.planned,
+        ledger.ok,
+        ledger.failed,
+        ledger.timeout,
+        ledger.unfinished,
+        ledger.dropped
+    );
+}
+
+/// Samples above a time, in nanoseconds.
+fn above(times: &weir_bench::ledger::Times, limit: Duration) -> u64 {
+    times.len() - times.count_between(0, limit.as_nanos() as u64)
+}
+
+#[test]
+fn a_server_that_stops_for_a_second_is_seen_in_response_times_and_not_in_service_times() {
+    let server = Server::start(&["rr"]);
+    let connections = 16;
+    let settings =
+        settings(server.address, vec![(rr(connections, 1, 64), open(1000.0))], Duration::from_secs(10));
+    let outcome = drive::run(&settings, &AtomicBool::new(false), &mut |moment| match moment {
+        Moment::Second(second) if second.at == 3 => server.signal(Signal::STOP),
+        Moment::Second(second) if second.at == 4 => server.signal(Signal::CONT),
+        _ => {}
+    });
+    let outcome = outcome.expect("the run is carried out");
+    let ledger = &outcome.parts[0].ledger;
+    balanced(ledger);
+    assert_eq!((ledger.planned, ledger.ok), (10_000, 10_000));
+    let longest = Duration::from_nanos(ledger.response.max());
+    assert!(longest >= Duration::from_millis(950), "the longest response took {longest:?}");
+    let late = above(&ledger.response, Duration::from_millis(50)) as f64 / ledger.response.len() as f64;
+    assert!((0.085..0.11).contains(&late), "{late} of all responses took more than 50 ms");
+    let slow = above(&ledger.service, Duration::from_millis(50));
+    assert!(slow <= connections as u64, "{slow} service times above 50 ms, of {connections} connections");
+}
+
+#[test]
+fn counts_add_up_whatever_is_done_and_however_it_is_answered() {
+    let servers = [
+        ("rr", vec!["rr"]),
+        ("echo", vec!["echo"]),
+        ("flaky", vec!["flaky", "--reset", "0.2", "--close", "0.2", "--refuse", "0.1", "--stall", "0.1"]),
+        ("slow", vec!["slow", "--delay", "30"]),
+    ];
+    for (name, mode) in servers {
+        let server = Server::start(&mode);
+        let works = [
+            (rr(1, 1, 64), Pace::Closed),
+            (rr(8, 4, 3000), Pace::Closed),
+            (rr(8, 1, 64), open(3000.0)),
+            (crr(8, 2, Close::Rst), Pace::Closed),
+            (crr(8, 1, Close::Fin), open(500.0)),
+            (
+                Work::Hold { connections: 50, ramp: 10_000.0, heartbeat: Some(Duration::from_millis(100)) },
+                Pace::Closed,
+            ),
+        ];
+        for (work, pace) in works {
+            let what = format!("{work:?} {pace:?} against {name}");
+            let mut settings = settings(server.address, vec![(work, pace)], Duration::from_millis(300));
+            settings.drain = Duration::from_millis(100);
+            settings.timeout = Duration::from_millis(200);
+            settings.waiting = 50;
+            let ledger = &run(&settings).parts[0].ledger;
+            balanced(ledger);
+            assert!(ledger.planned > 0, "nothing was planned: {what}");
+            assert!(ledger.ok > 0, "nothing was done: {what}: {:?}", ledger.errors);
+            assert_eq!(ledger.fault_count, 0, "{what}: {:?}", ledger.faults);
+            if name == "rr" {
+                assert_eq!(ledger.failed + ledger.timeout, 0, "{what}: {:?}", ledger.errors);
+            }
+            let named: u64 = ledger.errors.values().sum();
+            assert!(named >= ledger.failed, "{what}: {} failed, named {named}", ledger.failed);
+        }
+    }
+}
+
+#[test]
+fn parts_of_a_mix_have_their_own_ledgers() {
+    let server = Server::start(&["rr"]);
+    let works = vec![(rr(4, 1, 64), open(1000.0)), (crr(4, 1, Close::Rst), open(200.0))];
+    let outcome = run(&settings(server.address, works, Duration::from_millis(500)));
+    for (part, planned) in outcome.parts.iter().zip([500, 100]) {
+        balanced(&part.ledger);
+        assert_eq!((part.ledger.planned, part.ledger.ok), (planned, planned));
+    }
+    assert_eq!((outcome.parts[0].ledger.opened, outcome.parts[1].ledger.opened), (4, 100));
+}
+
+#[test]
+fn a_run_ends_after_the_operations_it_was_given() {
+    let server = Server::start(&["rr"]);
+    for pace in [Pace::Closed, open(5000.0)] {
+        let mut settings = settings(server.address, vec![(rr(4, 2, 64), pace)], Duration::from_secs(60));
+        settings.operations = Some(777);
+        let outcome = run(&settings);
+        let ledger = &outcome.parts[0].ledger;
+        assert_eq!((ledger.planned, ledger.ok), (777, 777), "{pace:?}");
+        assert!(outcome.elapsed < Duration::from_secs(10), "{pace:?} took {:?}", outcome.elapsed);
+    }
+}
+
+#[test]
+fn a_server_that_goes_away_fails_operations_and_is_not_stormed() {
+    let server = Server::start(&["rr"]);
+    let settings = settings(server.address, vec![(rr(8, 1, 64), Pace::Closed)], Duration::from_secs(3));
+    let outcome = drive::run(&settings, &AtomicBool::new(false), &mut |moment| {
+        if matches!(moment, Moment::Second(second) if second.at == 0) {
+            server.signal(Signal::KILL);
+        }
+    });
+    let ledger = &outcome.expect("the run is carried out").parts[0].ledger;
+    balanced(ledger);
+    let broken = ledger.errors.get("reset").or(ledger.errors.get("closed early"));
+    assert_eq!(broken, Some(&8), "{:?}", ledger.errors);
+    // 8 connections try again every 50 ms for 2 s.
+    let refused = ledger.errors.get("refused").copied().unwrap_or_default();
+    assert!((100..=400).contains(&refused), "tried {refused} times: {:?}", ledger.errors);
+}
+
+fn bench(arguments: &[&str]) -> Command {
+    let mut command = Command::new(PROGRAM);
+    command.arg("run").args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn json(output: &Output) -> serde_json::Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+        panic!(
+            "{error}: {}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        )
+    })
+}
+
+#[test]
+fn an_interrupt_at_any_time_leaves_a_report_that_adds_up() {
+    let server = Server::start(&["rr"]);
+    let address = server.address.to_string();
+    let mut chance = fastrand::Rng::with_seed(9);
+    for round in 0..8 {
+        let pace: &[&str] = if round % 2 == 0 { &["--rate", "5k"] } else { &["--depth", "4"] };
+        let fixed = ["rr", &address, "-c", "8", "-d", "60s", "-q", "--json", "-"];
+        let child = bench(&fixed).args(pace).spawn().expect("the program starts");
+        let pid = pid(&child);
+        // It can be interrupted once it has connections; before that, it has no handler and simply ends.
+        let handles = || {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or("0").trim();
+            u64::from_str_radix(caught, 16).unwrap_or_default() & 0b10 != 0
+        };
+        while !handles() {
+            std::thread::yield_now();
+        }
+        // The moment of the interrupt is what is drawn: nothing is waited for.
+        let (_never, moment) = mpsc::channel::<()>();
+        let _ = moment.recv_timeout(Duration::from_millis(chance.u64(0..500)));
+        kill_process(pid, Signal::INT).expect("it runs");
+        let output = child.wait_with_output().expect("it ends");
+        assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
+        let report = json(&output);
+        let part = &report["parts"][0];
+        let count = |name: &str| part[name].as_u64().unwrap_or_else(|| panic!("no {name}: {part}"));
+        let ended = ["ok", "failed", "timeout", "unfinished", "dropped"].map(count).iter().sum::<u64>();
+        assert_eq!(count("planned"), ended, "{part}");
+    }
+}
+
+#[test]
+fn a_generator_that_cannot_keep_up_says_that_its_figures_are_not_to_be_believed() {
+    let server = Server::start(&["rr"]);
+    let address = server.address.to_string();
+    let arguments = ["rr", &address, "-c", "4", "--rate", "2000k", "-d", "1s", "--drain", "100ms", "-q"];
+    let output = bench(&arguments).args(["--json", "-"]).output().expect("it runs");
+    assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
+    let report = json(&output);
+    let gates = report["gates"].as_array().expect("gates");
+    let passed = |name: &str| gates.iter().find(|gate| gate["name"] == name).map(|gate| &gate["passed"]);
+    assert_eq!(passed("achieved"), Some(&false.into()), "{gates:?}");
+    assert_eq!(passed("conservation"), Some(&true.into()), "{gates:?}");
+}
+
+#[test]
+fn what_is_not_there_is_said_at_once_with_what_to_do() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its number");
+    let output = bench(&["rr", &free.to_string()]).output().expect("it runs");
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains(&format!("nothing listens at {free}")), "{said}");
+    assert!(said.contains("weir-bench serve rr"), "{said}");
+}
