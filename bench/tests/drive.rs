@@ -142,7 +142,7 @@ fn counts_add_up_whatever_is_done_and_however_it_is_answered() {
         ("rr", vec!["rr"]),
         ("echo", vec!["echo"]),
         ("flaky", vec!["flaky", "--reset", "0.2", "--close", "0.2", "--refuse", "0.1", "--stall", "0.1"]),
-        ("slow", vec!["slow", "--delay", "30"]),
+        ("slow", vec!["slow", "--delay", "30ms"]),
     ];
     for (name, mode) in servers {
         let server = Server::start(&mode);

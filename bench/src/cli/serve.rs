@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, Subcommand};
 
+use super::values;
 use crate::serve::{self, Fates, Mode, Settings};
 
 /// The arguments of `weir-bench serve`.
@@ -47,9 +48,9 @@ enum ModeArguments {
     Slow {
         #[command(flatten)]
         place: Place,
-        /// Milliseconds that what came is kept before it is sent back
-        #[arg(long, value_name = "MS", default_value_t = 0)]
-        delay: u64,
+        /// How long what came is kept before it is sent back: `50ms`, `1s`
+        #[arg(long, value_name = "TIME", default_value = "0s", value_parser = values::time)]
+        delay: Duration,
         /// Bytes a second that are read [default: as many as come]
         #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
         rate: Option<u64>,
@@ -109,9 +110,7 @@ impl ModeArguments {
             ModeArguments::Lines { place, prefix } => (Mode::Lines { prefix }, place),
             ModeArguments::Rr(place) => (Mode::Rr, place),
             ModeArguments::Banner { place, text } => (Mode::Banner { text }, place),
-            ModeArguments::Slow { place, delay, rate } => {
-                (Mode::Slow { delay: Duration::from_millis(delay), rate }, place)
-            }
+            ModeArguments::Slow { place, delay, rate } => (Mode::Slow { delay, rate }, place),
             ModeArguments::Flaky { place, refuse, reset, close, stall, seed } => {
                 (Mode::Flaky(Fates { refuse, reset, close, stall, seed }), place)
             }

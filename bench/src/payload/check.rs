@@ -470,20 +470,23 @@ mod tests {
         fault.or_else(|| checker.finish(None)).map(|fault| fault.kind)
     }
 
+    /// What is done to bytes, with another connection's at hand.
+    type Spoiling = fn(&mut Vec<u8>, &[u8]);
+
     #[test]
     fn a_header_out_of_place_is_named_too() {
-        let cases: [(&str, FaultKind, &dyn Fn(&mut Vec<u8>, &[u8])); 6] = [
-            ("in the header, 5 are missing", FaultKind::Missing(5), &|bytes, _| drop(bytes.drain(203..208))),
-            ("before it, 40 are missing", FaultKind::Missing(40), &|bytes, _| drop(bytes.drain(160..200))),
-            ("two bits", FaultKind::Flipped(1), &|bytes, _| bytes[207] ^= 0x10),
-            ("the last 8 twice", FaultKind::Duplicated(8), &|bytes, _| {
+        let cases: [(&str, FaultKind, Spoiling); 6] = [
+            ("in the header, 5 are missing", FaultKind::Missing(5), |bytes, _| drop(bytes.drain(203..208))),
+            ("before it, 40 are missing", FaultKind::Missing(40), |bytes, _| drop(bytes.drain(160..200))),
+            ("one bit", FaultKind::Flipped(1), |bytes, _| bytes[207] ^= 0x10),
+            ("the last 8 twice", FaultKind::Duplicated(8), |bytes, _| {
                 let twice = bytes[192..200].to_vec();
                 drop(bytes.splice(200..200, twice));
             }),
-            ("the whole frame is another's", FaultKind::Foreign(OTHER), &|bytes, foreign| {
+            ("the whole frame is another's", FaultKind::Foreign(OTHER), |bytes, foreign| {
                 bytes[200..].copy_from_slice(&foreign[200..]);
             }),
-            ("the header alone is another's", FaultKind::Foreign(OTHER), &|bytes, foreign| {
+            ("the header alone is another's", FaultKind::Foreign(OTHER), |bytes, foreign| {
                 bytes.truncate(216);
                 bytes[200..].copy_from_slice(&foreign[200..216]);
             }),
