@@ -220,7 +220,7 @@ fn compared(works: &[&str], arms: &[(&str, f64)], rounds: u32) -> Comparison {
     let mut samples = Vec::new();
     let mut ratios = Vec::new();
     for (row, work) in works.iter().enumerate() {
-        let pace = if row % 2 == 0 { "closed" } else { "open 12000/s" };
+        let pace = if row.is_multiple_of(2) { "closed" } else { "open 12000/s" };
         for round in 0..rounds {
             samples.extend(arms.iter().map(|(arm, cost)| sample(round, arm, work, pace, *cost, &mut random)));
         }
@@ -287,7 +287,7 @@ fn sample(round: u32, arm: &str, work: &str, pace: &str, cost: f64, random: &mut
         load_busy: 0.71,
         bad: 0,
         faults: 0,
-        gates: if arm == "nginx" && round % 3 == 0 { vec!["steady".to_owned()] } else { Vec::new() },
+        gates: if arm == "nginx" && round.is_multiple_of(3) { vec!["steady".to_owned()] } else { Vec::new() },
     }
 }
 

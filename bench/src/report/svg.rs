@@ -11,6 +11,9 @@ pub(super) const WIDE: f64 = 920.0;
 /// Width of one of two side by side.
 pub(super) const HALF: f64 = 448.0;
 
+/// Width below which a chart is scrolled rather than made smaller: its text would be too small to read.
+const LEAST: f64 = 600.0;
+
 /// Width that a character of a label is given. Generous: a label that is cut off is worse than a narrow margin.
 const CHARACTER: f64 = 6.9;
 
@@ -103,7 +106,7 @@ impl Inside {
 fn drawing(width: f64, height: f64, about: &str, inner: &Markup) -> Markup {
     html! {
         svg xmlns="http://www.w3.org/2000/svg" viewBox=(format!("0 0 {} {}", px(width), px(height)))
-            style=(format!("max-width:{}px", px(width))) role="img" aria-label=(about) { (inner) }
+            style=(format!("max-width:{}px;min-width:{}px", px(width), px(width.min(LEAST)))) role="img" aria-label=(about) { (inner) }
     }
 }
 
@@ -226,7 +229,11 @@ pub(super) struct Estimate {
 
 impl Estimate {
     fn text(&self) -> String {
-        format!("{:.2} [{:.2}, {:.2}]", self.middle, self.low, self.high)
+        let [low, middle, high] = [self.low, self.middle, self.high].map(|ratio| match ratio {
+            far if far >= 1000.0 => format!("{far:.0e}"),
+            ratio => format!("{ratio:.2}"),
+        });
+        format!("{middle} [{low}, {high}]")
     }
 }
 
@@ -241,29 +248,56 @@ pub(super) struct Group {
 /// How far a forest's axis goes at most, either way: an interval of three noisy rounds would push all others into one point.
 const FARTHEST: f64 = 20.0;
 
+/// Height of a forest's drawing: what fits on a page of paper, with its axis. Longer ones are drawn as several on one scale.
+const SHEET: f64 = 820.0;
+
+impl Group {
+    /// Its name's line, and its rows.
+    fn height(&self) -> f64 {
+        NAME + self.rows.len() as f64 * ROW
+    }
+}
+
+/// Height of a group's name.
+const NAME: f64 = 1.2 * ROW;
+
 /// Ratios with their intervals, a line at 1, and each group's noise shaded behind its rows.
 pub(super) fn forest(about: &str, label: &str, groups: &[Group]) -> Markup {
     let rows = || groups.iter().flat_map(|group| &group.rows);
     let left = column(rows().map(|row| row.label.as_str())) + 12.0;
     let texts: Vec<String> = rows().map(Estimate::text).collect();
     let right = column(texts.iter().map(String::as_str));
-    let names = column(groups.iter().map(|group| group.name.as_str()));
+    // Names of groups are bold.
+    let names = 1.15 * column(groups.iter().map(|group| group.name.as_str()));
     let width = WIDE.max(left + right + 320.0).max(names);
     let axis = forest_axis(label, groups);
-    let lines = groups.iter().map(|group| group.rows.len() as f64 + 1.2).sum::<f64>();
-    let bottom = 4.0 + lines * ROW;
-    let inside = Inside { left, top: 4.0, right: width - right, bottom };
-    let mut y = inside.top;
-    let mut tops = Vec::new();
+    let mut sheets: Vec<Vec<&Group>> = Vec::new();
+    let mut height = f64::INFINITY;
     for group in groups {
-        tops.push(y);
-        y += (group.rows.len() as f64 + 1.2) * ROW;
+        if height + group.height() > SHEET {
+            sheets.push(Vec::new());
+            height = 0.0;
+        }
+        height += group.height();
+        sheets.last_mut().expect("the first group opens one").push(group);
     }
+    html! { @for sheet in sheets { (forest_sheet(about, &axis, &sheet, width, left, width - right)) } }
+}
+
+fn forest_sheet(about: &str, axis: &Axis, groups: &[&Group], width: f64, left: f64, right: f64) -> Markup {
+    let top = 4.0;
+    let bottom = top + groups.iter().map(|group| group.height()).sum::<f64>();
+    let inside = Inside { left, top, right, bottom };
     let one = inside.x(axis.place(1.0).unwrap_or(0.5));
+    let tops = groups.iter().scan(top, |next, group| {
+        let top = *next;
+        *next += group.height();
+        Some(top)
+    });
     let inner = html! {
-        (inside.x_axis(&axis))
+        (inside.x_axis(axis))
         line.limit x1=(px(one)) x2=(px(one)) y1=(px(inside.top)) y2=(px(inside.bottom)) {}
-        @for (group, top) in groups.iter().zip(tops) { (forest_group(inside, &axis, group, top)) }
+        @for (group, top) in groups.iter().zip(tops) { (forest_group(inside, axis, group, top)) }
     };
     drawing(width, bottom + FOOT, about, &inner)
 }
@@ -280,11 +314,11 @@ fn forest_axis(label: &str, groups: &[Group]) -> Axis {
 
 fn forest_group(inside: Inside, axis: &Axis, group: &Group, top: f64) -> Markup {
     let at = |value: f64| inside.x(axis.place(value).unwrap_or(0.0).clamp(0.0, 1.0));
-    let first = top + 1.2 * ROW;
+    let first = top + NAME;
     let height = group.rows.len() as f64 * ROW;
     html! {
         // The grid must not run through the group's name.
-        rect.cover x="0" y=(px(top)) width=(px(inside.right)) height=(px(1.2 * ROW)) {}
+        rect.cover x="0" y=(px(top)) width=(px(inside.right + 2.0)) height=(px(NAME)) {}
         text.group x="4" y=(px(top + 19.0)) { (group.name) }
         @if let Some((low, high)) = group.noise {
             rect.noise x=(px(at(low))) width=(px(at(high) - at(low))) y=(px(first)) height=(px(height)) {}
