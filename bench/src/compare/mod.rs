@@ -183,6 +183,7 @@ impl Rounds<'_> {
                         };
                         self.samples.iter_mut().filter(its).for_each(|sample| sample.calls = Some(calls));
                     }
+                    Err(_) if self.stopped() => return,
                     // What one of them is refused, all are.
                     Err(error) => return self.trouble(format!("system calls were not counted: {error:#}")),
                 }

@@ -133,7 +133,11 @@ fn sample(
         Pace::Closed => (&ledger.service, "closed".to_owned()),
         Pace::Open { rate, .. } => (&ledger.response, format!("open {rate:.0}/s")),
     };
-    let quantile = |quantile| times.value_at_quantile(quantile) as f64 / 1e3;
+    // A stream is one operation as long as the run, and a hold has none: neither has times worth comparing.
+    let quantile = |quantile| match unit {
+        Unit::Operation => times.value_at_quantile(quantile) as f64 / 1e3,
+        Unit::Gigabyte | Unit::Connection => 0.0,
+    };
     let wall = (ends.proxy.at - begins.proxy.at).as_secs_f64();
     let cpu = spent(&begins.proxy, &ends.proxy);
     let switches = ends.proxy.switches.saturating_sub(begins.proxy.switches) as f64;
