@@ -1,3 +1,193 @@
-//! Several proxies, the same work, in turn.
+//! Several proxies, the same work, in turn: what does an operation cost each of them?
+//!
+//! | step | file |
+//! | --- | --- |
+//! | names become work | `job` |
+//! | back ends and proxies are started, and ended whichever way this ends | `arms`, `layout`, `stage`, `children` |
+//! | rounds: each arm once, in an order drawn anew | here |
+//! | one sample: the load by [`crate::drive`], the proxy's clocks read where measuring begins and ends | `sample`, `account` |
+//! | ratios within rounds | `statistics` |
+//! | under which conditions | `conditions` |
+//! | text, Markdown, CSV | `table` |
 
+pub mod account;
+pub mod arms;
+pub mod children;
+mod conditions;
+pub mod job;
+pub mod layout;
 pub mod result;
+mod sample;
+mod stage;
+pub mod statistics;
+pub mod table;
+
+pub use self::conditions::command;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use self::arms::Arm;
+use self::job::{Job, Unit};
+use self::result::{Comparison, Sample};
+use self::sample::Order;
+use self::stage::Stage;
+use crate::settings::{Arrivals, Pace};
+
+/// Version of the shape of [`Comparison`].
+const SCHEMA: u32 = 1;
+/// An open loop's rate, of what the slowest arm reached in a closed one.
+const OPEN_SHARE: f64 = 0.7;
+
+/// What is compared, and how.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The command, for the report.
+    pub command: String,
+    /// Which arms.
+    pub arms: Vec<Arm>,
+    /// Which work.
+    pub jobs: Vec<Job>,
+    /// How often.
+    pub rounds: u32,
+    /// How long a sample is measured.
+    pub duration: Duration,
+    /// What runs before that.
+    pub warmup: Duration,
+    /// The proxies' core.
+    pub proxy_core: usize,
+    /// The core of client and back ends.
+    pub load_core: usize,
+    /// Across two network namespaces instead of loopback.
+    pub namespaces: bool,
+    /// Weir's program.
+    pub weir: PathBuf,
+    /// The directory of the arms' configurations.
+    pub peers: PathBuf,
+    /// Where chance starts: the order of arms and the plans of open loops.
+    pub seed: u64,
+}
+
+/// Carries it out. Setting `stop` ends it early with the samples so far; `tell` hears a line for each sample and trouble.
+///
+/// # Errors
+///
+/// When back ends or Weir cannot be started, or the host refuses cores or namespaces. A peer that cannot is left out, and
+/// said.
+pub fn run(plan: &Plan, stop: &AtomicBool, tell: &mut dyn FnMut(&str)) -> anyhow::Result<Comparison> {
+    let mut stage = Stage::set(plan)?;
+    stage.left_out.iter().for_each(|line| tell(line));
+    let conditions = conditions::of(plan, &stage);
+    conditions::warnings().iter().for_each(|line| tell(line));
+    let mut rounds = Rounds { plan, stop, stage: &mut stage, tell, samples: Vec::new(), trouble: Vec::new() };
+    let mut rates: Vec<Option<f64>> = vec![None; plan.jobs.len()];
+    let mut random = fastrand::Rng::with_seed(plan.seed);
+    for round in 0..plan.rounds {
+        for (job, rate) in plan.jobs.iter().zip(&mut rates) {
+            rounds.each_arm(round, job, Pace::Closed, &mut random);
+            if job.can_be_open() {
+                *rate = rate.or_else(|| rounds.open_rate(&job.name));
+                if let Some(rate) = *rate {
+                    rounds.each_arm(
+                        round,
+                        job,
+                        Pace::Open { rate, arrivals: Arrivals::Poisson },
+                        &mut random,
+                    );
+                }
+            }
+        }
+    }
+    rounds.count_calls();
+    let Rounds { samples, trouble, .. } = rounds;
+    let mut left_out = std::mem::take(&mut stage.left_out);
+    left_out.extend(trouble);
+    Ok(Comparison {
+        schema: SCHEMA,
+        conditions,
+        ratios: statistics::ratios(&samples, Arm::Weir.name()),
+        samples,
+        left_out,
+        interrupted: stop.load(Ordering::Relaxed),
+    })
+}
+
+/// The rounds under way.
+struct Rounds<'a> {
+    plan: &'a Plan,
+    stop: &'a AtomicBool,
+    stage: &'a mut Stage,
+    tell: &'a mut dyn FnMut(&str),
+    samples: Vec<Sample>,
+    /// Samples that could not be made, and why.
+    trouble: Vec<String>,
+}
+
+impl Rounds<'_> {
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// One sample of each arm, in an order of its own. The plan of an open loop is the same for all arms of a round.
+    fn each_arm(&mut self, round: u32, job: &Job, pace: Pace, random: &mut fastrand::Rng) {
+        let mut arms = self.stage.arms();
+        random.shuffle(&mut arms);
+        let seed = random.u64(..);
+        for arm in arms {
+            if self.stopped() {
+                return;
+            }
+            let order = Order { round, arm, job, pace, seed };
+            let sample = sample::take(self.plan, self.stage, order, self.stop);
+            // What was cut short is no sample.
+            if self.stopped() {
+                return;
+            }
+            let head = format!("round {}/{}", round + 1, self.plan.rounds);
+            match sample {
+                Ok(sample) => {
+                    (self.tell)(&format!("{head} {}", table::progress(&sample)));
+                    self.samples.push(sample);
+                }
+                Err(error) => self.trouble(format!("{head} {} {}: {error:#}", job.name, arm.name())),
+            }
+        }
+    }
+
+    fn trouble(&mut self, line: String) {
+        (self.tell)(&line);
+        self.trouble.push(line);
+    }
+
+    /// The rate that all arms can hold, from the samples of a closed loop so far.
+    fn open_rate(&self, work: &str) -> Option<f64> {
+        let proxies = self.samples.iter().filter(|sample| sample.work == work && sample.arm != "direct");
+        let slowest = proxies.map(|sample| sample.rate).reduce(f64::min)?;
+        let rate = (slowest * OPEN_SHARE).floor();
+        (rate >= 1.0).then_some(rate)
+    }
+
+    /// System calls are counted in a round of its own, for counting them costs CPU.
+    fn count_calls(&mut self) {
+        for job in self.plan.jobs.iter().filter(|job| Unit::of(&job.name) != Unit::Connection) {
+            for arm in self.stage.arms().into_iter().filter(|arm| *arm != Arm::Direct) {
+                if self.stopped() {
+                    return;
+                }
+                let order = Order { round: 0, arm, job, pace: Pace::Closed, seed: self.plan.seed };
+                match sample::count_calls(self.plan, self.stage, order, self.stop) {
+                    Ok(calls) => {
+                        let its = |sample: &&mut Sample| {
+                            sample.work == job.name && sample.arm == arm.name() && sample.pace == "closed"
+                        };
+                        self.samples.iter_mut().filter(its).for_each(|sample| sample.calls = Some(calls));
+                    }
+                    Err(_) if self.stopped() => return,
+                    // What one of them is refused, all are.
+                    Err(error) => return self.trouble(format!("system calls were not counted: {error:#}")),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! What is compared: each arm's program, its committed configuration, and the ports it listens at.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+
+/// One way from the client to the back end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Arm {
+    /// No proxy at all
+    Direct,
+    /// Weir
+    Weir,
+    /// A second process of the same Weir: what differs between the two is noise
+    WeirAgain,
+    /// HAProxy through its buffers
+    HaproxyCopy,
+    /// HAProxy by splice(2)
+    HaproxySplice,
+    /// nginx's stream module
+    Nginx,
+    /// Envoy
+    Envoy,
+}
+
+/// A back end, and by its number the port of each proxy that leads to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Answers framed requests.
+    Rr,
+    /// Reads.
+    Sink,
+    /// Writes.
+    Source,
+    /// Speaks first.
+    Banner,
+}
+
+impl End {
+    /// All, in the order of their ports.
+    pub const ALL: [End; 4] = [End::Rr, End::Sink, End::Source, End::Banner];
+
+    /// Its mode of `weir-bench serve`.
+    pub fn mode(self) -> &'static str {
+        match self {
+            End::Rr => "rr",
+            End::Sink => "sink",
+            End::Source => "source",
+            End::Banner => "banner",
+        }
+    }
+
+    /// Where it listens itself. As all ports here below those that the kernel gives to connections, or one of these could have it.
+    pub fn port(self) -> u16 {
+        27101 + self as u16
+    }
+}
+
+impl Arm {
+    /// All, in the order of tables.
+    pub const ALL: [Arm; 7] = [
+        Arm::Direct,
+        Arm::Weir,
+        Arm::WeirAgain,
+        Arm::HaproxySplice,
+        Arm::HaproxyCopy,
+        Arm::Nginx,
+        Arm::Envoy,
+    ];
+
+    /// Its name, which is also that of its configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Arm::Direct => "direct",
+            Arm::Weir => "weir",
+            Arm::WeirAgain => "weir-again",
+            Arm::HaproxyCopy => "haproxy-copy",
+            Arm::HaproxySplice => "haproxy-splice",
+            Arm::Nginx => "nginx",
+            Arm::Envoy => "envoy",
+        }
+    }
+
+    /// The port that leads to this back end, as its configuration has it.
+    pub fn port(self, end: End) -> u16 {
+        let first = match self {
+            Arm::Direct => return end.port(),
+            Arm::HaproxySplice => 27001,
+            Arm::HaproxyCopy => 27011,
+            Arm::Nginx => 27021,
+            Arm::Envoy => 27031,
+            Arm::Weir => 27041,
+            Arm::WeirAgain => 27051,
+        };
+        first + end as u16
+    }
+
+    /// Its program, as it is looked for; none for [`Arm::Direct`].
+    pub fn program(self, weir: &Path) -> Option<PathBuf> {
+        match self {
+            Arm::Direct => None,
+            Arm::Weir | Arm::WeirAgain => Some(weir.to_owned()),
+            Arm::HaproxyCopy | Arm::HaproxySplice => Some("haproxy".into()),
+            Arm::Nginx => Some("nginx".into()),
+            Arm::Envoy => Some("envoy".into()),
+        }
+    }
+
+    /// Its configuration in the directory of the peers.
+    pub fn configuration(self) -> Option<&'static str> {
+        match self {
+            Arm::Direct => None,
+            Arm::Weir => Some("weir.toml"),
+            Arm::WeirAgain => Some("weir-again.toml"),
+            Arm::HaproxyCopy => Some("haproxy-copy.cfg"),
+            Arm::HaproxySplice => Some("haproxy-splice.cfg"),
+            Arm::Nginx => Some("nginx.conf"),
+            Arm::Envoy => Some("envoy.yaml"),
+        }
+    }
+
+    /// Its arguments, with a configuration at this path. What it must write goes to `scratch`.
+    pub fn arguments(self, configuration: &Path, scratch: &Path) -> Vec<OsString> {
+        let file = configuration.as_os_str().to_owned();
+        match self {
+            Arm::Direct => Vec::new(),
+            Arm::Weir | Arm::WeirAgain => vec!["run".into(), "-c".into(), file],
+            Arm::HaproxyCopy | Arm::HaproxySplice => vec!["-f".into(), file],
+            // Before it has read its file it would log to the host's.
+            Arm::Nginx => {
+                let pid = format!("pid {};", scratch.join("nginx.pid").display());
+                vec!["-e".into(), "stderr".into(), "-g".into(), pid.into(), "-c".into(), file]
+            }
+            // Hot restarts are by a socket whose name all Envoys of a host share.
+            Arm::Envoy => {
+                let rest = ["--concurrency", "1", "--log-level", "warn", "--disable-hot-restart"];
+                ["-c".into(), file].into_iter().chain(rest.map(OsString::from)).collect()
+            }
+        }
+    }
+
+    /// The argument that makes it say its version.
+    pub fn version_argument(self) -> &'static str {
+        match self {
+            Arm::Direct | Arm::Weir | Arm::WeirAgain | Arm::Envoy => "--version",
+            Arm::HaproxyCopy | Arm::HaproxySplice | Arm::Nginx => "-v",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The committed configurations.
+    const PEERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/peers");
+
+    #[test]
+    fn every_configuration_has_the_ports_it_is_asked_at_and_no_other() {
+        for arm in Arm::ALL.into_iter().filter(|arm| *arm != Arm::Direct) {
+            let file = Path::new(PEERS).join(arm.configuration().unwrap());
+            let text = std::fs::read_to_string(&file).unwrap();
+            // Envoy's has the port as a field of its own.
+            let text = text.replace(", port_value: ", ":");
+            for end in End::ALL {
+                for wanted in [format!("127.0.0.1:{}", arm.port(end)), format!("127.0.0.2:{}", end.port())] {
+                    assert_eq!(text.matches(&wanted).count(), 1, "{wanted} in {}", file.display());
+                }
+            }
+            assert_eq!(text.matches("127.0.0.").count(), 2 * End::ALL.len(), "{}", file.display());
+        }
+    }
+
+    #[test]
+    fn no_two_listen_at_the_same_port() {
+        let mut ports: Vec<u16> = Arm::ALL.iter().flat_map(|arm| End::ALL.map(|end| arm.port(end))).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        assert_eq!(ports.len(), Arm::ALL.len() * End::ALL.len());
+    }
+}
