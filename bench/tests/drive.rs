@@ -247,7 +247,8 @@ fn spoiled_echo(spoil: fn(&mut Vec<u8>)) -> SocketAddr {
 
 #[test]
 fn bytes_that_are_not_what_they_had_to_be_fail_their_operation_and_are_named() {
-    let cases: [(&str, fn(&mut Vec<u8>)); 5] = [
+    type Spoil = fn(&mut Vec<u8>);
+    let cases: [(&str, Spoil); 5] = [
         ("1 bits flipped", |bytes| bytes[40] ^= 4),
         ("1 bits flipped", |bytes| bytes[3] ^= 1),
         ("bytes duplicated", |bytes| bytes.extend_from_within(..)),
