@@ -17,21 +17,18 @@ pub const BUDGET: usize = 256 << 10;
 /// What one read costs of the budget at least: it bounds the calls of a turn where a peer feeds single bytes.
 const LEAST_COST: usize = 4 << 10;
 
-/// From this on a splice costs less CPU than a copy of as many bytes.
-const LONG_READ: usize = 12 << 10;
-
-/// Long reads in a row that show a stream, or a conversation in large pieces: splice is worth its pipe.
+/// Full reads in a row that show a stream: splice is worth its pipe. A conversation in pieces of 16 KiB costs the same either way,
+/// and copied it wakes fewer caches: 16.7 against 17.9 us a request (nginx 17.7 in the same run).
 const PROMOTE_AFTER: u8 = 4;
 
-/// Under this a splice costs more CPU than a copy of as many bytes.
-const SHORT_MOVE: usize = 8 << 10;
+/// A splice under this costs more CPU than a copy of as many bytes.
+const SHORT_MOVE: usize = 16 << 10;
 
 /// Short moves in a row that show a conversation. More than it takes to promote, so that a stream which stutters stays.
 const DEMOTE_AFTER: u8 = 16;
 
 const _: () = assert!(BUDGET >= PROMOTE_AFTER as usize * HOT_BUFFER, "a stream is known within one turn");
-const _: () = assert!(LONG_READ > SHORT_MOVE, "what promotes must not demote");
-const _: () = assert!(HOT_BUFFER >= LONG_READ, "nothing would ever promote");
+const _: () = assert!(HOT_BUFFER > SHORT_MOVE, "what promotes must not demote");
 const _: () = assert!(DEMOTE_AFTER > PROMOTE_AFTER, "there is no hysteresis");
 const _: () =
     assert!(LEAST_COST <= SHORT_MOVE && BUDGET / LEAST_COST >= 16, "a turn must be worth its event");
@@ -92,7 +89,7 @@ pub(super) struct Direction {
     pub(super) held: Held,
     mode: RelayMode,
     splicing: bool,
-    long_reads: u8,
+    full_reads: u8,
     short_moves: u8,
     /// The last splice took less than it could: perhaps all there was, perhaps the pipe was full.
     ran_short: bool,
@@ -105,7 +102,7 @@ impl Direction {
             held: Held::Nothing,
             mode,
             splicing: mode == RelayMode::Splice,
-            long_reads: 0,
+            full_reads: 0,
             short_moves: 0,
             ran_short: false,
         }
@@ -332,10 +329,10 @@ impl Direction {
     }
 
     fn note_read(&mut self, taken: usize) {
-        self.long_reads = if taken >= LONG_READ { self.long_reads.saturating_add(1) } else { 0 };
-        if self.mode == RelayMode::Auto && self.long_reads >= PROMOTE_AFTER {
+        self.full_reads = if taken == HOT_BUFFER { self.full_reads.saturating_add(1) } else { 0 };
+        if self.mode == RelayMode::Auto && self.full_reads >= PROMOTE_AFTER {
             self.splicing = true;
-            self.long_reads = 0;
+            self.full_reads = 0;
             self.short_moves = 0;
         }
     }
