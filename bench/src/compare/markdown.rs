@@ -42,7 +42,13 @@ pub fn render(comparison: &Comparison) -> String {
     let closed = |section: &Section<'_>| if is_closed(section) { times(section) } else { vec![] };
     text += &table("Response times in the open loop", &open);
     text += &table("Service times in the closed loop", &closed);
-    text += &self::table(comparison, &sections, "Times of Weir that spins", Arm::WeirBusyPoll, &times);
+    text += &self::table(
+        comparison,
+        &sections,
+        "Times of weir-busy-poll, and its ratios to the others",
+        Arm::WeirBusyPoll,
+        &times,
+    );
     // An open loop has the same rate through all.
     text += &table("Rate of the closed loop (more is better)", &|section| match Unit::of(section.work) {
         Unit::Operation if is_closed(section) => vec![RATE],

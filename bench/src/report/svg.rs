@@ -246,7 +246,7 @@ pub(super) struct Group {
 }
 
 /// How far a forest's axis goes at most, either way.
-const FARTHEST: f64 = 20.0;
+const FARTHEST: f64 = 100.0;
 
 /// How far it goes beyond the outermost ratio. Intervals that are wider end in arrows: one of three noisy rounds would push all
 /// others into one point.
