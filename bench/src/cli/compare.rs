@@ -13,7 +13,7 @@ use super::{FAILED, FINE, INTEGRITY, INTERRUPTED, INVALID, values};
 use crate::compare::arms::Arm;
 use crate::compare::job::{DEFAULT, Job, QUICK};
 use crate::compare::result::{Comparison, Sample};
-use crate::compare::{self, Plan, table};
+use crate::compare::{self, Plan, markdown, table};
 use crate::report;
 
 /// Rounds of a short comparison, and how long its samples are.
@@ -28,7 +28,7 @@ pub(crate) struct Compare {
     /// [default: all that the goals are set in]
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     work: Vec<Job>,
-    /// Arms [default: all; what is not installed is left out]
+    /// Arms; those named do all work [default: all; what is not installed is left out]
     #[arg(long, value_enum, value_delimiter = ',')]
     arms: Vec<Arm>,
     /// Less work, fewer rounds, shorter samples: to see that it works
@@ -100,6 +100,7 @@ impl Compare {
         let words: Vec<String> = std::env::args().collect();
         Ok(Plan {
             command: compare::command(words.iter().map(String::as_str)),
+            all_by_all: !self.arms.is_empty(),
             arms: if self.arms.is_empty() { Arm::ALL.to_vec() } else { self.arms },
             jobs,
             rounds: self.rounds.unwrap_or(if self.quick { QUICK_ROUNDS } else { 7 }),
@@ -124,7 +125,7 @@ fn write(comparison: &Comparison, out: &Path) -> anyhow::Result<()> {
     let files = [
         ("samples.csv", table::csv(comparison)),
         ("comparison.json", json + "\n"),
-        ("table.md", table::markdown(comparison)),
+        ("table.md", markdown::render(comparison)),
         ("report.html", report::html::comparison_page(comparison)),
     ];
     for (name, text) in files {

@@ -14,6 +14,8 @@ pub enum Arm {
     Weir,
     /// A second process of the same Weir: what differs between the two is noise
     WeirAgain,
+    /// Weir that spins before it sleeps: CPU for time; unless it is named, only for work with one connection
+    WeirBusyPoll,
     /// HAProxy through its buffers
     HaproxyCopy,
     /// HAProxy by splice(2)
@@ -59,10 +61,11 @@ impl End {
 
 impl Arm {
     /// All, in the order of tables.
-    pub const ALL: [Arm; 7] = [
+    pub const ALL: [Arm; 8] = [
         Arm::Direct,
         Arm::Weir,
         Arm::WeirAgain,
+        Arm::WeirBusyPoll,
         Arm::HaproxySplice,
         Arm::HaproxyCopy,
         Arm::Nginx,
@@ -75,11 +78,22 @@ impl Arm {
             Arm::Direct => "direct",
             Arm::Weir => "weir",
             Arm::WeirAgain => "weir-again",
+            Arm::WeirBusyPoll => "weir-busy-poll",
             Arm::HaproxyCopy => "haproxy-copy",
             Arm::HaproxySplice => "haproxy-splice",
             Arm::Nginx => "nginx",
             Arm::Envoy => "envoy",
         }
+    }
+
+    /// Whether it is Weir.
+    pub fn is_weir(self) -> bool {
+        matches!(self, Arm::Weir | Arm::WeirAgain | Arm::WeirBusyPoll)
+    }
+
+    /// Its place in tables, by its name; what is unknown stands last.
+    pub fn place(name: &str) -> usize {
+        Self::ALL.iter().position(|arm| arm.name() == name).unwrap_or(Self::ALL.len())
     }
 
     /// The port that leads to this back end, as its configuration has it.
@@ -92,6 +106,7 @@ impl Arm {
             Arm::Envoy => 27031,
             Arm::Weir => 27041,
             Arm::WeirAgain => 27051,
+            Arm::WeirBusyPoll => 27061,
         };
         first + end as u16
     }
@@ -100,7 +115,7 @@ impl Arm {
     pub fn program(self, weir: &Path) -> Option<PathBuf> {
         match self {
             Arm::Direct => None,
-            Arm::Weir | Arm::WeirAgain => Some(weir.to_owned()),
+            Arm::Weir | Arm::WeirAgain | Arm::WeirBusyPoll => Some(weir.to_owned()),
             Arm::HaproxyCopy | Arm::HaproxySplice => Some("haproxy".into()),
             Arm::Nginx => Some("nginx".into()),
             Arm::Envoy => Some("envoy".into()),
@@ -113,6 +128,7 @@ impl Arm {
             Arm::Direct => None,
             Arm::Weir => Some("weir.toml"),
             Arm::WeirAgain => Some("weir-again.toml"),
+            Arm::WeirBusyPoll => Some("weir-busy-poll.toml"),
             Arm::HaproxyCopy => Some("haproxy-copy.cfg"),
             Arm::HaproxySplice => Some("haproxy-splice.cfg"),
             Arm::Nginx => Some("nginx.conf"),
@@ -125,7 +141,7 @@ impl Arm {
         let file = configuration.as_os_str().to_owned();
         match self {
             Arm::Direct => Vec::new(),
-            Arm::Weir | Arm::WeirAgain => vec!["run".into(), "-c".into(), file],
+            Arm::Weir | Arm::WeirAgain | Arm::WeirBusyPoll => vec!["run".into(), "-c".into(), file],
             Arm::HaproxyCopy | Arm::HaproxySplice => vec!["-f".into(), file],
             // Before it has read its file it would log to the host's.
             Arm::Nginx => {
@@ -143,7 +159,7 @@ impl Arm {
     /// The argument that makes it say its version.
     pub fn version_argument(self) -> &'static str {
         match self {
-            Arm::Direct | Arm::Weir | Arm::WeirAgain | Arm::Envoy => "--version",
+            Arm::Direct | Arm::Weir | Arm::WeirAgain | Arm::WeirBusyPoll | Arm::Envoy => "--version",
             Arm::HaproxyCopy | Arm::HaproxySplice | Arm::Nginx => "-v",
         }
     }

@@ -121,6 +121,25 @@ impl Child {
         }
     }
 
+    /// Waits until this is among its words.
+    ///
+    /// # Errors
+    ///
+    /// When it ends instead, or does not say it in time; with its last words.
+    pub fn wait_until_it_says(&mut self, wanted: &str) -> anyhow::Result<()> {
+        let said = wait_until(START_TIMEOUT, || {
+            self.still_runs()?;
+            Ok(fs::read_to_string(&self.words)?.contains(wanted))
+        })?;
+        anyhow::ensure!(
+            said,
+            "{} has not said {wanted:?} after {START_TIMEOUT:?}{}",
+            self.name,
+            self.last_words()
+        );
+        Ok(())
+    }
+
     /// Whether it has not ended.
     ///
     /// # Errors

@@ -59,18 +59,22 @@ impl Unit {
         }
     }
 
-    /// A cost of this many CPU seconds for so many operations.
+    /// A cost of this many CPU seconds for so many operations. Connections that nothing is sent on cost memory, not CPU.
     pub fn cost(self, cpu: f64, operations: f64) -> f64 {
-        let scale = if self == Unit::Gigabyte { 1.0 } else { 1e6 };
+        let scale = match self {
+            Unit::Operation => 1e6,
+            Unit::Gigabyte => 1.0,
+            Unit::Connection => return 0.0,
+        };
         if operations > 0.0 { cpu / operations * scale } else { 0.0 }
     }
 
-    /// What a cost is told in.
+    /// What the headline figure is told in.
     pub fn cost_name(self) -> &'static str {
         match self {
             Unit::Operation => "us CPU an operation",
             Unit::Gigabyte => "s CPU a GB",
-            Unit::Connection => "us CPU a connection held",
+            Unit::Connection => "bytes a connection",
         }
     }
 }
@@ -217,6 +221,7 @@ mod tests {
         check("rr-64-1", 5000.0);
         check("crr-64", 5000.0);
         check("stream-up-4", 0.005);
+        check("hold-9000", 0.0);
         assert!(Unit::Operation.cost(1.0, 0.0).abs() < 1e-9);
     }
 }

@@ -6,9 +6,10 @@
 //! | back ends and proxies are started, and ended whichever way this ends | `arms`, `layout`, `stage`, `children` |
 //! | rounds: each arm once, in an order drawn anew | here |
 //! | one sample: the load by [`crate::drive`], the proxy's clocks read where measuring begins and ends | `sample`, `account` |
+//! | work that hangs is ended | `watchdog` |
 //! | ratios within rounds | `statistics` |
 //! | under which conditions | `conditions` |
-//! | text, Markdown, CSV | `table` |
+//! | text, CSV, Markdown | `table`, `markdown` |
 
 pub mod account;
 pub mod arms;
@@ -16,11 +17,13 @@ pub mod children;
 mod conditions;
 pub mod job;
 pub mod layout;
+pub mod markdown;
 pub mod result;
 mod sample;
 mod stage;
 pub mod statistics;
 pub mod table;
+mod watchdog;
 
 pub use self::conditions::command;
 
@@ -30,9 +33,10 @@ use std::time::Duration;
 
 use self::arms::Arm;
 use self::job::{Job, Unit};
-use self::result::{Comparison, Sample};
+use self::result::{Comparison, Ratio, Sample};
 use self::sample::Order;
 use self::stage::Stage;
+use self::watchdog::Overdue;
 use crate::settings::{Arrivals, Pace};
 
 /// Version of the shape of [`Comparison`].
@@ -47,6 +51,8 @@ pub struct Plan {
     pub command: String,
     /// Which arms.
     pub arms: Vec<Arm>,
+    /// Each does all work, also one that is made for some of it alone.
+    pub all_by_all: bool,
     /// Which work.
     pub jobs: Vec<Job>,
     /// How often.
@@ -67,6 +73,13 @@ pub struct Plan {
     pub peers: PathBuf,
     /// Where chance starts: the order of arms and the plans of open loops.
     pub seed: u64,
+}
+
+impl Plan {
+    /// Whether this arm does this work. Spinning is for those who wait for one answer at a time.
+    fn has(&self, arm: Arm, job: &Job) -> bool {
+        self.all_by_all || arm != Arm::WeirBusyPoll || job.connections() == 1
+    }
 }
 
 /// Carries it out. Setting `stop` ends it early with the samples so far; `tell` hears a line for each sample and trouble.
@@ -106,11 +119,19 @@ pub fn run(plan: &Plan, stop: &AtomicBool, tell: &mut dyn FnMut(&str)) -> anyhow
     Ok(Comparison {
         schema: SCHEMA,
         conditions,
-        ratios: statistics::ratios(&samples, Arm::Weir.name()),
+        ratios: ratios(&samples),
         samples,
         left_out,
         interrupted: stop.load(Ordering::Relaxed),
     })
+}
+
+/// Weir over each, and Weir that spins over each: both over peers and no proxy, and the second over the first.
+fn ratios(samples: &[Sample]) -> Vec<Ratio> {
+    let [weir, again, spins] = [Arm::Weir, Arm::WeirAgain, Arm::WeirBusyPoll].map(Arm::name);
+    let mut ratios = statistics::ratios(samples, weir, |arm| arm != spins);
+    ratios.extend(statistics::ratios(samples, spins, |arm| arm != again));
+    ratios
 }
 
 /// The rounds under way.
@@ -132,6 +153,7 @@ impl Rounds<'_> {
     /// One sample of each arm, in an order of its own. The plan of an open loop is the same for all arms of a round.
     fn each_arm(&mut self, round: u32, job: &Job, pace: Pace, random: &mut fastrand::Rng) {
         let mut arms = self.stage.arms();
+        arms.retain(|arm| self.plan.has(*arm, job));
         random.shuffle(&mut arms);
         let seed = random.u64(..);
         for arm in arms {
@@ -140,12 +162,13 @@ impl Rounds<'_> {
             }
             let order = Order { round, arm, job, pace, seed };
             let sample = sample::take(self.plan, self.stage, order, self.stop);
-            // What was cut short is no sample.
-            if self.stopped() {
-                return;
-            }
             let head = format!("round {}/{}", round + 1, self.plan.rounds);
             match sample {
+                Err(error) if error.is::<Overdue>() => {
+                    return self.trouble(format!("{head} {} {}: {error}", job.name, arm.name()));
+                }
+                // What was cut short is no sample.
+                _ if self.stopped() => return,
                 Ok(sample) => {
                     (self.tell)(&format!("{head} {}", table::progress(&sample)));
                     self.samples.push(sample);
@@ -171,9 +194,13 @@ impl Rounds<'_> {
     /// System calls are counted in a round of its own, for counting them costs CPU.
     fn count_calls(&mut self) {
         for job in self.plan.jobs.iter().filter(|job| Unit::of(&job.name) != Unit::Connection) {
-            for arm in self.stage.arms().into_iter().filter(|arm| *arm != Arm::Direct) {
+            for arm in self.stage.arms() {
+                if arm == Arm::Direct || !self.plan.has(arm, job) {
+                    continue;
+                }
                 if self.stopped() {
-                    return;
+                    return self
+                        .trouble("system calls were not counted, or not all: it was interrupted".to_owned());
                 }
                 let order = Order { round: 0, arm, job, pace: Pace::Closed, seed: self.plan.seed };
                 match sample::count_calls(self.plan, self.stage, order, self.stop) {
@@ -183,7 +210,7 @@ impl Rounds<'_> {
                         };
                         self.samples.iter_mut().filter(its).for_each(|sample| sample.calls = Some(calls));
                     }
-                    Err(_) if self.stopped() => return,
+                    Err(error) if self.stopped() && !error.is::<Overdue>() => continue,
                     // What one of them is refused, all are.
                     Err(error) => return self.trouble(format!("system calls were not counted: {error:#}")),
                 }

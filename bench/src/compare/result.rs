@@ -17,17 +17,17 @@ pub struct Sample {
     pub operations: f64,
     /// CPU seconds of the arm's processes while measuring, all threads; 0 for direct.
     pub cpu: f64,
-    /// CPU for an operation: microseconds; seconds a gigabyte for streams.
+    /// CPU for an operation: microseconds; seconds a gigabyte for streams; 0 for hold, where CPU is no question.
     pub cost: f64,
-    /// Operations (gigabytes) a second.
+    /// Operations (gigabytes) a second; 0 for hold.
     pub rate: f64,
-    /// Median in microseconds: response time in an open loop, else service time.
+    /// Median in microseconds: response time in an open loop, else service time. As all times, 0 where there are none or too few.
     pub p50: f64,
     /// 99th percentile in microseconds.
     pub p99: f64,
     /// 99.9th percentile in microseconds.
     pub p999: f64,
-    /// Resident bytes of the arm's processes at the end of measuring.
+    /// Resident bytes of the arm's processes, the more of begin and end of measuring.
     pub resident: u64,
     /// Resident bytes added a connection, for hold.
     pub resident_per_connection: Option<f64>,
@@ -54,7 +54,7 @@ pub struct Ratio {
     pub work: String,
     /// Its pace.
     pub pace: String,
-    /// Whose figure is divided ("weir").
+    /// Whose figure is divided: "weir", "weir-busy-poll".
     pub ours: String,
     /// Whose it is divided by.
     pub theirs: String,
@@ -68,6 +68,13 @@ pub struct Ratio {
     pub high: f64,
     /// Rounds it was made of.
     pub rounds: usize,
+}
+
+impl Ratio {
+    /// Whether the interval leaves 1 out.
+    pub fn shows_a_difference(&self) -> bool {
+        self.low > 1.0 || self.high < 1.0
+    }
 }
 
 /// A whole comparison.

@@ -12,6 +12,7 @@ use super::arms::Arm;
 use super::job::{Job, Unit};
 use super::result::Sample;
 use super::stage::Stage;
+use super::watchdog::within;
 use crate::drive::{self, Moment};
 use crate::gates;
 use crate::ledger::Outcome;
@@ -21,6 +22,8 @@ use crate::settings::{Pace, Part, Settings, Verify};
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the last answers are waited for.
 const DRAIN: Duration = Duration::from_secs(1);
+/// What a run may take beyond its own times: for starting, for the slowest of ramps, for a host that is busy with something else.
+const SLACK: Duration = Duration::from_secs(60);
 /// Planned operations that may wait for a connection.
 const WAITING: usize = 100_000;
 /// How long system calls are counted, and the work that it is done in: perf takes some time to begin.
@@ -96,15 +99,21 @@ pub(super) fn take(
         anyhow::Ok(Readings { proxy, load, upstream_connections })
     };
     let mut readings = Vec::new();
-    let outcome = drive::run(&settings, stop, &mut |moment| {
+    let mut watch = |moment: &Moment<'_>| {
         if matches!(moment, Moment::Begins | Moment::Ends) {
             readings.push(read());
         }
-    })?;
+    };
+    let outcome = within(limit(&settings), stop, || drive::run(&settings, stop, &mut watch))?;
     // With an arm that has ended by itself, its own words are the better message.
     stage.family(order.arm)?;
     let Ok([begins, ends]) = <[_; 2]>::try_from(readings) else { bail!("it was never measured") };
     Ok(sample(order, before.resident, &begins?, &ends?, &outcome))
+}
+
+/// After which a run has gone wrong.
+fn limit(settings: &Settings) -> Duration {
+    settings.warmup + settings.duration + settings.drain + settings.timeout + SLACK
 }
 
 fn sample(
@@ -116,7 +125,8 @@ fn sample(
 ) -> Sample {
     let (job, ledger) = (order.job, &outcome.parts[0].ledger);
     let unit = Unit::of(&job.name);
-    let held = ends.upstream_connections.min(job.connections());
+    // Both, for with a busy host the first of them may be closed again when we come to read.
+    let held = begins.upstream_connections.max(ends.upstream_connections).min(job.connections());
     let operations = match unit {
         Unit::Operation => ledger.ok as f64,
         Unit::Gigabyte => (ledger.bytes_up + ledger.bytes_down) as f64 / 1e9,
@@ -124,7 +134,7 @@ fn sample(
     };
     let not_done = ledger.failed + ledger.timeout + ledger.dropped;
     let bad = match (unit, order.pace) {
-        (Unit::Connection, _) => (job.connections() - held) as u64,
+        (Unit::Connection, _) => not_done.max((job.connections() - held) as u64),
         (_, Pace::Open { .. }) => not_done + ledger.unfinished,
         // A closed loop that is stopped always has some under way.
         (_, Pace::Closed) => not_done,
@@ -135,15 +145,19 @@ fn sample(
     };
     // A stream is one operation as long as the run, and a hold has none: neither has times worth comparing.
     let quantile = |quantile| match unit {
-        Unit::Operation => times.value_at_quantile(quantile) as f64 / 1e3,
+        Unit::Operation => gates::percentile(times, quantile).map_or(0.0, |time| time as f64 / 1e3),
         Unit::Gigabyte | Unit::Connection => 0.0,
     };
     let wall = (ends.proxy.at - begins.proxy.at).as_secs_f64();
     let cpu = spent(&begins.proxy, &ends.proxy);
     let switches = ends.proxy.switches.saturating_sub(begins.proxy.switches) as f64;
-    let grown = ends.proxy.resident.saturating_sub(resident_before) as f64;
+    let resident = begins.proxy.resident.max(ends.proxy.resident);
+    let grown = resident.saturating_sub(resident_before) as f64;
     let gates = gates::judge(outcome).into_iter().filter(|gate| !gate.passed);
-    let elapsed = if unit == Unit::Connection { wall } else { outcome.settings.duration.as_secs_f64() };
+    let rate = match unit {
+        Unit::Operation | Unit::Gigabyte => operations / outcome.settings.duration.as_secs_f64(),
+        Unit::Connection => 0.0,
+    };
     Sample {
         round: order.round,
         arm: order.arm.name().to_owned(),
@@ -152,11 +166,11 @@ fn sample(
         operations,
         cpu,
         cost: unit.cost(cpu, operations),
-        rate: operations / elapsed,
+        rate,
         p50: quantile(0.5),
         p99: quantile(0.99),
         p999: quantile(0.999),
-        resident: ends.proxy.resident,
+        resident,
         resident_per_connection: (unit == Unit::Connection && order.arm != Arm::Direct && held > 0)
             .then(|| grown / held as f64),
         switches: if operations > 0.0 { switches / operations } else { 0.0 },
@@ -195,11 +209,12 @@ pub(super) fn count_calls(
         .stdout(Stdio::null())
         .stderr(Stdio::piped());
     let mut counting = None;
-    let outcome = drive::run(&settings, stop, &mut |moment| {
+    let mut watch = |moment: &Moment<'_>| {
         if matches!(moment, Moment::Begins) {
             counting = Some(perf.spawn());
         }
-    })?;
+    };
+    let outcome = within(limit(&settings), stop, || drive::run(&settings, stop, &mut watch))?;
     let counting = counting.context("it was never measured")?.context("perf cannot be started")?;
     let said = String::from_utf8_lossy(&counting.wait_with_output()?.stderr).trim().to_owned();
     let Some(calls) = said.lines().find_map(calls_counted) else { bail!("perf says {said:?}") };

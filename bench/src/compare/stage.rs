@@ -66,7 +66,7 @@ impl Stage {
         for arm in plan.arms.iter().copied() {
             match stage.start_proxy(plan, arm) {
                 Ok(proxy) => stage.proxies.push(proxy),
-                Err(error) if matches!(arm, Arm::Weir | Arm::WeirAgain) => return Err(error),
+                Err(error) if arm.is_weir() => return Err(error),
                 Err(error) => stage.left_out.push(format!("{} is left out: {error:#}", arm.name())),
             }
         }
@@ -87,7 +87,8 @@ impl Stage {
             bail!("something listens at {address} already: is another comparison running?");
         }
         let mut child = Child::start(&program, self.scratch.path())?;
-        child.wait_until_it_listens(&[address])?;
+        // Not by connecting, or what is counted as idle could have that connection in it.
+        child.wait_until_it_says("listening ")?;
         let idle = child.family().sockets();
         Ok((child, idle))
     }

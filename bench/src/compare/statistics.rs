@@ -46,16 +46,16 @@ const FIGURES: [(&str, Take); 6] = [
     ("resident", |sample| sample.resident_per_connection.unwrap_or(sample.resident as f64)),
 ];
 
-/// Every figure of `ours` over that of each other arm, for each work and pace, in the order in which they were first measured.
-/// A round counts for a figure when both arms have it, above zero; with fewer than two such rounds there is no ratio.
-pub fn ratios(samples: &[Sample], ours: &str) -> Vec<Ratio> {
+/// Every figure of `ours` over that of each arm that `against` wants, for each work and pace, in the order in which they were
+/// first measured. A round counts for a figure when both arms have it, above zero; with fewer than two such rounds there is no ratio.
+pub fn ratios(samples: &[Sample], ours: &str, against: impl Fn(&str) -> bool) -> Vec<Ratio> {
     let mut keys: Vec<(&str, &str)> = Vec::new();
     let mut arms: Vec<&str> = Vec::new();
     for sample in samples {
         if !keys.contains(&(&sample.work, &sample.pace)) {
             keys.push((&sample.work, &sample.pace));
         }
-        if sample.arm != ours && !arms.contains(&sample.arm.as_str()) {
+        if sample.arm != ours && against(&sample.arm) && !arms.contains(&sample.arm.as_str()) {
             arms.push(&sample.arm);
         }
     }
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn only_what_both_arms_have_of_a_round_is_paired() {
         fn check(samples: &[Sample], figure: &str, expected: Option<(f64, usize)>) {
-            let found = ratios(samples, "weir")
+            let found = ratios(samples, "weir", |_| true)
                 .into_iter()
                 .find(|ratio| ratio.figure == figure && ratio.theirs == "nginx")
                 .map(|ratio| ((ratio.middle * 1e6).round() / 1e6, ratio.rounds));
@@ -193,7 +193,7 @@ mod tests {
                         samples.push(sample(round, arm, shared * lognormal(&mut random, 0.1)));
                     }
                 }
-                let found = ratios(&samples, "weir");
+                let found = ratios(&samples, "weir", |_| true);
                 let cost = found.iter().find(|ratio| ratio.figure == "cost").expect("every round has both");
                 assert!(
                     cost.high / cost.low < 2.0 || rounds < 7,

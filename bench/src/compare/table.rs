@@ -1,7 +1,8 @@
-//! A comparison as text: a line for each sample, tables for a terminal and for a README, rows for a spreadsheet.
+//! A comparison as text: a line for each sample, tables for a terminal, rows for a spreadsheet.
 
 use std::fmt::Write as _;
 
+use super::arms::Arm;
 use super::job::Unit;
 use super::result::{Comparison, Ratio, Sample};
 
@@ -12,15 +13,14 @@ const SATURATED: f64 = 0.9;
 pub fn progress(sample: &Sample) -> String {
     let Sample { work, pace, arm, cost, rate, p50, p99, bad, faults, .. } = sample;
     let unit = Unit::of(work);
-    let mut line = format!("{work} {pace} {arm}: {} {}", digits(*cost), unit.cost_name());
-    match (unit, sample.resident_per_connection) {
-        (Unit::Operation, _) => {
-            let _ = write!(line, ", {rate:.0}/s, p50 {} us, p99 {} us", digits(*p50), digits(*p99));
-        }
-        (Unit::Gigabyte, _) => line.push_str(&format!(", {} GB/s", digits(*rate))),
-        (Unit::Connection, Some(bytes)) => line.push_str(&format!(", {bytes:.0} bytes a connection")),
-        (Unit::Connection, None) => {}
-    }
+    let headline =
+        if unit == Unit::Connection { sample.resident_per_connection.unwrap_or_default() } else { *cost };
+    let mut line = format!("{work} {pace} {arm}: {} {}", digits(headline), unit.cost_name());
+    let _ = match unit {
+        Unit::Operation => write!(line, ", {rate:.0}/s, p50 {} us, p99 {} us", digits(*p50), digits(*p99)),
+        Unit::Gigabyte => write!(line, ", {} GB/s", digits(*rate)),
+        Unit::Connection => Ok(()),
+    };
     if *bad > 0 {
         let _ = write!(line, ", {bad} not done");
     }
@@ -31,7 +31,7 @@ pub fn progress(sample: &Sample) -> String {
 }
 
 /// Three digits that count.
-fn digits(number: f64) -> String {
+pub(super) fn digits(number: f64) -> String {
     match number.abs() {
         large if large >= 100.0 => format!("{number:.0}"),
         middle if middle >= 10.0 => format!("{number:.1}"),
@@ -41,29 +41,42 @@ fn digits(number: f64) -> String {
 }
 
 /// All samples of one arm for one work and pace.
-struct Row<'a> {
-    arm: &'a str,
+pub(super) struct Row<'a> {
+    /// Which.
+    pub(super) arm: &'a str,
     samples: Vec<&'a Sample>,
 }
 
 /// One table: a work, a pace, and its rows.
-struct Section<'a> {
-    work: &'a str,
-    pace: &'a str,
-    rows: Vec<Row<'a>>,
+pub(super) struct Section<'a> {
+    /// What was done.
+    pub(super) work: &'a str,
+    /// When.
+    pub(super) pace: &'a str,
+    /// By whom.
+    pub(super) rows: Vec<Row<'a>>,
 }
 
 impl Row<'_> {
-    /// The middle one: a neighbour's burst moves it least.
-    fn median(&self, take: impl Fn(&Sample) -> f64) -> f64 {
+    /// The middle one: a neighbour's burst moves it least. None where a sample has zero, which stands for nothing measured.
+    pub(super) fn median(&self, take: impl Fn(&Sample) -> f64) -> Option<f64> {
         let mut values: Vec<f64> = self.samples.iter().map(|sample| take(sample)).collect();
         values.sort_unstable_by(f64::total_cmp);
         let middle = values.len() / 2;
-        if values.len() % 2 == 1 { values[middle] } else { f64::midpoint(values[middle - 1], values[middle]) }
+        let median = if values.len() % 2 == 1 {
+            values[middle]
+        } else {
+            f64::midpoint(values[middle - 1], values[middle])
+        };
+        (values[0] > 0.0).then_some(median)
     }
 
-    fn saturated(&self) -> &'static str {
-        let full = |take: fn(&Sample) -> f64| self.median(take) >= SATURATED;
+    fn cell(&self, take: impl Fn(&Sample) -> f64) -> String {
+        self.median(take).map_or_else(|| "-".to_owned(), digits)
+    }
+
+    fn full(&self) -> &'static str {
+        let full = |take: fn(&Sample) -> f64| self.median(take).is_some_and(|busy| busy >= SATURATED);
         match (full(|sample| sample.arm_busy), full(|sample| sample.load_busy)) {
             (true, true) => "both",
             (true, false) => "proxy",
@@ -73,7 +86,8 @@ impl Row<'_> {
     }
 }
 
-fn sections(comparison: &Comparison) -> Vec<Section<'_>> {
+/// All works and paces in the order in which they were first measured, arms in that of tables.
+pub(super) fn sections(comparison: &Comparison) -> Vec<Section<'_>> {
     let mut sections: Vec<Section<'_>> = Vec::new();
     for sample in &comparison.samples {
         let (work, pace) = (sample.work.as_str(), sample.pace.as_str());
@@ -88,30 +102,33 @@ fn sections(comparison: &Comparison) -> Vec<Section<'_>> {
             None => rows.push(Row { arm: &sample.arm, samples: vec![sample] }),
         }
     }
-    let order = |arm: &str| super::arms::Arm::ALL.iter().position(|known| known.name() == arm);
-    sections.iter_mut().for_each(|section| section.rows.sort_by_key(|row| order(row.arm)));
+    sections.iter_mut().for_each(|section| section.rows.sort_by_key(|row| Arm::place(row.arm)));
     sections
 }
 
-fn ratio<'a>(
+/// The ratio of this figure of `ours` to that of `theirs`.
+pub(super) fn ratio<'a>(
     comparison: &'a Comparison,
     section: &Section<'_>,
-    arm: &str,
+    [ours, theirs]: [&str; 2],
     figure: &str,
 ) -> Option<&'a Ratio> {
-    let key = (section.work, section.pace, arm, figure);
-    comparison.ratios.iter().find(|have| (&*have.work, &*have.pace, &*have.theirs, &*have.figure) == key)
+    let key = (section.work, section.pace, ours, theirs, figure);
+    comparison
+        .ratios
+        .iter()
+        .find(|have| (&*have.work, &*have.pace, &*have.ours, &*have.theirs, &*have.figure) == key)
 }
 
-fn with_interval(ratio: Option<&Ratio>) -> String {
-    ratio.map_or_else(String::new, |Ratio { middle, low, high, .. }| {
-        format!("{middle:.2} [{low:.2}, {high:.2}]")
-    })
+/// `0.82 [0.80, 0.84]`.
+pub(super) fn with_interval(Ratio { middle, low, high, .. }: &Ratio) -> String {
+    let told = |ratio: &f64| if *ratio >= 1000.0 { format!("{ratio:.0e}") } else { format!("{ratio:.2}") };
+    format!("{} [{}, {}]", told(middle), told(low), told(high))
 }
 
-/// Of a hold it is memory that is compared, of all else CPU.
-fn headline(work: &str) -> &'static str {
-    if Unit::of(work) == Unit::Connection { "resident" } else { "cost" }
+/// Its figures of memory are what a hold is for; of all else it is CPU.
+fn headline(section: &Section<'_>) -> &'static str {
+    if Unit::of(section.work) == Unit::Connection { "resident" } else { "cost" }
 }
 
 /// For a terminal.
@@ -120,90 +137,104 @@ pub fn text(comparison: &Comparison) -> String {
     for section in &sections(comparison) {
         let unit = Unit::of(section.work);
         let _ = writeln!(text, "\n{} {}: {}", section.work, section.pace, unit.cost_name());
-        let memory = if unit == Unit::Connection { "B/conn" } else { "MiB" };
+        let ratio = |row: &Row<'_>| {
+            let found = ratio(comparison, section, [Arm::Weir.name(), row.arm], headline(section));
+            let star = |ratio: &Ratio| if ratio.shows_a_difference() { " *" } else { "" };
+            found.map_or_else(String::new, |ratio| with_interval(ratio) + star(ratio))
+        };
+        if unit == Unit::Connection {
+            let _ = writeln!(text, "  {:<15}{:>9}  {:<21}{:>8}", "arm", "B/conn", "weir / it", "MiB");
+            for row in &section.rows {
+                let each = row.cell(|sample| sample.resident_per_connection.unwrap_or_default());
+                let _ = writeln!(
+                    text,
+                    "  {:<15}{each:>9}  {:<21}{:>8}",
+                    row.arm,
+                    ratio(row),
+                    row.cell(mebibytes)
+                );
+            }
+            continue;
+        }
+        let rate = if unit == Unit::Gigabyte { "GB/s" } else { "rate/s" };
         let _ = writeln!(
             text,
-            "  {:<15}{:>9}  {:<19}{:>9}{:>9}{:>9}{:>9}{:>8}{:>8}  full",
-            "arm", "cost", "weir / it", "rate/s", "p50 us", "p99 us", memory, "calls", "switch"
+            "  {:<15}{:>8}  {:<21}{rate:>8}{:>8}{:>8}{:>8}{:>8}{:>8}  full",
+            "arm", "cost", "weir / it", "p50 us", "p99 us", "MiB", "calls", "switch"
         );
         for row in &section.rows {
-            let memory =
-                row.median(|s| s.resident_per_connection.unwrap_or(s.resident as f64 / f64::from(1 << 20)));
             let _ = writeln!(
                 text,
-                "  {:<15}{:>9}  {:<19}{:>9}{:>9}{:>9}{:>9}{:>8}{:>8}  {}",
+                "  {:<15}{:>8}  {:<21}{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}  {}",
                 row.arm,
-                digits(row.median(|sample| sample.cost)),
-                with_interval(ratio(comparison, section, row.arm, headline(section.work))),
-                digits(row.median(|sample| sample.rate)),
-                digits(row.median(|sample| sample.p50)),
-                digits(row.median(|sample| sample.p99)),
-                digits(memory),
-                row.samples[0].calls.map_or_else(|| "-".to_owned(), digits),
-                digits(row.median(|sample| sample.switches)),
-                row.saturated()
+                row.cell(|sample| sample.cost),
+                ratio(row),
+                row.cell(|sample| sample.rate),
+                row.cell(|sample| sample.p50),
+                row.cell(|sample| sample.p99),
+                row.cell(mebibytes),
+                row.cell(|sample| sample.calls.unwrap_or_default()),
+                row.cell(|sample| sample.switches),
+                row.full()
             );
         }
     }
+    text.push_str(LEGEND);
     text.push_str(&findings(comparison));
     text
 }
 
-/// What must be known beside the figures: faults first, then what was not done, gates, and who was not there.
-fn findings(comparison: &Comparison) -> String {
-    let mut text = String::from("\n");
-    let sum = |take: fn(&Sample) -> u64| comparison.samples.iter().map(take).sum::<u64>();
-    let (faults, bad) = (sum(|sample| sample.faults), sum(|sample| sample.bad));
-    let _ = match faults {
-        0 => writeln!(text, "All bytes came as sent, all counts add up; {bad} operations were not done."),
-        _ => writeln!(
-            text,
-            "FAULTS: {faults} streams or counts are not what they must be. Believe nothing here before these are explained."
-        ),
-    };
-    let mut gates: Vec<&str> =
-        comparison.samples.iter().flat_map(|s| s.gates.iter().map(String::as_str)).collect();
-    gates.sort_unstable();
-    for gate in gates.chunk_by(|one, next| one == next) {
-        let _ = writeln!(
-            text,
-            "Gate {:?} failed in {} of {} samples.",
-            gate[0],
-            gate.len(),
-            comparison.samples.len()
-        );
-    }
-    comparison.left_out.iter().for_each(|line| text.push_str(&format!("{line}\n")));
-    text
+fn mebibytes(sample: &Sample) -> f64 {
+    sample.resident as f64 / f64::from(1 << 20)
 }
 
-/// For a README: the headline figure of each arm, and Weir's ratio to it.
-pub fn markdown(comparison: &Comparison) -> String {
-    let sections = sections(comparison);
-    let has = |arm: &&str| sections.iter().any(|section| section.rows.iter().any(|row| row.arm == *arm));
-    let arms = super::arms::Arm::ALL.map(super::arms::Arm::name);
-    let arms: Vec<&str> = arms.into_iter().filter(|arm| *arm != "direct").filter(has).collect();
-    let mut text = format!("| work | {} |\n| --- |{}\n", arms.join(" | "), " --- |".repeat(arms.len()));
-    for section in &sections {
-        let unit = Unit::of(section.work);
-        let named = if unit == Unit::Connection { "bytes a connection" } else { unit.cost_name() };
-        let _ = write!(text, "| {}, {}, {named} |", section.work, section.pace);
-        for arm in &arms {
-            let row = section.rows.iter().find(|row| row.arm == *arm);
-            let value = |row: &Row<'_>| match unit {
-                Unit::Connection => row.median(|sample| sample.resident_per_connection.unwrap_or_default()),
-                Unit::Operation | Unit::Gigabyte => row.median(|sample| sample.cost),
-            };
-            let value = row.map_or_else(|| "-".to_owned(), |row| digits(value(row)));
-            let ratio = with_interval(ratio(comparison, section, arm, headline(section.work)));
-            let _ = if ratio.is_empty() {
-                write!(text, " {value} |")
-            } else {
-                write!(text, " {value}; {ratio} |")
-            };
+const LEGEND: &str = "
+Figures are medians of rounds; \"-\" is what was not measured, or has too few samples. \"weir / it\" is the mean ratio within
+rounds with its 95 % interval; * marks intervals without 1, which show a difference. weir-again is a second process of the same
+Weir: its interval is noise. calls: system calls of the proxy's threads an operation (a GB), counted by `perf stat` for a second
+of a round of its own in the closed loop. switch: context switches. full: who filled 90 % of its core or more.
+
+";
+
+/// What must be known beside the figures: faults first, then what was not done, gates, and who was not there.
+fn findings(comparison: &Comparison) -> String {
+    let mut text = String::new();
+    match comparison.samples.iter().map(|sample| sample.faults).sum::<u64>() {
+        0 => text
+            .push_str("All headers and stamps (16 bytes of each 4 KiB) came as sent, all counts add up.\n"),
+        faults => {
+            let _ = writeln!(
+                text,
+                "FAULTS: {faults} streams or counts are not what they must be. Believe nothing here before these are explained."
+            );
         }
-        text.push('\n');
     }
+    for section in &sections(comparison) {
+        for row in &section.rows {
+            let sum = |take: fn(&Sample) -> u64| row.samples.iter().map(|sample| take(sample)).sum::<u64>();
+            let place = format!("{} {} {}", section.work, section.pace, row.arm);
+            for (count, what) in
+                [(sum(|sample| sample.faults), "faults"), (sum(|sample| sample.bad), "operations not done")]
+            {
+                if count > 0 {
+                    let _ = writeln!(text, "{place}: {count} {what}");
+                }
+            }
+            let mut gates: Vec<&str> =
+                row.samples.iter().flat_map(|sample| sample.gates.iter().map(String::as_str)).collect();
+            gates.sort_unstable();
+            for gate in gates.chunk_by(|one, next| one == next) {
+                let _ = writeln!(
+                    text,
+                    "{place}: gate {:?} failed in {} of {} rounds",
+                    gate[0],
+                    gate.len(),
+                    row.samples.len()
+                );
+            }
+        }
+    }
+    comparison.left_out.iter().for_each(|line| text.push_str(&format!("{line}\n")));
     text
 }
 

@@ -245,8 +245,12 @@ pub(super) struct Group {
     pub(super) rows: Vec<Estimate>,
 }
 
-/// How far a forest's axis goes at most, either way: an interval of three noisy rounds would push all others into one point.
-const FARTHEST: f64 = 20.0;
+/// How far a forest's axis goes at most, either way.
+const FARTHEST: f64 = 100.0;
+
+/// How far it goes beyond the outermost ratio. Intervals that are wider end in arrows: one of three noisy rounds would push all
+/// others into one point.
+const ROOM: f64 = 1.5;
 
 /// Height of a forest's drawing: what fits on a page of paper, with its axis. Longer ones are drawn as several on one scale.
 const SHEET: f64 = 820.0;
@@ -302,14 +306,14 @@ fn forest_sheet(about: &str, axis: &Axis, groups: &[&Group], width: f64, left: f
     drawing(width, bottom + FOOT, about, &inner)
 }
 
+/// All ratios between arms are inside, and those intervals that are not far wider than what they are about. What is read as a
+/// reference may lie beyond: no proxy at all is quicker by so much that all else would become one point.
 fn forest_axis(label: &str, groups: &[Group]) -> Axis {
-    let ends = groups.iter().flat_map(|group| {
-        let rows = group.rows.iter().flat_map(|row| [row.low, row.middle, row.high]);
-        rows.chain(group.noise.into_iter().flat_map(|(low, high)| [low, high]))
-    });
-    let known = ends.filter(|end| end.is_finite() && *end > 0.0);
-    let (low, high) = known.fold((0.95_f64, 1.05_f64), |(low, high), end| (low.min(end), high.max(end)));
-    Axis::log(label, low.max(1.0 / FARTHEST), high.min(FARTHEST), 9, super::axis::tell_number)
+    let rows = groups.iter().flat_map(|group| &group.rows).filter(|row| row.class != "reference");
+    let middles = rows.map(|row| row.middle).filter(|middle| middle.is_finite() && *middle > 0.0);
+    let (low, high) = middles.fold((1.0_f64, 1.0_f64), |(low, high), at| (low.min(at), high.max(at)));
+    let (low, high) = ((low / ROOM).max(1.0 / FARTHEST), (high * ROOM).min(FARTHEST));
+    Axis::log(label, low, high, 9, super::axis::tell_number)
 }
 
 fn forest_group(inside: Inside, axis: &Axis, group: &Group, top: f64) -> Markup {

@@ -3,19 +3,39 @@
 use maud::{Markup, html};
 
 use super::{banner, conditions, figure, page};
+use crate::compare::arms::Arm;
 use crate::compare::result::{Comparison, Ratio, Sample};
 use crate::report::axis::{Axis, tell_number};
 use crate::report::human;
 use crate::report::svg::{Bar, Estimate, Group, HALF, bars, forest};
 
-/// What is compared: its name in ratios, its heading, whether more is better.
-const FIGURES: [(&str, &str, bool); 6] = [
-    ("cost", "CPU of the proxy for an operation", false),
-    ("rate", "Rate", true),
-    ("p50", "Median time", false),
-    ("p99", "99th percentile of times", false),
-    ("p999", "99.9th percentile of times", false),
-    ("resident", "Resident memory", false),
+/// Which rows a figure is drawn of.
+#[derive(Clone, Copy, PartialEq)]
+enum Rows {
+    All,
+    Open,
+    Closed,
+}
+
+/// What is compared: its name in ratios, of which rows, its heading, whether more is better.
+type Figure = (&'static str, Rows, &'static str, bool);
+
+/// In the order in which they are asked for. The rate of an open loop is its plan's, so it is not compared.
+const FIGURES: [(&str, &[Figure]); 4] = [
+    ("CPU", &[("cost", Rows::All, "CPU of the proxy for an operation", false)]),
+    (
+        "Times",
+        &[
+            ("p50", Rows::Open, "Median response time, open loop", false),
+            ("p99", Rows::Open, "99th percentile of response times, open loop", false),
+            ("p999", Rows::Open, "99.9th percentile of response times, open loop", false),
+            ("p50", Rows::Closed, "Median service time, closed loop", false),
+            ("p99", Rows::Closed, "99th percentile of service times, closed loop", false),
+            ("p999", Rows::Closed, "99.9th percentile of service times, closed loop", false),
+        ],
+    ),
+    ("Rate", &[("rate", Rows::Closed, "Rate, closed loop", true)]),
+    ("Memory", &[("resident", Rows::Closed, "Resident memory for a connection that is held", false)]),
 ];
 
 /// The arm without a proxy.
@@ -49,7 +69,8 @@ impl Row<'_> {
 /// The page of a comparison.
 pub fn comparison_page(comparison: &Comparison) -> String {
     let rows = rows(comparison);
-    let arms = distinct(comparison.samples.iter().map(|sample| sample.arm.as_str()));
+    let mut arms = distinct(comparison.samples.iter().map(|sample| sample.arm.as_str()));
+    arms.sort_by_key(|arm| Arm::place(arm));
     let ours = comparison.ratios.first().map_or("weir", |ratio| ratio.ours.as_str());
     let title = format!("weir-bench compare: {ours} and its peers");
     let rounds = comparison.samples.iter().map(|sample| sample.round + 1).max().unwrap_or(0);
@@ -62,7 +83,9 @@ pub fn comparison_page(comparison: &Comparison) -> String {
         (costs(comparison, &rows, &arms, ours))
         h2 { "The numbers" }
         p.soft { "Each is the median over rounds. Times are service times in a closed loop, response times in an open one. \
-            The raw rows are in the samples beside this page." }
+            \"-\" is what was not measured, or has too few samples. CPU, context switches and system calls are those of the proxy, for an \
+            operation or a GB; system calls were counted by perf for a second of a round of its own in the closed loop, where the \
+            column is there. The raw rows are in the samples beside this page." }
         @for row in &rows { (table(comparison, *row, &arms, ours)) }
         h2 { "Conditions" }
         (conditions(&comparison.conditions))
@@ -150,15 +173,19 @@ fn is_self(ratio: &Ratio) -> bool {
 }
 
 fn ratios(comparison: &Comparison, ours: &str) -> Markup {
-    let figures = FIGURES.iter().map(|figure| (figure, groups(comparison, figure.0, figure.2)));
-    let figures: Vec<_> = figures.filter(|(_, groups)| !groups.is_empty()).collect();
+    let drawn = |figure: &'static Figure| {
+        let groups = groups(comparison, *figure);
+        (!groups.is_empty()).then_some((figure, groups))
+    };
+    let parts = FIGURES.iter().map(|(title, figures)| (title, figures.iter().filter_map(drawn).collect()));
+    let parts: Vec<(_, Vec<_>)> = parts.filter(|(_, figures): &(_, Vec<_>)| !figures.is_empty()).collect();
     html! {
         h2 { (format!("{ours} against each")) }
-        @if figures.is_empty() {
+        @if parts.is_empty() {
             p.soft { "No ratios: they need at least two rounds in which both arms were measured." }
         } @else {
             p { (format!("Each point is {ours}'s figure divided by the other's, over the rounds that both ran, with its 95 % interval. \
-                An interval that holds 1 shows no difference.")) }
+                An interval that holds 1 shows no difference. An arrow goes on beyond the axis; its numbers are beside it.")) }
             ul.legend {
                 li { span class="swatch dot better" {} "better" }
                 li { span class="swatch dot worse" {} "worse" }
@@ -167,32 +194,56 @@ fn ratios(comparison: &Comparison, ours: &str) -> Markup {
                 li { span class="swatch noise" {} (format!("noise: {ours} against itself, 95 %")) }
             }
         }
-        @for ((_, heading, more), groups) in figures {
-            @let label = if *more { "ratio, more is better" } else { "ratio, less is better" };
-            (figure(heading, "", &forest(heading, label, &groups)))
+        @for (title, figures) in parts {
+            h2 { (title) }
+            @for ((_, _, heading, more), groups) in figures {
+                @let label = if *more { "ratio, more is better" } else { "ratio, less is better" };
+                (figure(heading, "", &forest(heading, label, &groups)))
+            }
         }
     }
 }
 
-fn groups(comparison: &Comparison, figure: &str, more_is_better: bool) -> Vec<Group> {
-    let of_figure: Vec<&Ratio> = comparison.ratios.iter().filter(|ratio| ratio.figure == figure).collect();
-    let rows = distinct(of_figure.iter().map(|ratio| Row { work: &ratio.work, pace: &ratio.pace }));
-    let group = |row: Row<'_>| {
-        let of_row = of_figure.iter().filter(|ratio| ratio.work == row.work && ratio.pace == row.pace);
+/// The figure's ratios, a group for each row and each arm that is divided.
+fn groups(comparison: &Comparison, (figure, which, _, more_is_better): Figure) -> Vec<Group> {
+    let is_drawn = |ratio: &&Ratio| {
+        let is_of_rows = match which {
+            Rows::All => true,
+            Rows::Closed => ratio.pace == "closed",
+            Rows::Open => ratio.pace != "closed",
+        };
+        // A process's memory as a whole is in the tables: it hardly depends on the work.
+        ratio.figure == figure && is_of_rows && (figure != "resident" || ratio.work.starts_with("hold"))
+    };
+    let of_figure: Vec<&Ratio> = comparison.ratios.iter().filter(is_drawn).collect();
+    let first = comparison.ratios.first().map(|ratio| ratio.ours.as_str());
+    let keys = distinct(
+        of_figure.iter().map(|ratio| (Row { work: &ratio.work, pace: &ratio.pace }, ratio.ours.as_str())),
+    );
+    let group = |(row, ours): (Row<'_>, &str)| {
+        let is_its =
+            |ratio: &&&Ratio| (&*ratio.work, &*ratio.pace, &*ratio.ours) == (row.work, row.pace, ours);
+        let of_row = of_figure.iter().filter(is_its);
         let noise = of_row.clone().find(|ratio| is_self(ratio)).map(|ratio| (ratio.low, ratio.high));
         // Peers first, then what they are read against: no proxy, and the arm itself.
         let mut ratios: Vec<&Ratio> = of_row.copied().collect();
-        ratios.sort_by_key(|ratio| (is_self(ratio), ratio.theirs == DIRECT));
+        ratios.sort_by_key(|ratio| (is_self(ratio), ratio.theirs == DIRECT, Arm::place(&ratio.theirs)));
         let rows = ratios.into_iter().map(|ratio| estimate(ratio, more_is_better)).collect();
-        Group { name: row.name(), noise, rows }
+        let name = if Some(ours) == first { row.name() } else { format!("{}: {ours}", row.name()) };
+        Group { name, noise, rows }
     };
-    rows.into_iter().map(group).collect()
+    // An arm that is there for a work or two stands beside what it is meant for.
+    let mut keys = keys;
+    let place =
+        |row: Row<'_>| comparison.samples.iter().position(|s| s.work == row.work && s.pace == row.pace);
+    keys.sort_by_key(|(row, ours)| (place(*row), Some(*ours) != first));
+    keys.into_iter().map(group).collect()
 }
 
 fn estimate(ratio: &Ratio, more_is_better: bool) -> Estimate {
     let class = if is_self(ratio) || ratio.theirs == DIRECT {
         "reference"
-    } else if ratio.low <= 1.0 && ratio.high >= 1.0 {
+    } else if !ratio.shows_a_difference() {
         "open"
     } else if (ratio.middle > 1.0) == more_is_better {
         "better"
@@ -242,7 +293,7 @@ fn costs(comparison: &Comparison, rows: &[Row<'_>], arms: &[&str], ours: &str) -
     let charts: Vec<Markup> = rows.iter().filter_map(chart).collect();
     html! {
         @if !charts.is_empty() {
-            h2 { "CPU by work and arm" }
+            h2 { "CPU in figures" }
             p.soft { "Process clock of all the proxy's threads while measuring. Bars are medians over rounds, dots the rounds." }
             div.pair { @for chart in charts { (chart) } }
         }
@@ -273,7 +324,7 @@ fn microseconds(time: f64) -> String {
 
 const COLUMNS: [Column; 12] = [
     ("CPU", |sample| (sample.cost > 0.0).then_some(sample.cost), number),
-    ("rate /s", |sample| Some(sample.rate), number),
+    ("rate /s", |sample| known(sample.rate), number),
     ("p50", |sample| known(sample.p50), microseconds),
     ("p99", |sample| known(sample.p99), microseconds),
     ("p99.9", |sample| known(sample.p999), microseconds),
