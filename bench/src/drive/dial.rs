@@ -1,5 +1,6 @@
 //! Making connections: which source address the next one has, and what an error of the host means for whoever runs this.
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
 
@@ -172,7 +173,11 @@ pub(super) fn probe(settings: &Settings, sources: &[IpAddr]) -> anyhow::Result<(
     if let Some(source) = sources.first() {
         socket.bind(&SocketAddr::new(*source, 0).into()).map_err(failed)?;
     }
-    socket.connect_timeout(&settings.target.into(), settings.timeout).map_err(failed)
+    match socket.connect_timeout(&settings.target.into(), settings.timeout) {
+        // Somebody is there, and what becomes of his connections is what the run will tell.
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(()),
+        connected => connected.map_err(failed),
+    }
 }
 
 #[cfg(test)]

@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 use fastrand::Rng;
 use rustix::io::Errno;
 
-use super::book::Book;
+use super::book::{Book, Operation};
 use super::clock;
-use super::session::Context;
+use super::session::{Context, Next};
 use crate::payload::check::Checker;
 use crate::payload::fault::Fault;
 use crate::payload::frame::{HEADER, Kind, Request, Response, Status};
@@ -94,6 +94,8 @@ pub(super) struct Wire {
     peer: Peer,
     header: [u8; HEADER],
     have: usize,
+    /// Something came since the last tick.
+    stirred: bool,
     /// Bytes of the answer after its header that are not here yet; 0 between answers.
     left: usize,
 }
@@ -120,6 +122,7 @@ impl Wire {
             peer: Peer::Unknown,
             header: [0; HEADER],
             have: 0,
+            stirred: false,
             left: 0,
         }
     }
@@ -197,6 +200,7 @@ impl Wire {
 
     /// Takes what came until an answer is complete.
     pub(super) fn take(&mut self, exchange: &Exchange, bytes: &mut &[u8], book: &mut Book) -> Taken {
+        self.stirred = true;
         match exchange {
             Exchange::Raw { .. } => self.take_raw(bytes),
             Exchange::Framed { .. } => self.take_framed(bytes, book),
@@ -290,6 +294,18 @@ impl Wire {
                 self.checker.misfit(&self.header, Some(expected));
                 None
             }
+        }
+    }
+
+    /// Some time has passed. What is suspicious is named once nothing more came for a whole tick, as what it is may be told by
+    /// bytes that are still on their way; or when its operation is late anyway.
+    pub(super) fn tick(&mut self, book: &mut Book, oldest: Option<&Operation>, now: u64) -> Next {
+        let is_quiet = !std::mem::take(&mut self.stirred);
+        let is_late = oldest.is_some_and(|oldest| book.is_late(oldest, now));
+        match (is_quiet || is_late) && self.settle(book) {
+            true => Next::Broken("wrong bytes"),
+            false if is_late => Next::Late,
+            false => Next::Stay,
         }
     }
 

@@ -88,11 +88,11 @@ fn part(outcome: &Outcome, PartOutcome { part, ledger }: &PartOutcome) -> String
     let mut text = format!("{}: {}\n", part.name, human::part(part));
     line(&mut text, "counts", &identity(ledger));
     let flow = format!(
-        "{}   up {}/s   down {}/s   {} connections opened",
+        "{}   up {}/s   down {}/s   {} opened",
         human::rate(a_second(ledger.ok)),
         human::bytes(a_second(ledger.bytes_up)),
         human::bytes(a_second(ledger.bytes_down)),
-        human::count(ledger.opened)
+        human::counted(ledger.opened, "connection")
     );
     line(&mut text, "rate", &flow);
     text += &percentiles(part.pace, ledger);
