@@ -345,3 +345,54 @@ impl Context<'_> {
         clock::now()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drive::book::Loop;
+    use crate::payload::fault::FaultKind;
+
+    const SIZE: u32 = 4096;
+    const CUT: usize = 1000;
+    const GONE: usize = 40;
+
+    /// A wire that waits for an answer, and that answer, from which bytes are gone.
+    fn robbed() -> (Wire, Exchange, Vec<u8>) {
+        let exchange = Exchange::Framed { request: Sizes::Fixed(SIZE), response: Sizes::Fixed(SIZE) };
+        let mut wire = Wire::new(7, Verify::Full);
+        let mut output = Output::default();
+        wire.ask(&exchange, &mut output, &mut Rng::with_seed(1));
+        let mut answer = vec![0; SIZE as usize];
+        let header = Response { connection: 7, length: SIZE, status: Status::Fine }.encode();
+        answer[..HEADER].copy_from_slice(&header);
+        pattern::fill(&mut answer[HEADER..], 7, Way::Down, HEADER as u64);
+        answer.drain(CUT..CUT + GONE);
+        (wire, exchange, answer)
+    }
+
+    #[test]
+    fn a_fault_is_named_when_its_rest_has_come_and_not_in_the_middle_of_it() {
+        let (mut wire, exchange, answer) = robbed();
+        let mut book = Book::new(Loop::Closed, u64::MAX);
+        // A tick falls between the first bytes that are wrong, too few to say anything, and those that tell.
+        let (first, rest) = answer.split_at(CUT + 3);
+        assert_eq!(wire.take(&exchange, &mut &*first, &mut book), Taken::More);
+        assert!(wire.is_suspicious());
+        assert_eq!(wire.tick(&mut book, None, 0), Next::Stay);
+        assert_eq!(wire.take(&exchange, &mut &*rest, &mut book), Taken::More);
+        assert_eq!(wire.tick(&mut book, None, 0), Next::Stay);
+        assert_eq!(wire.tick(&mut book, None, 0), Next::Broken("wrong bytes"));
+        let named: Vec<FaultKind> = book.close(0).faults.into_iter().map(|fault| fault.kind).collect();
+        assert_eq!(named, [FaultKind::Missing(GONE as u64)]);
+    }
+
+    #[test]
+    fn a_fault_is_named_though_its_operation_is_late() {
+        let (mut wire, exchange, answer) = robbed();
+        let mut book = Book::new(Loop::Closed, 10);
+        let operation = book.plan(0, 0);
+        assert_eq!(wire.take(&exchange, &mut &*answer, &mut book), Taken::More);
+        assert_eq!(wire.tick(&mut book, Some(&operation), 1000), Next::Broken("wrong bytes"));
+        assert_eq!(Wire::new(7, Verify::Full).tick(&mut book, Some(&operation), 1000), Next::Late);
+    }
+}
