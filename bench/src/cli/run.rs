@@ -243,6 +243,12 @@ impl Run {
         if self.duration.is_zero() || self.timeout.is_zero() {
             bail!("--duration and --timeout must be longer than 0");
         }
+        if self.to_stdout() > 1 {
+            bail!("only one report can go to standard output: name files for the others");
+        }
+        if self.workload == Workload::Mix && self.hgrm.as_deref() == Some(Path::new("-")) {
+            bail!("--hgrm - cannot hold a mix, which has a distribution for each part: name a file");
+        }
         let last = || core_affinity::get_core_ids().and_then(|ids| ids.last().map(|core| core.id));
         let cores = match &self.cores[..] {
             [] => vec![last().context("this host does not say which cores may be used: give --cores")?],
@@ -363,6 +369,12 @@ impl Run {
         self.hgrm.iter().flat_map(|path| parts.iter().map(move |part| named(path, part))).collect()
     }
 
+    /// How many reports for programs go to standard output, which then has nothing else.
+    fn to_stdout(&self) -> usize {
+        let outputs = [&self.json, &self.hgrm, &self.csv, &self.html];
+        outputs.into_iter().flatten().filter(|path| *path == Path::new("-")).count()
+    }
+
     /// All files that will be written. What cannot be is said before the run, not after it.
     fn files(&self, parts: &[Part]) -> Vec<PathBuf> {
         let mut files = self.distributions(parts);
@@ -373,9 +385,7 @@ impl Run {
 
     /// The text comes first: a disk that is full must not cost it too.
     fn report(&self, outcome: &Outcome, gates: &[Gate]) -> anyhow::Result<()> {
-        let outputs = [&self.json, &self.hgrm, &self.csv, &self.html];
-        let taken = outputs.into_iter().flatten().any(|path| path == Path::new("-"));
-        if !self.quiet && !taken {
+        if !self.quiet && self.to_stdout() == 0 {
             let colour = io::stdout().is_terminal() && !report::live::no_color();
             let text = report::text::render(outcome, gates, colour);
             write(Path::new("-"), |out| out.write_all(text.as_bytes()))?;
@@ -511,6 +521,8 @@ mod tests {
         refused("rr 127.0.0.1:1 -d 0", "longer than 0");
         refused("mix 127.0.0.1:1 --mix rr=80,mix=20", "`mix` is no part of a mix");
         refused("mix 127.0.0.1:1 --mix rr=80,stream=20", "stream-bidir, hold");
+        refused("rr 127.0.0.1:1 --json - --csv -", "only one report can go to standard output");
+        refused("mix 127.0.0.1:1 --hgrm -", "a distribution for each part");
         refused("stream 127.0.0.1:1", "`stream up ADDR`, `stream down ADDR` or");
         refused("stream both 127.0.0.1:1", "`both` is no way of a stream: up, down and bidir are");
         refused("rr up 127.0.0.1:1", "only a stream has a word before its ADDR");
