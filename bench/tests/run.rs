@@ -152,38 +152,41 @@ fn a_report_that_nobody_takes_is_an_error_and_no_panic() {
 
 #[test]
 fn what_is_said_goes_where_it_belongs() {
-    // Arguments, exit code, and what stdout and stderr begin with and have in them; "" is that nothing at all is said.
+    // Arguments, exit codes that may be, and what stdout and stderr begin with and have in them; "" is that nothing at all is said.
     #[track_caller]
-    fn check(arguments: &[&str], code: i32, stdout: &str, stderr: &str) {
+    fn check(arguments: &[&str], codes: &[i32], stdout: &str, stderr: &str) {
         let output = bench(arguments).output().expect("it runs");
         for (said, wanted) in [(&output.stdout, stdout), (&output.stderr, stderr)] {
             let said = String::from_utf8_lossy(said);
             assert!(said.contains(wanted) && said.is_empty() == wanted.is_empty(), "{arguments:?}: {said}");
         }
-        assert_eq!(output.status.code(), Some(code), "{arguments:?}");
+        let code = output.status.code().expect("it ends by itself");
+        assert!(codes.contains(&code), "{arguments:?}: {code}");
     }
+    /// A closed loop may fill its core, which fails a gate.
+    const DONE: &[i32] = &[0, 3];
     let (rr, echo) = (Backend::start("rr", &[]), Backend::start("echo", &[]));
     let (rr, echo) = (rr.address.to_string(), echo.address.to_string());
     let free =
         TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its number").to_string();
     let unwritable = "/nonexistent/report";
-    check(&["rr", &rr, "-d", "1s", "-q"], 0, "", "");
-    check(&["rr", &rr, "--operations", "1", "-q"], 3, "", "");
-    check(&["rr", &rr, "--operations", "1"], 3, "1 planned = 1 ok + 0 failed", "");
-    check(&["rr", &free, "-q"], 1, "", "nothing listens");
-    check(&["rr", &rr, "-d", "0", "-q"], 2, "", "must be longer than 0");
+    check(&["rr", &rr, "-d", "1s", "-q"], DONE, "", "");
+    check(&["rr", &rr, "--operations", "1", "-q"], &[3], "", "");
+    check(&["rr", &rr, "--operations", "1"], &[3], "1 planned = 1 ok + 0 failed", "");
+    check(&["rr", &free, "-q"], &[1], "", "nothing listens");
+    check(&["rr", &rr, "-d", "0", "-q"], &[2], "", "must be longer than 0");
     // Said at once, and not after the hour.
     for output in ["--json", "--hgrm", "--csv", "--html"] {
         check(
             &["rr", &rr, "-d", "3600s", output, unwritable],
-            1,
+            &[1],
             "",
             "cannot write /nonexistent/report: No such file",
         );
     }
-    check(&["stream", "bidir", &echo, "-d", "1s"], 0, "stream bidir: 1 connection, both ways", " s ");
-    check(&["stream", "up", &echo, "-d", "200ms"], 1, "an echo, no sink", "");
-    check(&["stream", "down", &echo, "-d", "200ms"], 1, "an echo, no source", "");
+    check(&["stream", "bidir", &echo, "-d", "1s"], DONE, "stream bidir: 1 connection, both ways", " s ");
+    check(&["stream", "up", &echo, "-d", "200ms"], &[1], "an echo, no sink", "");
+    check(&["stream", "down", &echo, "-d", "200ms"], &[1], "an echo, no source", "");
 }
 
 #[test]
