@@ -1,59 +1,17 @@
 //! Runs against real servers: what is counted adds up whatever happens, and what a server does to its users is seen.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+mod support;
+
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::sync::atomic::AtomicBool;
-use std::sync::mpsc;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
+use support::{Backend, run};
 use weir_bench::drive::{self, Moment};
-use weir_bench::ledger::{Ledger, Outcome};
+use weir_bench::ledger::Ledger;
 use weir_bench::settings::{Arrivals, Close, Exchange, Pace, Part, Settings, Sizes, Verify, Work};
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_weir-bench");
-
-/// A back end, which ends with the test.
-struct Server {
-    child: Child,
-    address: SocketAddr,
-    /// Kept open, or its last words would kill it.
-    _stderr: BufReader<ChildStderr>,
-}
-
-impl Server {
-    /// `weir-bench serve`, once it says where it listens.
-    fn start(mode: &[&str]) -> Server {
-        let mut child = Command::new(PROGRAM)
-            .arg("serve")
-            .args([mode[0], "127.0.0.1:0"])
-            .args(&mode[1..])
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
-        let mut stderr = BufReader::new(child.stderr.take().expect("piped"));
-        let mut line = String::new();
-        stderr.read_line(&mut line).expect("a line");
-        let address = line.trim().rsplit_once("address=").expect(&line).1.parse().expect(&line);
-        Server { child, address, _stderr: stderr }
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(pid(&self.child), signal).expect("it is there");
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn pid(child: &Child) -> Pid {
-    Pid::from_child(child)
-}
 
 fn framed(size: u32) -> Exchange {
     Exchange::Framed { request: Sizes::Fixed(size), response: Sizes::Fixed(size) }
@@ -86,10 +44,6 @@ fn settings(target: SocketAddr, works: Vec<(Work, Pace)>, duration: Duration) ->
     }
 }
 
-fn run(settings: &Settings) -> Outcome {
-    drive::run(settings, &AtomicBool::new(false), &mut |_| {}).expect("the run is carried out")
-}
-
 fn open(rate: f64) -> Pace {
     Pace::Open { rate, arrivals: Arrivals::Constant }
 }
@@ -115,7 +69,7 @@ fn above(times: &weir_bench::ledger::Times, limit: Duration) -> u64 {
 
 #[test]
 fn a_server_that_stops_for_a_second_is_seen_in_response_times_and_not_in_service_times() {
-    let server = Server::start(&["rr"]);
+    let server = Backend::start("rr", &[]);
     let connections = 16;
     let settings =
         settings(server.address, vec![(rr(connections, 1, 64), open(1000.0))], Duration::from_secs(10));
@@ -139,13 +93,13 @@ fn a_server_that_stops_for_a_second_is_seen_in_response_times_and_not_in_service
 #[test]
 fn counts_add_up_whatever_is_done_and_however_it_is_answered() {
     let servers = [
-        ("rr", vec!["rr"]),
-        ("echo", vec!["echo"]),
-        ("flaky", vec!["flaky", "--reset", "0.2", "--close", "0.2", "--refuse", "0.1", "--stall", "0.1"]),
-        ("slow", vec!["slow", "--delay", "30ms"]),
+        ("rr", vec![]),
+        ("echo", vec![]),
+        ("flaky", vec!["--reset", "0.2", "--close", "0.2", "--refuse", "0.1", "--stall", "0.1"]),
+        ("slow", vec!["--delay", "30ms"]),
     ];
-    for (name, mode) in servers {
-        let server = Server::start(&mode);
+    for (name, arguments) in servers {
+        let server = Backend::start(name, &arguments);
         let works = [
             (rr(1, 1, 64), Pace::Closed),
             (rr(8, 4, 3000), Pace::Closed),
@@ -179,7 +133,7 @@ fn counts_add_up_whatever_is_done_and_however_it_is_answered() {
 
 #[test]
 fn parts_of_a_mix_have_their_own_ledgers() {
-    let server = Server::start(&["rr"]);
+    let server = Backend::start("rr", &[]);
     let works = vec![(rr(4, 1, 64), open(1000.0)), (crr(4, 1, Close::Rst), open(200.0))];
     let outcome = run(&settings(server.address, works, Duration::from_millis(500)));
     for (part, planned) in outcome.parts.iter().zip([500, 100]) {
@@ -191,7 +145,7 @@ fn parts_of_a_mix_have_their_own_ledgers() {
 
 #[test]
 fn a_run_ends_after_the_operations_it_was_given() {
-    let server = Server::start(&["rr"]);
+    let server = Backend::start("rr", &[]);
     for pace in [Pace::Closed, open(5000.0)] {
         let mut settings = settings(server.address, vec![(rr(4, 2, 64), pace)], Duration::from_secs(60));
         settings.operations = Some(777);
@@ -204,7 +158,7 @@ fn a_run_ends_after_the_operations_it_was_given() {
 
 #[test]
 fn a_server_that_goes_away_fails_operations_and_is_not_stormed() {
-    let server = Server::start(&["rr"]);
+    let server = Backend::start("rr", &[]);
     let settings = settings(server.address, vec![(rr(8, 1, 64), Pace::Closed)], Duration::from_secs(3));
     let outcome = drive::run(&settings, &AtomicBool::new(false), &mut |moment| {
         if matches!(moment, Moment::Second(second) if second.at == 0) {
@@ -249,8 +203,8 @@ fn spoiled_echo(spoil: fn(&mut Vec<u8>)) -> SocketAddr {
 fn bytes_that_are_not_what_they_had_to_be_fail_their_operation_and_are_named() {
     type Spoil = fn(&mut Vec<u8>);
     let cases: [(&str, Spoil); 5] = [
-        ("1 bits flipped", |bytes| bytes[40] ^= 4),
-        ("1 bits flipped", |bytes| bytes[3] ^= 1),
+        ("1 bit flipped", |bytes| bytes[40] ^= 4),
+        ("1 bit flipped", |bytes| bytes[3] ^= 1),
         ("bytes duplicated", |bytes| bytes.extend_from_within(..)),
         ("bytes missing", |bytes| drop(bytes.drain(64..72))),
         ("bytes that nobody sent", |bytes| bytes[32..].fill(0xaa)),
@@ -284,77 +238,4 @@ fn connections_are_made_from_each_source_in_turn() {
         (0..6).map(|_| listener.accept().expect("one of six").1.ip().to_string()).collect();
     from.sort();
     assert_eq!(from, ["127.0.0.7", "127.0.0.7", "127.0.0.7", "127.0.0.8", "127.0.0.8", "127.0.0.8"]);
-}
-
-fn bench(arguments: &[&str]) -> Command {
-    let mut command = Command::new(PROGRAM);
-    command.arg("run").args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
-
-fn json(output: &Output) -> serde_json::Value {
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
-        panic!(
-            "{error}: {}{}",
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        )
-    })
-}
-
-#[test]
-fn an_interrupt_at_any_time_leaves_a_report_that_adds_up() {
-    let server = Server::start(&["rr"]);
-    let address = server.address.to_string();
-    let mut chance = fastrand::Rng::with_seed(9);
-    for round in 0..8 {
-        let pace: &[&str] = if round % 2 == 0 { &["--rate", "5k"] } else { &["--depth", "4"] };
-        let fixed = ["rr", &address, "-c", "8", "-d", "60s", "-q", "--json", "-"];
-        let child = bench(&fixed).args(pace).spawn().expect("the program starts");
-        let pid = pid(&child);
-        // It can be interrupted once it has connections; before that, it has no handler and simply ends.
-        let handles = || {
-            let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
-            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or("0").trim();
-            u64::from_str_radix(caught, 16).unwrap_or_default() & 0b10 != 0
-        };
-        while !handles() {
-            std::thread::yield_now();
-        }
-        // The moment of the interrupt is what is drawn: nothing is waited for.
-        let (_never, moment) = mpsc::channel::<()>();
-        let _ = moment.recv_timeout(Duration::from_millis(chance.u64(0..500)));
-        kill_process(pid, Signal::INT).expect("it runs");
-        let output = child.wait_with_output().expect("it ends");
-        assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
-        let report = json(&output);
-        let part = &report["parts"][0];
-        let count = |name: &str| part[name].as_u64().unwrap_or_else(|| panic!("no {name}: {part}"));
-        let ended = ["ok", "failed", "timeout", "unfinished", "dropped"].map(count).iter().sum::<u64>();
-        assert_eq!(count("planned"), ended, "{part}");
-    }
-}
-
-#[test]
-fn a_generator_that_cannot_keep_up_says_that_its_figures_are_not_to_be_believed() {
-    let server = Server::start(&["rr"]);
-    let address = server.address.to_string();
-    let arguments = ["rr", &address, "-c", "4", "--rate", "2000k", "-d", "1s", "--drain", "100ms", "-q"];
-    let output = bench(&arguments).args(["--json", "-"]).output().expect("it runs");
-    assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
-    let report = json(&output);
-    let gates = report["gates"].as_array().expect("gates");
-    let passed = |name: &str| gates.iter().find(|gate| gate["name"] == name).map(|gate| &gate["passed"]);
-    assert_eq!(passed("achieved"), Some(&false.into()), "{gates:?}");
-    assert_eq!(passed("conservation"), Some(&true.into()), "{gates:?}");
-}
-
-#[test]
-fn what_is_not_there_is_said_at_once_with_what_to_do() {
-    let free = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its number");
-    let output = bench(&["rr", &free.to_string()]).output().expect("it runs");
-    assert_eq!(output.status.code(), Some(1));
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains(&format!("nothing listens at {free}")), "{said}");
-    assert!(said.contains("weir-bench serve rr"), "{said}");
 }

@@ -5,6 +5,7 @@ mod run;
 mod serve;
 mod values;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -53,7 +54,8 @@ pub fn main() -> ExitCode {
     match done {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("weir-bench: {error:#}");
+            // Where nobody reads it there is nobody to tell.
+            let _ = writeln!(std::io::stderr(), "weir-bench: {error:#}");
             ExitCode::from(FAILED)
         }
     }

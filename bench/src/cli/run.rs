@@ -12,7 +12,7 @@ use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use super::{FAILED, FINE, INTEGRITY, INTERRUPTED, INVALID, values};
+use super::{FAILED, FINE, INTEGRITY, INTERRUPTED, INVALID, USAGE, values};
 use crate::drive::{self, Moment};
 use crate::gates::{self, Gate};
 use crate::ledger::Outcome;
@@ -21,13 +21,14 @@ use crate::settings::{Arrivals, Close, Direction, Exchange, Pace, Part, Settings
 
 /// The arguments of `weir-bench run`.
 #[derive(Debug, Args)]
-#[command(after_help = super::EXIT_CODES)]
+#[command(override_usage = USAGE_LINES, after_help = super::EXIT_CODES)]
 pub(crate) struct Run {
     /// What is done
     workload: Workload,
-    /// Where: `127.0.0.1:7000`, `localhost:7000`, `[::1]:7000`
-    #[arg(value_name = "ADDR")]
-    address: String,
+    /// Where: `127.0.0.1:7000`, `localhost:7000`, `[::1]:7000`; for a stream, which way comes before it: `up` to a sink, `down`
+    /// from a source, `bidir` through an echo
+    #[arg(value_name = "ADDR", required = true, num_args = 1..=2)]
+    place: Vec<String>,
     /// Connections at a time, all threads together
     #[arg(short, long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     connections: u32,
@@ -73,9 +74,6 @@ pub(crate) struct Run {
     /// How many bytes answer what --send sends
     #[arg(long, value_parser = values::bytes, requires = "send")]
     expect: Option<u32>,
-    /// stream: which way
-    #[arg(long, value_enum, default_value_t = DirectionArgument::Down)]
-    direction: DirectionArgument,
     /// churn: bytes that a connection would send if nothing ended it sooner
     #[arg(long, default_value = "1..256k", value_parser = values::sizes)]
     bytes: Sizes,
@@ -85,7 +83,7 @@ pub(crate) struct Run {
     /// hold: connections opened a second
     #[arg(long, default_value = "5000", value_parser = values::rate)]
     ramp: f64,
-    /// mix: what, and how much of connections and rate each has
+    /// mix: what, and how much of connections and rate each has; its streams are `stream-up`, `stream-down`, `stream-bidir`
     #[arg(long, value_delimiter = ',', value_parser = values::share, default_value = "rr=80,crr=20")]
     mix: Vec<(String, u32)>,
     /// Cores to run a thread on, each [default: the last]
@@ -94,7 +92,8 @@ pub(crate) struct Run {
     /// How closely bytes are looked at, by both ends
     #[arg(long, value_enum, default_value_t = VerifyArgument::Full)]
     verify: VerifyArgument,
-    /// Address that connections are made from; several are taken in turn
+    /// Address that connections are made from; several are taken in turn [default: the host's choice; on loopback, 16 and more for
+    /// many connections and for those that leave ports in TIME_WAIT]
     #[arg(long, value_delimiter = ',')]
     source: Vec<IpAddr>,
     /// Planned operations that may wait for a free connection; more are dropped, and counted
@@ -120,6 +119,9 @@ pub(crate) struct Run {
     quiet: bool,
 }
 
+const USAGE_LINES: &str =
+    "weir-bench run [OPTIONS] WORKLOAD ADDR\n       weir-bench run [OPTIONS] stream up|down|bidir ADDR";
+
 /// Bytes to send: a type of its own, as clap takes a plain vector for a list of arguments.
 type Sent = Vec<u8>;
 
@@ -131,7 +133,7 @@ enum Workload {
     Crr,
     /// Connect, wait until the server says something, close
     Connect,
-    /// As many bytes as go
+    /// As many bytes as go: `stream up ADDR`, `stream down ADDR`, `stream bidir ADDR`
     Stream,
     /// Open many connections and keep them
     Hold,
@@ -139,6 +141,36 @@ enum Workload {
     Churn,
     /// Several of these at once
     Mix,
+}
+
+/// What a part of a run does.
+#[derive(Clone, Copy, Debug)]
+enum Job {
+    Rr,
+    Crr,
+    Connect,
+    Stream(Direction),
+    Hold,
+    Churn,
+}
+
+/// What a job is called, the job, and its share of connections and rate.
+type Named = (&'static str, Job, f64);
+
+/// What jobs are called in reports; a mix is given them with `-` for the space.
+const JOBS: [(&str, Job); 8] = [
+    ("rr", Job::Rr),
+    ("crr", Job::Crr),
+    ("connect", Job::Connect),
+    ("stream up", Job::Stream(Direction::Up)),
+    ("stream down", Job::Stream(Direction::Down)),
+    ("stream bidir", Job::Stream(Direction::Both)),
+    ("hold", Job::Hold),
+    ("churn", Job::Churn),
+];
+
+fn job(name: &str) -> Option<(&'static str, Job)> {
+    JOBS.into_iter().find(|(known, _)| *known == name)
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -151,20 +183,10 @@ enum ArrivalsArgument {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum CloseArgument {
-    /// Orderly
+    /// Orderly; beyond some 14,000 a second from one --source the kernel's search for a free port takes milliseconds
     Fin,
     /// By a reset, which leaves no port in TIME_WAIT
     Rst,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum DirectionArgument {
-    /// To the server, a sink
-    Up,
-    /// From the server, a source
-    Down,
-    /// Both, against an echo
-    Both,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -179,7 +201,16 @@ enum VerifyArgument {
 
 impl Run {
     pub(super) fn main(self) -> anyhow::Result<u8> {
-        let settings = self.settings()?;
+        let settings = match self.settings() {
+            Ok(settings) => settings,
+            Err(error) => {
+                let _ = writeln!(io::stderr(), "weir-bench: {error:#}");
+                return Ok(USAGE);
+            }
+        };
+        for path in self.files(&settings.parts) {
+            writable(&path)?;
+        }
         // A first signal ends the run with its report; a second one ends the program at once.
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
@@ -204,12 +235,19 @@ impl Run {
     }
 
     fn settings(&self) -> anyhow::Result<Settings> {
-        let target = resolve(&self.address)?;
+        let (jobs, address) = self.jobs()?;
+        let target = resolve(address)?;
         if let Some(source) = self.source.iter().find(|source| source.is_ipv4() != target.is_ipv4()) {
             bail!("--source {source} cannot reach {target}: both must be IPv4, or both IPv6");
         }
         if self.duration.is_zero() || self.timeout.is_zero() {
             bail!("--duration and --timeout must be longer than 0");
+        }
+        if self.to_stdout() > 1 {
+            bail!("only one report can go to standard output: name files for the others");
+        }
+        if self.workload == Workload::Mix && self.hgrm.as_deref() == Some(Path::new("-")) {
+            bail!("--hgrm - cannot hold a mix, which has a distribution for each part: name a file");
         }
         let last = || core_affinity::get_core_ids().and_then(|ids| ids.last().map(|core| core.id));
         let cores = match &self.cores[..] {
@@ -218,7 +256,7 @@ impl Run {
         };
         Ok(Settings {
             target,
-            parts: self.parts()?,
+            parts: jobs.into_iter().map(|(name, job, share)| self.part(name, job, share)).collect(),
             cores,
             warmup: self.warmup,
             duration: self.duration,
@@ -236,49 +274,62 @@ impl Run {
         })
     }
 
-    /// The parts of the run: one, or those of a mix, each with its share of connections and rate.
-    fn parts(&self) -> anyhow::Result<Vec<Part>> {
-        if self.workload != Workload::Mix {
-            return Ok(vec![self.part(self.workload, 1.0)]);
-        }
-        let all: u32 = self.mix.iter().map(|(_, weight)| weight).sum();
-        let part = |(name, weight): &(String, u32)| match Workload::from_str(name, true) {
-            Ok(Workload::Mix) | Err(_) => {
-                bail!("--mix: `{name}` is no part of a mix: rr, crr, connect, stream, hold and churn are")
+    /// What is done, one job or those of a mix, each with its share of connections and rate; and where.
+    fn jobs(&self) -> anyhow::Result<(Vec<Named>, &str)> {
+        let one = |(name, job)| vec![(name, job, 1.0)];
+        match (self.workload, &self.place[..]) {
+            (Workload::Mix, [address]) => Ok((self.mixed()?, address)),
+            (Workload::Stream, [way, address]) => {
+                let found = job(&format!("stream {way}"));
+                let found =
+                    found.with_context(|| format!("`{way}` is no way of a stream: up, down and bidir are"));
+                Ok((one(found?), address))
             }
-            Ok(workload) => Ok(self.part(workload, f64::from(*weight) / f64::from(all))),
+            (Workload::Stream, _) => {
+                bail!(
+                    "a stream wants to know which way: `stream up ADDR`, `stream down ADDR` or `stream bidir ADDR`"
+                )
+            }
+            (workload, [address]) => {
+                let named = workload.to_possible_value();
+                let found = named.and_then(|value| job(value.get_name()));
+                Ok((one(found.context("this workload does nothing")?), address))
+            }
+            (_, place) => {
+                bail!("`{}` is too much: only a stream has a word before its ADDR", place.join(" "))
+            }
+        }
+    }
+
+    fn mixed(&self) -> anyhow::Result<Vec<Named>> {
+        let all: u32 = self.mix.iter().map(|(_, weight)| weight).sum();
+        let part = |(name, weight): &(String, u32)| {
+            let (name, job) = job(&name.replace('-', " ")).with_context(|| {
+                let known = JOBS.map(|(name, _)| name.replace(' ', "-")).join(", ");
+                format!("--mix: `{name}` is no part of a mix: {known} are")
+            })?;
+            Ok((name, job, f64::from(*weight) / f64::from(all)))
         };
         self.mix.iter().map(part).collect()
     }
 
-    fn part(&self, workload: Workload, share: f64) -> Part {
+    fn part(&self, name: &str, job: Job, share: f64) -> Part {
         let connections = ((f64::from(self.connections) * share).round() as usize).max(1);
         let close = match self.close {
             CloseArgument::Fin => Close::Fin,
             CloseArgument::Rst => Close::Rst,
         };
-        let (name, work) = match workload {
-            Workload::Rr | Workload::Mix => {
-                ("rr", Work::Rr { connections, exchange: self.exchange(), depth: self.depth as usize })
-            }
-            Workload::Crr => {
-                let (exchange, exchanges) = (self.exchange(), self.exchanges);
-                ("crr", Work::Crr { connections, exchange, exchanges, close })
-            }
-            Workload::Connect => ("connect", Work::Connect { connections, close }),
-            Workload::Stream => {
-                let (name, direction) = match self.direction {
-                    DirectionArgument::Up => ("stream up", Direction::Up),
-                    DirectionArgument::Down => ("stream down", Direction::Down),
-                    DirectionArgument::Both => ("stream both", Direction::Both),
-                };
-                (name, Work::Stream { connections, direction })
-            }
-            Workload::Hold => {
+        let exchange = self.exchange();
+        let work = match job {
+            Job::Rr => Work::Rr { connections, exchange, depth: self.depth as usize },
+            Job::Crr => Work::Crr { connections, exchange, exchanges: self.exchanges, close },
+            Job::Connect => Work::Connect { connections, close },
+            Job::Stream(direction) => Work::Stream { connections, direction },
+            Job::Hold => {
                 let heartbeat = Some(self.heartbeat).filter(|every| !every.is_zero());
-                ("hold", Work::Hold { connections, ramp: self.ramp, heartbeat })
+                Work::Hold { connections, ramp: self.ramp, heartbeat }
             }
-            Workload::Churn => ("churn", Work::Churn { connections, bytes: self.bytes.clone() }),
+            Job::Churn => Work::Churn { connections, bytes: self.bytes.clone() },
         };
         Part { name: name.to_owned(), pace: self.pace(&work, share), work }
     }
@@ -310,20 +361,44 @@ impl Run {
         }
     }
 
+    /// The distributions' files, one for each part.
+    fn distributions(&self, parts: &[Part]) -> Vec<PathBuf> {
+        let named = |path: &PathBuf, part: &Part| {
+            if parts.len() == 1 { path.clone() } else { beside(path, &part.name) }
+        };
+        self.hgrm.iter().flat_map(|path| parts.iter().map(move |part| named(path, part))).collect()
+    }
+
+    /// How many reports for programs go to standard output, which then has nothing else.
+    fn to_stdout(&self) -> usize {
+        let outputs = [&self.json, &self.hgrm, &self.csv, &self.html];
+        outputs.into_iter().flatten().filter(|path| *path == Path::new("-")).count()
+    }
+
+    /// All files that will be written. What cannot be is said before the run, not after it.
+    fn files(&self, parts: &[Part]) -> Vec<PathBuf> {
+        let mut files = self.distributions(parts);
+        files.extend([&self.json, &self.csv, &self.html].into_iter().flatten().cloned());
+        files.retain(|path| path != Path::new("-"));
+        files
+    }
+
+    /// The text comes first: a disk that is full must not cost it too.
     fn report(&self, outcome: &Outcome, gates: &[Gate]) -> anyhow::Result<()> {
+        if !self.quiet && self.to_stdout() == 0 {
+            let colour = io::stdout().is_terminal() && !report::live::no_color();
+            let text = report::text::render(outcome, gates, colour);
+            write(Path::new("-"), |out| out.write_all(text.as_bytes()))?;
+        }
         if let Some(path) = &self.json {
             let mut text = serde_json::to_string_pretty(&report::json::render(outcome, gates))?;
             text.push('\n');
             write(path, |out| out.write_all(text.as_bytes()))?;
         }
-        if let Some(path) = &self.hgrm {
-            for part in &outcome.parts {
-                let path =
-                    if outcome.parts.len() == 1 { path.clone() } else { beside(path, &part.part.name) };
-                let open = !part.ledger.response.is_empty();
-                let times = if open { &part.ledger.response } else { &part.ledger.service };
-                write(&path, |out| report::hgrm::write(times, out))?;
-            }
+        for (path, part) in self.distributions(&outcome.settings.parts).iter().zip(&outcome.parts) {
+            let open = !part.ledger.response.is_empty();
+            let times = if open { &part.ledger.response } else { &part.ledger.service };
+            write(path, |out| report::hgrm::write(times, out))?;
         }
         if let Some(path) = &self.csv {
             write(path, |out| report::csv::write(outcome, out))?;
@@ -332,11 +407,6 @@ impl Run {
             let page = report::html::run_page(outcome, gates, &conditions());
             write(path, |out| out.write_all(page.as_bytes()))?;
         }
-        let taken = self.json.as_deref() == Some(Path::new("-"));
-        if !self.quiet && !taken {
-            let colour = io::stdout().is_terminal() && !report::live::no_color();
-            print!("{}", report::text::render(outcome, gates, colour));
-        }
         Ok(())
     }
 }
@@ -344,10 +414,7 @@ impl Run {
 /// What the run says of itself: what must not be believed comes before what was left undone.
 fn code(outcome: &Outcome, gates: &[Gate]) -> u8 {
     let failed = |name: &str| gates.iter().any(|gate| gate.name == name && !gate.passed);
-    let did_something = |part: &crate::ledger::PartOutcome| {
-        let ledger = &part.ledger;
-        ledger.ok > 0 || ledger.planned == 0 || ledger.bytes_down + ledger.bytes_up > 0
-    };
+    let did_something = |part: &crate::ledger::PartOutcome| part.ledger.ok > 0 || part.ledger.planned == 0;
     if failed("integrity") || failed("conservation") {
         INTEGRITY
     } else if outcome.interrupted {
@@ -377,9 +444,20 @@ fn write(path: &Path, fill: impl FnOnce(&mut Box<dyn Write>) -> io::Result<()>) 
             Ok(Box::new(BufWriter::new(File::create(path)?)))
         }
     };
-    open()
-        .and_then(|mut out| fill(&mut out).and_then(|()| out.flush()))
-        .with_context(|| format!("cannot write {}", path.display()))
+    open().and_then(|mut out| fill(&mut out).and_then(|()| out.flush())).with_context(|| cannot_write(path))
+}
+
+/// Whether a file can be written; one that is there keeps what is in it.
+fn writable(path: &Path) -> anyhow::Result<()> {
+    let opened = File::options().create(true).append(true).open(path);
+    opened.map(drop).with_context(|| cannot_write(path))
+}
+
+fn cannot_write(path: &Path) -> String {
+    match path.to_str() {
+        Some("-") => "cannot write to standard output".to_owned(),
+        _ => format!("cannot write {}", path.display()),
+    }
 }
 
 /// `run.hgrm` for a part of a mix: `run-crr.hgrm`.
@@ -442,6 +520,12 @@ mod tests {
         refused("rr 127.0.0.1:1 --source ::1", "--source ::1 cannot reach 127.0.0.1:1");
         refused("rr 127.0.0.1:1 -d 0", "longer than 0");
         refused("mix 127.0.0.1:1 --mix rr=80,mix=20", "`mix` is no part of a mix");
+        refused("mix 127.0.0.1:1 --mix rr=80,stream=20", "stream-bidir, hold");
+        refused("rr 127.0.0.1:1 --json - --csv -", "only one report can go to standard output");
+        refused("mix 127.0.0.1:1 --hgrm -", "a distribution for each part");
+        refused("stream 127.0.0.1:1", "`stream up ADDR`, `stream down ADDR` or");
+        refused("stream both 127.0.0.1:1", "`both` is no way of a stream: up, down and bidir are");
+        refused("rr up 127.0.0.1:1", "only a stream has a word before its ADDR");
         refused("mix 127.0.0.1:1 --mix rr", "is no share");
     }
 
@@ -463,6 +547,20 @@ mod tests {
             settings.parts.iter().map(|part| (&part.name[..], part.work.connections(), part.pace)).collect();
         let open = |rate| Pace::Open { rate, arrivals: Arrivals::Poisson };
         assert_eq!(parts, [("rr", 40, open(800.0)), ("crr", 10, open(200.0))]);
+    }
+
+    #[test]
+    fn a_stream_has_its_way_before_the_address() {
+        for (way, wanted) in [("up", Direction::Up), ("down", Direction::Down), ("bidir", Direction::Both)] {
+            let alone = read(&format!("stream {way} 127.0.0.1:7001 -c 4")).expect("accepted");
+            let mixed =
+                read(&format!("mix 127.0.0.1:7001 -c 5 --mix rr=1,stream-{way}=4")).expect("accepted");
+            for part in [&alone.parts[0], &mixed.parts[1]] {
+                assert_eq!(part.name, format!("stream {way}"));
+                let Work::Stream { connections: 4, direction } = part.work else { panic!("{part:?}") };
+                assert_eq!(direction, wanted);
+            }
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `weir-bench serve`: its arguments.
 
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -125,7 +126,7 @@ impl Serve {
         if let Mode::Flaky(Fates { refuse, reset, close, stall, .. }) = mode
             && refuse + reset + close + stall > 1.0
         {
-            eprintln!("weir-bench: the fractions of flaky add up to more than 1");
+            let _ = writeln!(io::stderr(), "weir-bench: the fractions of flaky add up to more than 1");
             return Ok(super::USAGE);
         }
         let stop = Arc::new(AtomicBool::new(false));
@@ -135,7 +136,9 @@ impl Serve {
         let settings = Settings { mode, addresses, threads: threads.into(), core, backlog };
         let served = serve::run(&settings, &stop)?;
         let serve::Served { connections, broken, bytes_in, bytes_out, faults } = served;
-        eprintln!(
+        // Its last words, which may come after the one who would read them has gone.
+        let _ = writeln!(
+            io::stderr(),
             "served connections={connections} broken={broken} bytes_in={bytes_in} bytes_out={bytes_out} faults={faults}"
         );
         Ok(super::FINE)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use rustix::io::Errno;
 
-use super::book::Operation;
+use super::book::{Book, Operation};
 use super::clock;
 use super::session::{Context, Next, Readiness};
 use crate::payload::check::Checker;
@@ -183,7 +183,7 @@ impl Churn {
 
     /// It ends as it was to end, if nothing that came was wrong.
     fn done(&mut self, cx: &mut Context<'_>) -> Next {
-        if self.settle(cx) {
+        if self.settle(&mut cx.lane.book) {
             return Next::Broken("wrong bytes");
         }
         if let Some(operation) = self.operation.take() {
@@ -194,20 +194,21 @@ impl Churn {
 
     /// It broke; what was gathered may say that more is wrong than that.
     fn broken(&mut self, cx: &mut Context<'_>, error: Errno) -> Next {
-        if self.settle(cx) { Next::Broken("wrong bytes") } else { error.into() }
+        if self.settle(&mut cx.lane.book) { Next::Broken("wrong bytes") } else { error.into() }
     }
 
-    fn settle(&mut self, cx: &mut Context<'_>) -> bool {
+    /// Names what is suspicious, as nothing more will be looked at; whether anything was.
+    pub(super) fn settle(&mut self, book: &mut Book) -> bool {
         let fault = if self.checker.is_gathering() { self.checker.finish(None) } else { None };
         let wrong = fault.is_some();
-        fault.into_iter().for_each(|fault| cx.lane.book.fault(fault));
+        fault.into_iter().for_each(|fault| book.fault(fault));
         wrong
     }
 
     pub(super) fn tick(&mut self, cx: &mut Context<'_>, now: u64) -> Next {
         match &self.operation {
             Some(operation) if cx.lane.book.is_late(operation, now) => {
-                return if self.settle(cx) { Next::Broken("wrong bytes") } else { Next::Late };
+                return if self.settle(&mut cx.lane.book) { Next::Broken("wrong bytes") } else { Next::Late };
             }
             _ => {}
         }

@@ -2,7 +2,7 @@
 //!
 //! Closed by FIN, the operation is done when the other end's FIN is here too; closed by reset, with the last answer.
 
-use super::book::Operation;
+use super::book::{Book, Operation};
 use super::clock;
 use super::exchange::{Taken, Wire};
 use super::session::{Context, Next, Readiness};
@@ -107,13 +107,12 @@ impl Crr {
     }
 
     pub(super) fn tick(&mut self, cx: &mut Context<'_>, now: u64) -> Next {
-        if self.wire.settle(&mut cx.lane.book) {
-            return Next::Broken("wrong bytes");
-        }
-        match &self.operation {
-            Some(operation) if cx.lane.book.is_late(operation, now) => Next::Late,
-            _ => Next::Stay,
-        }
+        self.wire.tick(&mut cx.lane.book, self.operation.as_ref(), now)
+    }
+
+    /// Names what is suspicious, as nothing more will be looked at.
+    pub(super) fn settle(&mut self, book: &mut Book) {
+        self.wire.settle(book);
     }
 
     pub(super) fn give_back(&mut self) -> Option<Operation> {

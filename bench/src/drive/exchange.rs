@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 use fastrand::Rng;
 use rustix::io::Errno;
 
-use super::book::Book;
+use super::book::{Book, Operation};
 use super::clock;
-use super::session::Context;
+use super::session::{Context, Next};
 use crate::payload::check::Checker;
 use crate::payload::fault::Fault;
 use crate::payload::frame::{HEADER, Kind, Request, Response, Status};
@@ -94,6 +94,8 @@ pub(super) struct Wire {
     peer: Peer,
     header: [u8; HEADER],
     have: usize,
+    /// Something came since the last tick.
+    stirred: bool,
     /// Bytes of the answer after its header that are not here yet; 0 between answers.
     left: usize,
 }
@@ -120,6 +122,7 @@ impl Wire {
             peer: Peer::Unknown,
             header: [0; HEADER],
             have: 0,
+            stirred: false,
             left: 0,
         }
     }
@@ -197,6 +200,7 @@ impl Wire {
 
     /// Takes what came until an answer is complete.
     pub(super) fn take(&mut self, exchange: &Exchange, bytes: &mut &[u8], book: &mut Book) -> Taken {
+        self.stirred = true;
         match exchange {
             Exchange::Raw { .. } => self.take_raw(bytes),
             Exchange::Framed { .. } => self.take_framed(bytes, book),
@@ -293,6 +297,18 @@ impl Wire {
         }
     }
 
+    /// Some time has passed. What is suspicious is named once nothing more came for a whole tick, as what it is may be told by
+    /// bytes that are still on their way; or when its operation is late anyway.
+    pub(super) fn tick(&mut self, book: &mut Book, oldest: Option<&Operation>, now: u64) -> Next {
+        let is_quiet = !std::mem::take(&mut self.stirred);
+        let is_late = oldest.is_some_and(|oldest| book.is_late(oldest, now));
+        match (is_quiet || is_late) && self.settle(book) {
+            true => Next::Broken("wrong bytes"),
+            false if is_late => Next::Late,
+            false => Next::Stay,
+        }
+    }
+
     /// Nothing more comes, or not soon: what is suspicious is named now. Whether anything was.
     pub(super) fn settle(&mut self, book: &mut Book) -> bool {
         let unasked = self.wants.is_empty() && (1..HEADER).contains(&self.have);
@@ -327,5 +343,56 @@ impl Context<'_> {
     pub(super) fn stamp(&mut self, bytes: usize) -> u64 {
         self.lane.book.received(bytes);
         clock::now()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drive::book::Loop;
+    use crate::payload::fault::FaultKind;
+
+    const SIZE: u32 = 4096;
+    const CUT: usize = 1000;
+    const GONE: usize = 40;
+
+    /// A wire that waits for an answer, and that answer, from which bytes are gone.
+    fn robbed() -> (Wire, Exchange, Vec<u8>) {
+        let exchange = Exchange::Framed { request: Sizes::Fixed(SIZE), response: Sizes::Fixed(SIZE) };
+        let mut wire = Wire::new(7, Verify::Full);
+        let mut output = Output::default();
+        wire.ask(&exchange, &mut output, &mut Rng::with_seed(1));
+        let mut answer = vec![0; SIZE as usize];
+        let header = Response { connection: 7, length: SIZE, status: Status::Fine }.encode();
+        answer[..HEADER].copy_from_slice(&header);
+        pattern::fill(&mut answer[HEADER..], 7, Way::Down, HEADER as u64);
+        answer.drain(CUT..CUT + GONE);
+        (wire, exchange, answer)
+    }
+
+    #[test]
+    fn a_fault_is_named_when_its_rest_has_come_and_not_in_the_middle_of_it() {
+        let (mut wire, exchange, answer) = robbed();
+        let mut book = Book::new(Loop::Closed, u64::MAX);
+        // A tick falls between the first bytes that are wrong, too few to say anything, and those that tell.
+        let (first, rest) = answer.split_at(CUT + 3);
+        assert_eq!(wire.take(&exchange, &mut &*first, &mut book), Taken::More);
+        assert!(wire.is_suspicious());
+        assert_eq!(wire.tick(&mut book, None, 0), Next::Stay);
+        assert_eq!(wire.take(&exchange, &mut &*rest, &mut book), Taken::More);
+        assert_eq!(wire.tick(&mut book, None, 0), Next::Stay);
+        assert_eq!(wire.tick(&mut book, None, 0), Next::Broken("wrong bytes"));
+        let named: Vec<FaultKind> = book.close(0).faults.into_iter().map(|fault| fault.kind).collect();
+        assert_eq!(named, [FaultKind::Missing(GONE as u64)]);
+    }
+
+    #[test]
+    fn a_fault_is_named_though_its_operation_is_late() {
+        let (mut wire, exchange, answer) = robbed();
+        let mut book = Book::new(Loop::Closed, 10);
+        let operation = book.plan(0, 0);
+        assert_eq!(wire.take(&exchange, &mut &*answer, &mut book), Taken::More);
+        assert_eq!(wire.tick(&mut book, Some(&operation), 1000), Next::Broken("wrong bytes"));
+        assert_eq!(Wire::new(7, Verify::Full).tick(&mut book, Some(&operation), 1000), Next::Late);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::book::Operation;
+use super::book::{Book, Operation};
 use super::clock;
 use super::exchange::{Taken, Wire};
 use super::session::{Context, Next, Readiness};
@@ -113,13 +113,12 @@ impl Rr {
     }
 
     pub(super) fn tick(&mut self, cx: &mut Context<'_>, now: u64) -> Next {
-        if self.wire.settle(&mut cx.lane.book) {
-            return Next::Broken("wrong bytes");
-        }
-        match self.under_way.front() {
-            Some(oldest) if cx.lane.book.is_late(oldest, now) => Next::Late,
-            _ => Next::Stay,
-        }
+        self.wire.tick(&mut cx.lane.book, self.under_way.front(), now)
+    }
+
+    /// Names what is suspicious, as nothing more will be looked at.
+    pub(super) fn settle(&mut self, book: &mut Book) {
+        self.wire.settle(book);
     }
 
     pub(super) fn give_back(&mut self) -> Option<Operation> {

@@ -8,7 +8,7 @@ use fastrand::Rng;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
-use super::book::Operation;
+use super::book::{Book, Operation};
 use super::churn::Churn;
 use super::crr::Crr;
 use super::exchange::Output;
@@ -195,6 +195,17 @@ impl Session {
     /// Whether only bytes that come can bring it further, so that a thread that has no other may block on it.
     pub(super) fn only_waits(&self) -> bool {
         matches!(self, Session::Rr(rr) if rr.only_waits())
+    }
+
+    /// The run ends: what is suspicious is named with what is known.
+    pub(super) fn settle(&mut self, book: &mut Book) {
+        match self {
+            Session::Rr(rr) => rr.settle(book),
+            Session::Crr(crr) => crr.settle(book),
+            Session::Greeting(_) => {}
+            Session::Stream(stream) => drop(stream.settle(book)),
+            Session::Churn(churn) => drop(churn.settle(book)),
+        }
     }
 
     /// Gives back an operation that it has not ended, until there is none.

@@ -230,11 +230,7 @@ impl<'a> Shard<'a> {
             self.cut();
         }
         if self.phase == Phase::Running {
-            if !self.measuring && now >= self.window.begin {
-                self.measuring = true;
-                self.cpu.0 = clock::thread_cpu();
-                self.count_bytes(true);
-            }
+            self.measure(now);
             let end = self.window.end.min(self.stage.stopped());
             let used_up = self.left.get() == 0 && self.outstanding() == 0;
             if now >= end || used_up {
@@ -262,6 +258,7 @@ impl<'a> Shard<'a> {
         // What is left of the warm-up before its first whole second belongs to no second, and is cut off first.
         self.second = -whole - 1;
         self.next_cut = window.begin - whole as u64 * SECOND;
+        self.measure(start);
         for index in 0..self.lanes.len() {
             self.lanes[index].start(start, window);
             if self.lanes[index].is_closed() {
@@ -269,6 +266,15 @@ impl<'a> Shard<'a> {
                     self.begin(token, None);
                 }
             }
+        }
+    }
+
+    /// Begins to count once the warm-up is over.
+    fn measure(&mut self, now: u64) {
+        if !self.measuring && now >= self.window.begin {
+            self.measuring = true;
+            self.cpu.0 = clock::thread_cpu();
+            self.count_bytes(true);
         }
     }
 
@@ -585,6 +591,7 @@ impl<'a> Shard<'a> {
     fn end(mut self, now: u64) -> Ended {
         for mut connection in self.connections.drain() {
             let book = &mut self.lanes[connection.lane].book;
+            connection.session.settle(book);
             while let Some(operation) = connection.session.give_back() {
                 book.unfinished(operation, now);
             }

@@ -5,7 +5,7 @@
 
 use rustix::io::Errno;
 
-use super::book::Operation;
+use super::book::{Book, Operation};
 use super::clock;
 use super::lane::Phase;
 use super::session::{Context, Next, Readiness};
@@ -166,6 +166,13 @@ impl Stream {
             } else {
                 self.hear(&cx.kit.input[..received])
             };
+            if self.is_echoed() {
+                return Next::Broken(if self.direction == Direction::Up {
+                    "an echo, no sink"
+                } else {
+                    "an echo, no source"
+                });
+            }
             if let Some(fault) = fault {
                 cx.lane.book.fault(fault);
                 return Next::Broken("wrong bytes");
@@ -190,11 +197,17 @@ impl Stream {
             self.begin_down();
         }
         // After a sink's verdict nothing has to come; a checker of the stream up, which never came down, calls it wrong.
-        if rest.is_empty() { None } else { self.checker.take(rest) }
+        if rest.is_empty() || self.is_echoed() { None } else { self.checker.take(rest) }
+    }
+
+    /// Our own header came back: whoever is there is not what was asked for, and no byte is lost.
+    fn is_echoed(&self) -> bool {
+        let request = self.header.first_chunk().and_then(Request::decode);
+        request.is_some_and(|request| request.connection == self.connection)
     }
 
     fn begin_down(&mut self) {
-        let Some(header) = self.header.first_chunk() else { return };
+        let Some(header) = self.header.first_chunk().filter(|_| !self.is_echoed()) else { return };
         let expected =
             Response { connection: self.connection, length: u32::MAX, status: Status::Fine }.encode();
         if *header == expected {
@@ -251,13 +264,14 @@ impl Stream {
 
     /// It broke; what was gathered may say that more is wrong than that.
     fn broken(&mut self, cx: &mut Context<'_>, error: Errno) -> Next {
-        if self.settle(cx) { Next::Broken("wrong bytes") } else { error.into() }
+        if self.settle(&mut cx.lane.book) { Next::Broken("wrong bytes") } else { error.into() }
     }
 
-    fn settle(&mut self, cx: &mut Context<'_>) -> bool {
+    /// Names what is suspicious, as nothing more will be looked at; whether anything was.
+    pub(super) fn settle(&mut self, book: &mut Book) -> bool {
         let fault = if self.checker.is_gathering() { self.checker.finish(None) } else { None };
         let wrong = fault.is_some();
-        fault.into_iter().for_each(|fault| cx.lane.book.fault(fault));
+        fault.into_iter().for_each(|fault| book.fault(fault));
         wrong
     }
 
@@ -271,7 +285,7 @@ impl Stream {
         if now.saturating_sub(self.still_since) < cx.lane.book.timeout() {
             return Next::Stay;
         }
-        if self.settle(cx) { Next::Broken("wrong bytes") } else { Next::Broken("stalled") }
+        if self.settle(&mut cx.lane.book) { Next::Broken("wrong bytes") } else { Next::Broken("stalled") }
     }
 
     /// The measured time is over: all is said, and what is under way is waited for.
@@ -279,7 +293,7 @@ impl Stream {
         if self.state == State::Waiting {
             return Next::Over;
         }
-        if self.settle(cx) {
+        if self.settle(&mut cx.lane.book) {
             return Next::Broken("wrong bytes");
         }
         if self.direction == Direction::Down {

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::report::human::counted;
+
 /// One place where a stream was not what it had to be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Fault {
@@ -40,13 +42,13 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "connection {}, {}, byte {}: ", self.connection, self.direction, self.offset)?;
         match self.kind {
-            FaultKind::Missing(bytes) => write!(f, "{bytes} bytes missing"),
-            FaultKind::Duplicated(bytes) => write!(f, "{bytes} bytes duplicated"),
-            FaultKind::Flipped(bits) => write!(f, "{bits} bits flipped"),
+            FaultKind::Missing(bytes) => write!(f, "{} missing", counted(bytes, "byte")),
+            FaultKind::Duplicated(bytes) => write!(f, "{} duplicated", counted(bytes, "byte")),
+            FaultKind::Flipped(bits) => write!(f, "{} flipped", counted(bits.into(), "bit")),
             FaultKind::Swapped => write!(f, "pieces in the wrong order"),
             FaultKind::Foreign(other) => write!(f, "bytes of connection {other}"),
             FaultKind::Garbage => write!(f, "bytes that nobody sent"),
-            FaultKind::Cut(bytes) => write!(f, "ended {bytes} bytes early"),
+            FaultKind::Cut(bytes) => write!(f, "ended {} early", counted(bytes, "byte")),
         }
     }
 }

@@ -54,6 +54,11 @@ pub fn count(count: u64) -> String {
     text
 }
 
+/// So many of these: "1 connection", "10,000 connections".
+pub fn counted(number: u64, what: &str) -> String {
+    format!("{} {what}{}", count(number), if number == 1 { "" } else { "s" })
+}
+
 /// So many a second: "12,345/s", "3.50/s".
 pub fn rate(per_second: f64) -> String {
     if !per_second.is_finite() {
@@ -102,15 +107,14 @@ fn close(close: Close) -> &'static str {
 
 /// What a part does, in a line: "64 connections, request 64 B, response 64 B, depth 1, open loop 1,000/s, Poisson".
 pub fn part(part: &Part) -> String {
-    let plural =
-        |number: usize| format!("{} connection{}", count(number as u64), if number == 1 { "" } else { "s" });
+    let plural = |number: usize| counted(number as u64, "connection");
     let work = match &part.work {
         Work::Rr { connections, exchange: what, depth } => {
             format!("{}, {}, depth {depth}", plural(*connections), exchange(what))
         }
         Work::Crr { connections, exchange: what, exchanges, close: how } => {
-            let times = format!("{exchanges} exchange{} each", if *exchanges == 1 { "" } else { "s" });
-            format!("{} at a time, {times}, {}, {}", plural(*connections), exchange(what), close(*how))
+            let times = counted((*exchanges).into(), "exchange");
+            format!("{} at a time, {times} each, {}, {}", plural(*connections), exchange(what), close(*how))
         }
         Work::Connect { connections, close: how } => {
             format!("{} at a time, until the first bytes come, {}", plural(*connections), close(*how))

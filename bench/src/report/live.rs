@@ -88,12 +88,14 @@ fn line(second: &Second, colour: bool) -> String {
         (0, _) | (_, false) => format!("bad {:<7}", human::count(second.bad)),
         (bad, true) => format!("\x1b[31mbad {:<7}\x1b[0m", human::count(bad)),
     };
+    // A second in which nothing ended has no times.
+    let time = |time| if second.ok == 0 { "-".to_owned() } else { human::time(time) };
     format!(
         "{:>5} s {:>12}  p50 {:>8}  p99 {:>8}  {bad} {}/s{phase}",
         second.at,
         human::rate(second.ok as f64),
-        human::time(second.p50),
-        human::time(second.p99),
+        time(second.p50),
+        time(second.p99),
         human::bytes(second.bytes as f64),
     )
 }

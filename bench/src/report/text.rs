@@ -1,11 +1,12 @@
 //! A run on one screen, for the person who waited for it.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use super::{PERCENTILES, human, verdict};
 use crate::gates::{self, Gate};
 use crate::ledger::{Ledger, Outcome, PartOutcome, Times};
-use crate::settings::{Pace, Verify};
+use crate::settings::{Pace, Verify, Work};
 
 /// Columns of the names at the left.
 const NAMES: usize = 11;
@@ -72,11 +73,15 @@ fn head(outcome: &Outcome) -> String {
         Verify::Full => "full",
     };
     let cores: Vec<String> = settings.cores.iter().map(usize::to_string).collect();
+    let time = |time: Duration| human::time(time.as_nanos() as u64);
+    let warmup = match settings.warmup {
+        Duration::ZERO => String::new(),
+        warmup => format!(" after {} of warming up", time(warmup)),
+    };
     format!(
-        "{}: {:.1} s after {:.1} s of warming up, verify {verify}, core {}, seed {}\n",
+        "{}: {} measured{warmup}, verify {verify}, core {}, seed {}\n",
         settings.target,
-        outcome.elapsed.as_secs_f64(),
-        settings.warmup.as_secs_f64(),
+        time(outcome.elapsed),
         cores.join(" "),
         settings.seed
     )
@@ -87,12 +92,16 @@ fn part(outcome: &Outcome, PartOutcome { part, ledger }: &PartOutcome) -> String
     let a_second = |number: u64| if elapsed > 0.0 { number as f64 / elapsed } else { 0.0 };
     let mut text = format!("{}: {}\n", part.name, human::part(part));
     line(&mut text, "counts", &identity(ledger));
+    // How many streams end in a second says nothing: they all end with the run.
+    let operations = match part.work {
+        Work::Stream { .. } => String::new(),
+        _ => format!("{}   ", human::rate(a_second(ledger.ok))),
+    };
     let flow = format!(
-        "{}   up {}/s   down {}/s   {} connections opened",
-        human::rate(a_second(ledger.ok)),
+        "{operations}up {}/s   down {}/s   {} opened",
         human::bytes(a_second(ledger.bytes_up)),
         human::bytes(a_second(ledger.bytes_down)),
-        human::count(ledger.opened)
+        human::counted(ledger.opened, "connection")
     );
     line(&mut text, "rate", &flow);
     text += &percentiles(part.pace, ledger);

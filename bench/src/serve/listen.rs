@@ -1,6 +1,6 @@
 //! Listeners: bound, told, and refused with advice.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener};
 
 use anyhow::anyhow;
@@ -19,7 +19,9 @@ pub(super) fn for_threads(settings: &Settings) -> anyhow::Result<Vec<Vec<TcpList
             address = listener.local_addr()?;
             listeners.push(listener);
         }
-        eprintln!("listening mode={} address={address}", settings.mode.name());
+        // In one piece, as several may write to the same place.
+        let line = format!("listening mode={} address={address}\n", settings.mode.name());
+        let _ = io::stderr().write_all(line.as_bytes());
     }
     Ok(threads)
 }

@@ -17,6 +17,7 @@ mod source;
 mod talk;
 mod wire;
 
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
 use std::thread;
@@ -159,6 +160,6 @@ fn allow_descriptors() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        eprintln!("weir-bench: open files stay limited: {error}");
+        let _ = writeln!(io::stderr(), "weir-bench: open files stay limited: {error}");
     }
 }

@@ -9,6 +9,7 @@ use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use weir_bench::drive;
 use weir_bench::ledger::{Ledger, Outcome};
 use weir_bench::settings::{Pace, Part, Settings, Verify, Work};
@@ -43,10 +44,14 @@ impl Backend {
         Backend { child, stderr, address }
     }
 
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("it is there");
+    }
+
     /// Ends it as an operator would; returns how it ended and what it said since it listened.
     pub(crate) fn stop(mut self) -> (ExitStatus, String) {
-        let process = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(process, rustix::process::Signal::TERM).expect("it is there");
+        self.signal(Signal::TERM);
         let mut said = String::new();
         self.stderr.read_to_string(&mut said).expect("text");
         (self.child.wait().expect("it ends"), said)
