@@ -15,9 +15,13 @@ use crate::payload::frame::{HEADER, Kind, Request, Response, Status};
 use crate::payload::pattern::{self, Way};
 use crate::settings::{Direction, Verify};
 
-/// Bytes made and sent at once.
+/// Bytes made and sent at once where each is checked: what the kernel does not take is made again.
 const PIECE: usize = 128 << 10;
-/// Sends or receives of one connection before the others have their turn.
+/// The same where few or none are checked: in pieces of 128 KiB a sender reaches 7 GB/s where it does 9 with these.
+const LARGE_PIECE: usize = 1 << 20;
+/// Bytes that one connection sends before the others have their turn.
+const SENT_A_TURN: usize = 2 << 20;
+/// Receives of one connection before the others have their turn.
 const TURN: usize = 16;
 
 /// A connection of a stream.
@@ -112,13 +116,15 @@ impl Stream {
 
     /// Sends until the kernel takes no more; whether it would.
     fn push(&mut self, cx: &mut Context<'_>) -> Result<bool, Errno> {
-        for _ in 0..TURN {
+        let mut left = SENT_A_TURN;
+        while left > 0 {
             let made = self.make(cx);
             if made == 0 {
                 return Ok(false);
             }
             let sent = cx.send_output()?;
             self.sent += sent as u64;
+            left = left.saturating_sub(sent);
             if sent < made {
                 return Ok(false);
             }
@@ -129,11 +135,12 @@ impl Stream {
     /// Makes what comes next, and says how much that is.
     fn make(&self, cx: &mut Context<'_>) -> usize {
         let header_left = (HEADER as u64).saturating_sub(self.sent) as usize;
+        let piece = if self.verify == Verify::Full { PIECE } else { LARGE_PIECE };
         let (kind, length) = match self.direction {
             _ if self.state != State::Flowing => return 0,
-            Direction::Up => (Some(Kind::StreamUp), PIECE),
+            Direction::Up => (Some(Kind::StreamUp), piece),
             Direction::Down => (Some(Kind::StreamDown), header_left),
-            Direction::Both => (None, PIECE),
+            Direction::Both => (None, piece),
         };
         let (connection, verify) = (self.connection, self.verify);
         cx.kit.output.clear();

