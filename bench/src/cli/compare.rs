@@ -52,6 +52,9 @@ pub(crate) struct Compare {
     /// Run proxies in a network namespace of their own, with a veth pair to the rest (wants root)
     #[arg(long)]
     namespaces: bool,
+    /// How closely both ends look at the bytes: the less, the more the proxy is the one that is busy
+    #[arg(long, value_enum, default_value_t = values::Looks::Stamp)]
+    verify: values::Looks,
     /// Weir's program [default: beside this one]
     #[arg(long, value_name = "FILE")]
     weir: Option<PathBuf>,
@@ -113,6 +116,7 @@ impl Compare {
             proxy_core: self.proxy_core,
             load_core: self.load_core,
             namespaces: self.namespaces,
+            verify: self.verify.into(),
             weir,
             peers: self.peers,
             seed: self.seed.unwrap_or_else(|| fastrand::u64(..)),

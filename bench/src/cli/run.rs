@@ -17,7 +17,7 @@ use crate::drive::{self, Moment};
 use crate::gates::{self, Gate};
 use crate::ledger::Outcome;
 use crate::report::{self, live::Live};
-use crate::settings::{Arrivals, Close, Direction, Exchange, Pace, Part, Settings, Sizes, Verify, Work};
+use crate::settings::{Arrivals, Close, Direction, Exchange, Pace, Part, Settings, Sizes, Work};
 
 /// The arguments of `weir-bench run`.
 #[derive(Debug, Args)]
@@ -90,8 +90,8 @@ pub(crate) struct Run {
     #[arg(long, value_delimiter = ',')]
     cores: Vec<usize>,
     /// How closely bytes are looked at, by both ends
-    #[arg(long, value_enum, default_value_t = VerifyArgument::Full)]
-    verify: VerifyArgument,
+    #[arg(long, value_enum, default_value_t = values::Looks::Full)]
+    verify: values::Looks,
     /// Address that connections are made from; several are taken in turn [default: the host's choice; on loopback, 16 and more for
     /// many connections and for those that leave ports in TIME_WAIT]
     #[arg(long, value_delimiter = ',')]
@@ -189,16 +189,6 @@ enum CloseArgument {
     Rst,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum VerifyArgument {
-    /// Every byte
-    Full,
-    /// 16 bytes of each 4 KiB, and every header
-    Stamp,
-    /// Headers only
-    Off,
-}
-
 impl Run {
     pub(super) fn main(self) -> anyhow::Result<u8> {
         let settings = match self.settings() {
@@ -263,11 +253,7 @@ impl Run {
             drain: self.drain,
             operations: self.operations,
             timeout: self.timeout,
-            verify: match self.verify {
-                VerifyArgument::Full => Verify::Full,
-                VerifyArgument::Stamp => Verify::Stamp,
-                VerifyArgument::Off => Verify::Off,
-            },
+            verify: self.verify.into(),
             sources: self.source.clone(),
             waiting: self.waiting,
             seed: self.seed,
@@ -535,7 +521,7 @@ mod tests {
         assert!(settings.target.ip().is_loopback());
         assert_eq!(settings.target.port(), 7);
         assert_eq!(settings.duration, Duration::from_secs(10));
-        assert_eq!(settings.verify, Verify::Full);
+        assert_eq!(settings.verify, crate::settings::Verify::Full);
         assert_eq!(settings.cores.len(), 1);
         assert_eq!(settings.parts[0].pace, Pace::Closed);
     }

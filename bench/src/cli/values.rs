@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::settings::Sizes;
+use crate::settings::{Sizes, Verify};
 
 /// Largest request or response: both ends keep no more than a part of one in memory, but a mistaken unit should be noticed.
 const LARGEST: u32 = 64 << 20;
@@ -121,6 +121,27 @@ pub(super) fn share(text: &str) -> Result<(String, u32), String> {
     let (name, weight) = text.split_once('=').ok_or_else(wanted)?;
     let weight: u32 = weight.trim().parse().ok().filter(|weight| *weight > 0).ok_or_else(wanted)?;
     Ok((name.trim().to_owned(), weight))
+}
+
+/// How closely bytes are looked at, as an argument.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(super) enum Looks {
+    /// Every byte
+    Full,
+    /// 16 bytes of each 4 KiB, and every header
+    Stamp,
+    /// Headers only
+    Off,
+}
+
+impl From<Looks> for Verify {
+    fn from(looks: Looks) -> Self {
+        match looks {
+            Looks::Full => Verify::Full,
+            Looks::Stamp => Verify::Stamp,
+            Looks::Off => Verify::Off,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::path::Path;
 use super::Plan;
 use super::children::answer;
 use super::stage::Stage;
+use crate::settings::Verify;
 
 const CONGESTION_CONTROL: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
 
@@ -21,6 +22,7 @@ pub(super) fn of(plan: &Plan, stage: &Stage) -> Vec<(String, String)> {
         ("congestion control", read(CONGESTION_CONTROL)),
         ("layout", stage.layout.describe()),
         ("rounds", format!("{}, {:?} measured after {:?}", plan.rounds, plan.duration, plan.warmup)),
+        ("verified", verified(plan.verify).to_owned()),
         ("seed", plan.seed.to_string()),
         ("weir-bench", env!("CARGO_PKG_VERSION").to_owned()),
     ];
@@ -82,6 +84,15 @@ pub fn command<'a>(arguments: impl IntoIterator<Item = &'a str>) -> String {
         option.map_or_else(|| name.to_owned(), |option| format!("{option}={name}"))
     };
     arguments.into_iter().map(short).collect::<Vec<_>>().join(" ")
+}
+
+/// What both ends looked at.
+fn verified(verify: Verify) -> &'static str {
+    match verify {
+        Verify::Off => "headers",
+        Verify::Stamp => "headers and 16 bytes of each 4 KiB",
+        Verify::Full => "every byte",
+    }
 }
 
 #[cfg(test)]

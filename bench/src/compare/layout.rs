@@ -21,6 +21,11 @@ const LOOPBACK_ENDS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 const VETH_PROXIES: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 const VETH_ENDS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 2);
 
+/// A proxy that ends connections by FIN leaves its ports in TIME_WAIT, and the search for one that is free then costs every other
+/// proxy of the namespace milliseconds a connection. On loopback the kernel reuses them by itself. The range leaves out our listeners.
+const PORTS: &str =
+    "echo 1 >/proc/sys/net/ipv4/tcp_tw_reuse && echo 30000 65535 >/proc/sys/net/ipv4/ip_local_port_range";
+
 /// How long a namespace may take to be there.
 const NAMESPACE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -72,6 +77,7 @@ impl Layout {
             inside(pid, &["ip", "address", "add", &format!("{address}/30"), "dev", "weir0"])?;
             inside(pid, &["ip", "link", "set", "weir0", "up"])?;
             inside(pid, &["ip", "link", "set", "lo", "up"])?;
+            inside(pid, &["sh", "-c", PORTS])?;
         }
         let ours = File::open(namespace(ends))?;
         move_into_link_name_space(ours.as_fd(), Some(LinkNameSpaceType::Network))

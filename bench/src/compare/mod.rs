@@ -37,7 +37,7 @@ use self::result::{Comparison, Ratio, Sample};
 use self::sample::Order;
 use self::stage::Stage;
 use self::watchdog::Overdue;
-use crate::settings::{Arrivals, Pace};
+use crate::settings::{Arrivals, Pace, Verify};
 
 /// Version of the shape of [`Comparison`].
 const SCHEMA: u32 = 1;
@@ -67,6 +67,8 @@ pub struct Plan {
     pub load_core: usize,
     /// Across two network namespaces instead of loopback.
     pub namespaces: bool,
+    /// How closely both ends look at the bytes.
+    pub verify: Verify,
     /// Weir's program.
     pub weir: PathBuf,
     /// The directory of the arms' configurations.

@@ -16,7 +16,7 @@ use super::watchdog::within;
 use crate::drive::{self, Moment};
 use crate::gates;
 use crate::ledger::Outcome;
-use crate::settings::{Pace, Part, Settings, Verify};
+use crate::settings::{Pace, Part, Settings};
 
 /// An operation that takes longer is given up.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -56,7 +56,7 @@ impl Order<'_> {
             drain: DRAIN,
             operations: None,
             timeout: TIMEOUT,
-            verify: Verify::Stamp,
+            verify: plan.verify,
             sources: stage.layout.sources(),
             waiting: WAITING,
             seed: self.seed,

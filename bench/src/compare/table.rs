@@ -200,8 +200,9 @@ of a round of its own in the closed loop. switch: context switches. full: who fi
 fn findings(comparison: &Comparison) -> String {
     let mut text = String::new();
     match comparison.samples.iter().map(|sample| sample.faults).sum::<u64>() {
-        0 => text
-            .push_str("All headers and stamps (16 bytes of each 4 KiB) came as sent, all counts add up.\n"),
+        0 => text.push_str(
+            "All that was looked at came as sent (\"verified\" in the conditions), all counts add up.\n",
+        ),
         faults => {
             let _ = writeln!(
                 text,
