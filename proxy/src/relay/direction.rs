@@ -11,8 +11,12 @@ use super::leg::Leg;
 /// Bytes that one `recv` can take: the shard's one buffer, small enough to stay in a core's L2 cache.
 pub const HOT_BUFFER: usize = 64 << 10;
 
-/// Bytes that a direction may take in a turn before the other sessions of its shard are served.
+/// Bytes that a direction may take in a turn before the other sessions of its shard are served, if they are copied.
 pub const BUDGET: usize = 256 << 10;
+
+/// So many spliced bytes cost as much of the budget as one that is copied, and about as much time. With 1 MiB a turn instead of
+/// 256 KiB, streams cost 0.77 [0.72, 0.82] (4 connections) and 0.63 [0.60, 0.67] (64) of the CPU.
+pub const SPLICED_FOR_ONE: usize = 4;
 
 /// What one read costs of the budget at least: it bounds the calls of a turn where a peer feeds single bytes.
 const LEAST_COST: usize = 4 << 10;
@@ -204,12 +208,14 @@ impl Direction {
             return false;
         }
         self.choose_path(kernel);
-        let took = match self.held {
-            Held::Load(_) => self.pull_spliced(ends, kernel, *budget, run),
-            Held::Nothing | Held::Tail(_) => self.pull_copied(ends, kernel, run),
+        let (took, for_one) = match self.held {
+            Held::Load(_) => {
+                (self.pull_spliced(ends, kernel, *budget * SPLICED_FOR_ONE, run), SPLICED_FOR_ONE)
+            }
+            Held::Nothing | Held::Tail(_) => (self.pull_copied(ends, kernel, run), 1),
         };
         run.took |= took.is_some();
-        *budget = budget.saturating_sub(took.unwrap_or(0).max(LEAST_COST));
+        *budget = budget.saturating_sub((took.unwrap_or(0) / for_one).max(LEAST_COST));
         took.is_some()
     }
 

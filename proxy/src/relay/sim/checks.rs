@@ -3,6 +3,7 @@
 use super::Sabotage;
 use super::shard::Shard;
 use crate::outcome::Reason;
+use crate::relay::direction::SPLICED_FOR_ONE;
 use crate::relay::direction::{Held, State};
 use crate::relay::{BUDGET, HOT_BUFFER, Phase, Side, Step};
 
@@ -23,7 +24,8 @@ impl Shard {
             net.require(dropped || held <= limit as u64, || format!("{held} bytes held in a tail"));
             net.require(ledger.counted[side] == ledger.sent[side], || "bytes are miscounted".into());
             // Two passes at most, each a budget and a buffer.
-            net.require(read[side] <= 2 * (BUDGET + HOT_BUFFER) as u64, || format!("a step read {read:?}"));
+            let most = 2 * (SPLICED_FOR_ONE * BUDGET + HOT_BUFFER) as u64;
+            net.require(read[side] <= most, || format!("a step read {read:?}"));
         }
         let held =
             relay.directions.iter().filter(|direction| !matches!(direction.held, Held::Nothing)).count();

@@ -4,6 +4,7 @@ use weir_routing::compile::RelayMode;
 
 use super::net::{Ending, Net, Shape};
 use super::shard::{Shard, timeouts};
+use crate::relay::direction::SPLICED_FOR_ONE;
 use crate::relay::{BUDGET, HOT_BUFFER};
 
 /// A session whose client sends; its reader is never in the way.
@@ -79,13 +80,13 @@ fn a_fixed_path_stays() {
 
 #[test]
 fn a_turn_ends_with_its_budget_and_a_retry() {
-    for mode in [RelayMode::Copy, RelayMode::Splice] {
+    for (mode, budget) in [(RelayMode::Copy, BUDGET), (RelayMode::Splice, SPLICED_FOR_ONE * BUDGET)] {
         let mut shard = session(mode, 4);
-        shard.net.peer_sends(0, 3 * BUDGET);
+        shard.net.peer_sends(0, 3 * budget);
         for turn in 1..=3 {
             shard.turn();
             let moved = shard.seen.copied + shard.seen.spliced;
-            assert_eq!(moved as usize, turn * BUDGET, "{mode:?}, turn {turn}");
+            assert_eq!(moved as usize, turn * budget, "{mode:?}, turn {turn}");
             let is_known_to_be_all = turn == 3 && mode == RelayMode::Copy;
             assert_eq!(shard.needs_no_sleep(), !is_known_to_be_all, "a splice does not say what it left");
         }
