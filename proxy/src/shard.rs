@@ -34,7 +34,7 @@ const MESSAGES_A_TURN: usize = 256;
 
 /// A stream on a core that is not busy wakes its shard for every few segments. Gathered for this long they move in fewer, larger
 /// steps: 0.094 against 0.135 s CPU a GB over four streams (medians of three; HAProxy with forced splice 0.161 in the same run).
-/// Longer ones, or more than 256 KiB a turn, cost caches more than they save in wakes.
+/// Longer ones cost caches more than they save in wakes.
 const GATHER: Duration = Duration::from_micros(100);
 /// Bytes spliced a session and turn that show bulk.
 const BULK: u64 = 64 << 10;

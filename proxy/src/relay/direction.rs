@@ -16,7 +16,7 @@ pub const BUDGET: usize = 256 << 10;
 
 /// So many spliced bytes cost as much of the budget as one that is copied, and about as much time. With 1 MiB a turn instead of
 /// 256 KiB, streams cost 0.77 [0.72, 0.82] (4 connections) and 0.63 [0.60, 0.67] (64) of the CPU.
-pub const SPLICED_FOR_ONE: usize = 4;
+pub(super) const SPLICED_FOR_ONE: usize = 4;
 
 /// What one read costs of the budget at least: it bounds the calls of a turn where a peer feeds single bytes.
 const LEAST_COST: usize = 4 << 10;
