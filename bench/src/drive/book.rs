@@ -1,6 +1,7 @@
 //! The bookkeeping of one part on one thread: each [`Operation`] is made in one place and consumed by what became of it.
 
 use crate::ledger::{Ledger, Times, times};
+use crate::payload::check::Checker;
 use crate::payload::fault::Fault;
 
 /// The measured time, in nanoseconds of the monotonic clock: from `begin` to before `end`.
@@ -224,6 +225,14 @@ impl Book {
     /// Bytes were not what they had to be.
     pub(super) fn fault(&mut self, fault: Fault) {
         self.ledger.fault(fault);
+    }
+
+    /// Nothing more of this stream will be looked at: what is suspicious is named with what is known. Whether anything was.
+    pub(super) fn settle(&mut self, checker: &mut Checker) -> bool {
+        let fault = checker.finish(None);
+        let wrong = fault.is_some();
+        fault.into_iter().for_each(|fault| self.fault(fault));
+        wrong
     }
 
     /// Planned and not ended yet.

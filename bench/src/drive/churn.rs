@@ -199,10 +199,7 @@ impl Churn {
 
     /// Names what is suspicious, as nothing more will be looked at; whether anything was.
     pub(super) fn settle(&mut self, book: &mut Book) -> bool {
-        let fault = if self.checker.is_gathering() { self.checker.finish(None) } else { None };
-        let wrong = fault.is_some();
-        fault.into_iter().for_each(|fault| book.fault(fault));
-        wrong
+        book.settle(&mut self.checker)
     }
 
     pub(super) fn tick(&mut self, cx: &mut Context<'_>, now: u64) -> Next {

@@ -315,13 +315,7 @@ impl Wire {
         if unasked && !self.checker.is_gathering() {
             let _ = self.checker.take(&self.header[..self.have]);
         }
-        if !self.checker.is_gathering() {
-            return false;
-        }
-        if let Some(fault) = self.checker.finish(None) {
-            book.fault(fault);
-        }
-        true
+        book.settle(&mut self.checker)
     }
 }
 

@@ -270,8 +270,7 @@ impl Rr {
 
     /// What is wrong with what came before the connection broke. A request cut short is then no news.
     pub(super) fn broke(&mut self) -> Option<Fault> {
-        let checker = self.checker.as_mut().filter(|checker| checker.is_gathering())?;
-        checker.finish(None)
+        self.checker.as_mut()?.finish(None)
     }
 }
 
