@@ -5,8 +5,8 @@
 
 use serde::Serialize;
 
+use crate::human;
 use crate::ledger::{Ledger, Outcome, PartOutcome, Times};
-use crate::report::human;
 use crate::settings::{Exchange, Pace, Verify, Work};
 
 /// Share of the planned operations that must be done, and done in time. Below it a queue grows for as long as the run lasts, and

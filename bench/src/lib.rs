@@ -12,13 +12,15 @@
 //! | the run is judged: may its figures be believed? | `gates` |
 //! | text, JSON, `.hgrm`, CSV, HTML | `report/` |
 //!
-//! `serve/` is the other end of such a path. `compare/` starts proxies as children and runs the same work through each in turn.
+//! `human` writes figures as people read them, `exit` has the exit codes. `serve/` is the other end of such a path. `compare/` starts proxies as children and runs the same work through each in turn.
 //! Nothing here knows Weir's insides: it speaks TCP to anything.
 
 pub mod cli;
 pub mod compare;
 pub mod drive;
+pub mod exit;
 pub mod gates;
+pub mod human;
 pub mod ledger;
 pub mod payload;
 pub mod plan;

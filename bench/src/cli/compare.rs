@@ -9,11 +9,12 @@ use anyhow::Context;
 use clap::Args;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use super::{FAILED, FINE, INTEGRITY, INTERRUPTED, INVALID, values};
+use super::values;
 use crate::compare::arms::Arm;
 use crate::compare::job::{DEFAULT, Job, QUICK};
 use crate::compare::result::{Comparison, Sample};
 use crate::compare::{self, Plan, markdown, table};
+use crate::exit::{FAILED, FINE, INTEGRITY, INTERRUPTED, INVALID};
 use crate::report;
 
 /// Rounds of a short comparison, and how long its samples are.

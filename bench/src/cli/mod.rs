@@ -1,4 +1,4 @@
-//! The arguments of `weir-bench`, and which exit code says what.
+//! The arguments of `weir-bench`.
 
 mod compare;
 mod run;
@@ -10,18 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// All that was asked was done, and its figures may be believed.
-pub const FINE: u8 = 0;
-/// It could not be done: nothing listens there, a file cannot be written, nothing succeeded.
-pub const FAILED: u8 = 1;
-/// The arguments make no sense.
-pub const USAGE: u8 = 2;
-/// It was done, but a validity gate failed: the report says which figures not to believe.
-pub const INVALID: u8 = 3;
-/// Bytes were lost, doubled, changed or crossed, or the counts do not add up.
-pub const INTEGRITY: u8 = 4;
-/// A signal ended it early; the report is that of the part that was run.
-pub const INTERRUPTED: u8 = 130;
+use crate::exit::FAILED;
 
 /// Load for anything that speaks TCP, measured so that it can be believed.
 #[derive(Debug, Parser)]

@@ -12,8 +12,9 @@ use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use super::{FAILED, FINE, INTEGRITY, INTERRUPTED, INVALID, USAGE, values};
+use super::values;
 use crate::drive::{self, Moment};
+use crate::exit::{FAILED, FINE, INTEGRITY, INTERRUPTED, INVALID, USAGE};
 use crate::gates::{self, Gate};
 use crate::ledger::Outcome;
 use crate::report::{self, live::Live};
@@ -458,9 +459,9 @@ fn beside(path: &Path, part: &str) -> PathBuf {
 fn conditions() -> Vec<(String, String)> {
     let read =
         |path: &str| std::fs::read_to_string(path).map_or(String::new(), |text| text.trim().to_owned());
-    let command: Vec<String> = std::env::args().collect();
+    let words: Vec<String> = std::env::args().collect();
     let conditions = [
-        ("command", command.join(" ")),
+        ("command", crate::compare::command(words.iter().map(String::as_str))),
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
         ("kernel", read("/proc/sys/kernel/osrelease")),
         ("congestion control", read("/proc/sys/net/ipv4/tcp_congestion_control")),

@@ -10,6 +10,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 
 use super::values;
+use crate::exit::{FINE, USAGE};
 use crate::serve::{self, Fates, Mode, Settings};
 
 /// The arguments of `weir-bench serve`.
@@ -127,7 +128,7 @@ impl Serve {
             && refuse + reset + close + stall > 1.0
         {
             let _ = writeln!(io::stderr(), "weir-bench: the fractions of flaky add up to more than 1");
-            return Ok(super::USAGE);
+            return Ok(USAGE);
         }
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
@@ -141,6 +142,6 @@ impl Serve {
             io::stderr(),
             "served connections={connections} broken={broken} bytes_in={bytes_in} bytes_out={bytes_out} faults={faults}"
         );
-        Ok(super::FINE)
+        Ok(FINE)
     }
 }

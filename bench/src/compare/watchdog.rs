@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::cli::FAILED;
+use crate::exit::FAILED;
 
 /// How long work may take to end once it was told to.
 const GRACE: Duration = Duration::from_secs(10);

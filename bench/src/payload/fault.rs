@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::report::human::counted;
+use crate::human::counted;
 
 /// One place where a stream was not what it had to be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -1,6 +1,6 @@
 //! Where a value stands on an axis, and which round numbers are written along it. Pure.
 
-use super::human;
+use crate::human;
 
 /// How values are spread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

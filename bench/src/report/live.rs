@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal as _, Write};
 
-use super::human;
+use crate::human;
 use crate::ledger::Second;
 
 /// How lines are written.

@@ -14,7 +14,6 @@ mod axis;
 pub mod csv;
 pub mod hgrm;
 pub mod html;
-pub mod human;
 pub mod json;
 pub mod live;
 mod svg;

@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::{PERCENTILES, human, verdict};
+use super::{PERCENTILES, verdict};
 use crate::gates::{self, Gate};
+use crate::human;
 use crate::ledger::{Ledger, Outcome, PartOutcome, Times};
 use crate::settings::{Pace, Verify, Work};
 

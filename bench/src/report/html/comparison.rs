@@ -5,8 +5,8 @@ use maud::{Markup, html};
 use super::{banner, conditions, figure, page};
 use crate::compare::arms::Arm;
 use crate::compare::result::{Comparison, Ratio, Sample};
+use crate::human;
 use crate::report::axis::{Axis, tell_number};
-use crate::report::human;
 use crate::report::svg::{Bar, Estimate, Group, HALF, bars, forest};
 
 /// Which rows a figure is drawn of.

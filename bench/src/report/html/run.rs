@@ -4,11 +4,12 @@ use maud::{Markup, html};
 
 use super::{banner, conditions, figure, page};
 use crate::gates::{self, Gate};
+use crate::human;
 use crate::ledger::{Outcome, PartOutcome, Times};
 use crate::report::axis::{Axis, tell_number, tell_share, tell_time};
 use crate::report::svg::{Bar, Lines, Series, WIDE, bars};
 use crate::report::text::{histograms, identity, withheld_because};
-use crate::report::{PERCENTILES, human, verdict};
+use crate::report::{PERCENTILES, verdict};
 use crate::settings::Pace;
 
 /// Points of a percentile curve for each nine.
