@@ -187,7 +187,8 @@ impl Rounds<'_> {
 
     /// The rate that all arms can hold, from the samples of a closed loop so far.
     fn open_rate(&self, work: &str) -> Option<f64> {
-        let proxies = self.samples.iter().filter(|sample| sample.work == work && sample.arm != "direct");
+        let proxies =
+            self.samples.iter().filter(|sample| sample.work == work && sample.arm != Arm::Direct.name());
         let slowest = proxies.map(|sample| sample.rate).reduce(f64::min)?;
         let rate = (slowest * OPEN_SHARE).floor();
         (rate >= 1.0).then_some(rate)

@@ -200,9 +200,11 @@ of a round of its own in the closed loop. switch: context switches. full: who fi
 fn findings(comparison: &Comparison) -> String {
     let mut text = String::new();
     match comparison.samples.iter().map(|sample| sample.faults).sum::<u64>() {
-        0 => text.push_str(
-            "All that was looked at came as sent (\"verified\" in the conditions), all counts add up.\n",
-        ),
+        0 => {
+            let verified = comparison.conditions.iter().find(|(name, _)| name == "verified");
+            let looked = verified.map_or("nothing", |(_, value)| value);
+            let _ = writeln!(text, "All that was looked at ({looked}) came as sent, all counts add up.");
+        }
         faults => {
             let _ = writeln!(
                 text,
