@@ -59,7 +59,7 @@ fn out_of_reach(report: &mut Report, scene: &Scene<'_>, route: &Route, block: &B
             .any(|range| listens().any(|listen| port_seen(listen, *range.start(), *range.end())));
         if !seen {
             let message = format!(
-                "`ports` can never match: no gateway of rule `{}` listens on such a port",
+                "`ports` can never match: no gateway of route `{}` listens on such a port",
                 route.name
             );
             report.push(where_listened(Problem::warning("never-matches", place, message)));
@@ -69,7 +69,7 @@ fn out_of_reach(report: &mut Report, scene: &Scene<'_>, route: &Route, block: &B
         let seen = block.destination_subnets.iter().any(|net| listens().any(|listen| can_hold(listen, net)));
         if !seen {
             let message = format!(
-                "`destination_subnets` can never match: no gateway of rule `{}` listens on an address in them",
+                "`destination_subnets` can never match: no gateway of route `{}` listens on an address in them",
                 route.name
             );
             let problem = where_listened(Problem::warning("never-matches", place, message));
@@ -86,7 +86,7 @@ fn out_of_reach(report: &mut Report, scene: &Scene<'_>, route: &Route, block: &B
             .any(|service| listens().any(|listen| can_arrive(listen, service)));
         if !seen && !block.destination_services.iter().any(damaged_service) {
             let message = format!(
-                "`destination_services` can never match: no gateway of rule `{}` listens on a VIP and port of them",
+                "`destination_services` can never match: no gateway of route `{}` listens on a VIP and port of them",
                 route.name
             );
             report.push(where_listened(Problem::warning("never-matches", place, message)));
@@ -164,13 +164,13 @@ fn passed_by_unknown(report: &mut Report, route: &Route) {
         let by_identity = !block.source_labels.is_empty() || !block.source_namespaces.is_empty();
         if by_identity && block.source_subnets.is_empty() {
             let message = format!(
-                "rule `{}` rejects by labels or namespace: sources that no workload owns pass it",
+                "route `{}` rejects by labels or namespace: sources that no workload owns pass it",
                 route.name
             );
             let problem =
                 Problem::warning("unknown-sources-pass", block.place.unwrap_or(route.place), message);
             report.push(
-                problem.help("reject everything in a last rule, and let through what is known before it"),
+                problem.help("reject everything in a last route, and let through what is known before it"),
             );
         }
     }
@@ -216,14 +216,14 @@ fn uncovered_vips(report: &mut Report, scene: &Scene<'_>) {
         let names: Vec<&str> = past.iter().take(3).map(|service| &*service.name).collect();
         let more = if past.len() > 3 { format!(" and of {} more", past.len() - 3) } else { String::new() };
         let message = format!(
-            "gateway `{}` covers the VIP of `{}`{more}, which no rule of it names: such connections go to the service itself",
+            "gateway `{}` covers the VIP of `{}`{more}, which no route of it names: such connections go to the service itself",
             gateway.name,
             names.join("`, `")
         );
         let problem =
-            Problem::warning("vip-without-rule", gateway.place, message).related(first.place, "the service");
+            Problem::warning("vip-without-route", gateway.place, message).related(first.place, "the service");
         report.push(
-            problem.help("name it in a rule with `destination_services`, if that is not what you want"),
+            problem.help("name it in a route with `destination_services`, if that is not what you want"),
         );
     }
 }

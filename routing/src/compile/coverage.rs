@@ -65,11 +65,11 @@ fn tell(
         let why = if everything {
             "route without matches defined before".to_owned()
         } else if covered.len() == 1 {
-            format!("duplicate/overlapping match in rule {}", first.name)
+            format!("duplicate/overlapping match in route `{}`", first.name)
         } else {
-            "all matches used by prior rules".to_owned()
+            "all matches used by prior routes".to_owned()
         };
-        let message = format!("rule `{}` can never match: not used ({why})", route.name);
+        let message = format!("route `{}` can never match: not used ({why})", route.name);
         // Nobody reads two files side by side: across files it is refused.
         let elsewhere = by.iter().all(|other| *other == by[0]) && first.place.file != route.place.file;
         let mut problem = if elsewhere {
@@ -79,16 +79,19 @@ fn tell(
         };
         let mut told = HashSet::new();
         for by in by.into_iter().filter(|by| told.insert(*by)).take(8) {
-            problem = problem.related(routes[by].place, format!("rule `{}` takes it first", routes[by].name));
+            problem =
+                problem.related(routes[by].place, format!("route `{}` takes it first", routes[by].name));
         }
-        report.push(problem.help("move it before the other rule, give it a lower `order`, or take it out"));
+        report.push(
+            problem.help("move it before the other route, give it a lower `order`, or take the route out"),
+        );
         return;
     }
     for (of, index) in covered.iter().enumerate() {
         let Some((by, of_other, _)) = index.map(|index| &blocks[index]) else { continue };
         let other = &routes[*by];
         let message = format!(
-            "rule `{}` match {} is not used (duplicate/overlapping match in rule {})",
+            "route `{}` match {} is not used (duplicate/overlapping match in route `{}`)",
             route.name,
             of + 1,
             other.name

@@ -59,7 +59,7 @@ to = [{ service = "db" }]
 "#,
         &[
             lost,
-            r#"a.toml:8:8 warning never-matches rule `third` can never match: not used (route without matches defined before)"#,
+            r#"a.toml:8:8 warning never-matches route `third` can never match: not used (route without matches defined before)"#,
         ],
     );
 }

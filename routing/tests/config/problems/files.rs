@@ -91,7 +91,7 @@ to = [{ service = "db" }]
 "#,
         ],
         &[
-            r#"b.toml:1:1 never-matches rule `route-2` can never match: not used (route without matches defined before)"#,
+            r#"b.toml:1:1 never-matches route `route-2` can never match: not used (route without matches defined before)"#,
         ],
     );
     check_files(&[r#""#], &[r#"- no-gateway no file declares a gateway: nothing would be listened on"#]);

@@ -122,7 +122,7 @@ fn gateways_that_lead_nowhere_are_told() {
         (
             "[service.x]\nvips = [\"10.0.0.1\"]\nports = [{ port = 7 }]\nendpoints = [\"10.1.0.1\"]\n",
             &[
-                r#"a.toml:1:10 warning vip-without-rule gateway `other` covers the VIP of `x`, which no rule of it names: such connections go to the service itself"#,
+                r#"a.toml:1:10 warning vip-without-route gateway `other` covers the VIP of `x`, which no route of it names: such connections go to the service itself"#,
             ],
         ),
         // What is wrong may be where it should lead.

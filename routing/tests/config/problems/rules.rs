@@ -12,7 +12,7 @@ match = [{ source_subnets = ["10.1.0.0/16"] }]
 to = [{ service = "db" }]
 "#,
         &[
-            r#"a.toml:3:1 warning never-matches rule `route-2` can never match: not used (route without matches defined before)"#,
+            r#"a.toml:3:1 warning never-matches route `route-2` can never match: not used (route without matches defined before)"#,
         ],
     );
     check(
@@ -24,7 +24,7 @@ match = [{ destination_subnets = ["10.1.0.0/16"] }]
 to = [{ service = "db" }]
 "#,
         &[
-            r#"a.toml:4:1 warning never-matches rule `route-2` can never match: not used (duplicate/overlapping match in rule route-1)"#,
+            r#"a.toml:4:1 warning never-matches route `route-2` can never match: not used (duplicate/overlapping match in route `route-1`)"#,
         ],
     );
     check(
@@ -36,7 +36,7 @@ match = [{ destination_subnets = ["10.1.0.0/16"] }]
 to = [{ service = "db" }]
 "#,
         &[
-            r#"a.toml:4:1 warning never-matches rule `route-2` can never match: not used (duplicate/overlapping match in rule route-1)"#,
+            r#"a.toml:4:1 warning never-matches route `route-2` can never match: not used (duplicate/overlapping match in route `route-1`)"#,
         ],
     );
     check(
@@ -58,7 +58,7 @@ match = [{ ports = [5432], source_subnets = ["10.0.0.0/8"] }, { source_subnets =
 to = [{ service = "db" }]
 "#,
         &[
-            r#"a.toml:4:1 warning never-matches rule `route-2` can never match: not used (all matches used by prior rules)"#,
+            r#"a.toml:4:1 warning never-matches route `route-2` can never match: not used (all matches used by prior routes)"#,
         ],
     );
     check(
@@ -70,8 +70,8 @@ match = [{ source_subnets = ["10.1.0.0/16"] }, { source_subnets = ["11.0.0.0/8"]
 to = [{ service = "db" }]
 "#,
         &[
-            r#"a.toml:5:10 warning never-matches rule `route-2` match 1 is not used (duplicate/overlapping match in rule route-1)"#,
-            r#"a.toml:5:85 warning never-matches rule `route-2` match 3 is not used (duplicate/overlapping match in rule route-2)"#,
+            r#"a.toml:5:10 warning never-matches route `route-2` match 1 is not used (duplicate/overlapping match in route `route-1`)"#,
+            r#"a.toml:5:85 warning never-matches route `route-2` match 3 is not used (duplicate/overlapping match in route `route-2`)"#,
         ],
     );
     check(
@@ -108,7 +108,7 @@ gateways = ["edge"]
 to = [{ service = "db" }]
 "#,
         &[
-            r#"a.toml:9:1 warning never-matches rule `route-3` can never match: not used (route without matches defined before)"#,
+            r#"a.toml:9:1 warning never-matches route `route-3` can never match: not used (route without matches defined before)"#,
         ],
     );
     check(
@@ -123,7 +123,7 @@ labels = { app = "x" }
 addresses = ["10.0.0.1"]
 "#,
         &[
-            r#"a.toml:4:1 warning never-matches rule `route-2` can never match: not used (duplicate/overlapping match in rule route-1)"#,
+            r#"a.toml:4:1 warning never-matches route `route-2` can never match: not used (duplicate/overlapping match in route `route-1`)"#,
         ],
     );
 }
@@ -136,7 +136,7 @@ match = [{ ports = [80] }]
 to = [{ service = "db" }]
 "#,
         &[
-            r#"a.toml:2:20 warning never-matches `ports` can never match: no gateway of rule `route-1` listens on such a port"#,
+            r#"a.toml:2:20 warning never-matches `ports` can never match: no gateway of route `route-1` listens on such a port"#,
         ],
     );
     check(
@@ -148,7 +148,7 @@ match = [{ destination_subnets = ["203.0.113.0/24"] }]
 to = [{ service = "db" }]
 "#,
         &[
-            r#"a.toml:5:34 warning never-matches `destination_subnets` can never match: no gateway of rule `route-1` listens on an address in them"#,
+            r#"a.toml:5:34 warning never-matches `destination_subnets` can never match: no gateway of route `route-1` listens on an address in them"#,
         ],
     );
     check(
@@ -188,7 +188,7 @@ labels = { app = "x" }
 addresses = ["10.0.0.1"]
 "#,
         &[
-            r#"a.toml:2:10 warning unknown-sources-pass rule `route-1` rejects by labels or namespace: sources that no workload owns pass it"#,
+            r#"a.toml:2:10 warning unknown-sources-pass route `route-1` rejects by labels or namespace: sources that no workload owns pass it"#,
         ],
     );
     check(
@@ -208,7 +208,7 @@ vips = ["10.9.9.9"]
 endpoints = ["10.0.0.1"]
 "#,
         &[
-            r#"a.toml:5:10 warning vip-without-rule gateway `edge` covers the VIP of `x`, which no rule of it names: such connections go to the service itself"#,
+            r#"a.toml:5:10 warning vip-without-route gateway `edge` covers the VIP of `x`, which no route of it names: such connections go to the service itself"#,
         ],
     );
     check(
@@ -232,7 +232,7 @@ match = [{ destination_services = ["x"] }]
 to = [{ service = "x" }]
 "#,
         &[
-            r#"a.toml:6:35 warning never-matches `destination_services` can never match: no gateway of rule `route-1` listens on a VIP and port of them"#,
+            r#"a.toml:6:35 warning never-matches `destination_services` can never match: no gateway of route `route-1` listens on a VIP and port of them"#,
         ],
     );
 }
