@@ -62,7 +62,7 @@ impl Demo {
             }
         }
         let text = configuration(self.port);
-        let built_in = Origin::Text(Source { name: "demo.toml".into(), text: text.as_str().into() });
+        let built_in = Origin::Text(Source::new("demo.toml", text.as_str()));
         // Before a file is written that a second attempt would not write over.
         let host = control::look_at_host(&built_in)?;
         self.refuse_taken_addresses()?;

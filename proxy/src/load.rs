@@ -187,7 +187,7 @@ fn read_file(path: &Path, sources: &mut Sources, problems: &mut Vec<Problem>) {
                 .help("remove the file if nothing is to be configured in it"),
         ),
         Ok(text) => {
-            sources.0.push(Source { name: path.to_string_lossy().into(), text: text.into() });
+            sources.0.push(Source::new(path.to_string_lossy(), text));
         }
         Err(problem) => problems.push(*problem),
     }

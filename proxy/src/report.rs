@@ -115,28 +115,20 @@ fn snippets<'s>(sources: &'s Sources, problem: &Problem) -> Vec<Snippet<'s, Anno
 /// The lines of one file from its first mark to its last; the renderer folds what lies between.
 fn snippet(sources: &Sources, file: u32, marks: Vec<Mark>) -> Snippet<'_, Annotation<'_>> {
     let source = &sources.0[file as usize];
-    let text = &*source.text;
-    let spans: Vec<Range<usize>> = marks.iter().map(|mark| on_one_line(text, mark.place)).collect();
+    // A place is marked on its first line only: the head of a table says enough, and a bracket over all of it hides it.
+    let spans: Vec<Range<usize>> = marks.iter().map(|mark| source.on_first_line(mark.place)).collect();
     let first = spans.iter().map(|span| span.start).min().unwrap_or(0);
     let last = spans.iter().map(|span| span.end).max().unwrap_or(0);
-    let start = text[..first].rfind('\n').map_or(0, |at| at + 1);
-    let end = text[last..].find('\n').map_or(text.len(), |at| last + at);
+    let first = source.line(first);
+    let (start, end) = (first.range.start, source.line(last).range.end);
     let annotations = spans
         .into_iter()
         .zip(marks)
         .map(|(span, mark)| mark.kind.span(span.start - start..span.end - start).label(mark.label));
-    Snippet::source(&text[start..end])
-        .line_start(1 + text[..start].bytes().filter(|&byte| byte == b'\n').count())
+    Snippet::source(&source.text[start..end])
+        .line_start(first.number)
         .path(&*source.name)
         .annotations(annotations.collect::<Vec<_>>())
-}
-
-/// A place's bytes, cut at the end of its first line: the head of a table says enough, and a bracket over all of it hides it.
-fn on_one_line(text: &str, place: Place) -> Range<usize> {
-    let floor = |at: u32| text.floor_char_boundary((at as usize).min(text.len()));
-    let (start, end) = (floor(place.start), floor(place.end));
-    let line_end = text[start..].find('\n').map_or(text.len(), |at| start + at);
-    start..end.clamp(start, line_end)
 }
 
 /// A problem as `--json` prints it.
@@ -214,7 +206,7 @@ mod tests {
     use super::*;
 
     fn sources() -> Sources {
-        let source = |name: &str, text: &str| Source { name: name.into(), text: text.into() };
+        let source = |name: &str, text: &str| Source::new(name, text);
         Sources(vec![
             source("a.toml", "# ü\n[gateway.edge]\nlisten = [\"é\", \"nonsense\"]\nother = 1\n"),
             source("b.toml", "[gateway.edge]\n"),

@@ -24,7 +24,7 @@ pub use balance::Loads;
 pub use compile::{Compiled, Resolved, Settings, compile};
 pub use config::{Config, parse};
 pub use policy::{Balance, Keepalive, Policy, Timeouts};
-pub use problem::{Place, Position, Problem, Related, Severity, Source, Sources};
+pub use problem::{Line, Place, Position, Problem, Related, Severity, Source, Sources};
 pub use split::Split;
 pub use table::{
     Action, Arrival, Decision, Destination, DestinationId, Endpoint, EndpointId, Gateway, GatewayId, Route,

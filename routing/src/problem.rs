@@ -1,15 +1,28 @@
 //! What is wrong with a configuration, as values: severity, text, place, further places, help.
 //! Printing them (carets, JSON) is left to whoever has a terminal.
 
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
 
 /// One text that was read: its name as the user knows it, and what stands in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Source {
     /// The path as it was given or found, for messages.
     pub name: Arc<str>,
     /// The whole text.
     pub text: Arc<str>,
+    /// Where each line begins. Made at the first look-up: a text without problems needs none, and one with thousands must not
+    /// be searched from its beginning for each of them.
+    line_starts: OnceLock<Arc<[u32]>>,
+}
+
+/// One line of a text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// Counted from 1.
+    pub number: usize,
+    /// Its bytes in the text, without the line feed.
+    pub range: Range<usize>,
 }
 
 /// All texts of one configuration, in order of reading. A [`Place`] is an index into them and a byte range.
@@ -118,6 +131,45 @@ impl Problem {
     }
 }
 
+impl Source {
+    /// A text and its name.
+    pub fn new(name: impl Into<Arc<str>>, text: impl Into<Arc<str>>) -> Self {
+        Self { name: name.into(), text: text.into(), line_starts: OnceLock::new() }
+    }
+
+    /// The line that holds the byte `at`; a line feed belongs to the line that it ends.
+    pub fn line(&self, at: usize) -> Line {
+        let starts = self.line_starts();
+        // The first line begins at 0, so that there is always one that does not begin after `at`.
+        let number = starts.partition_point(|&start| start as usize <= at);
+        let end = starts.get(number).map_or(self.text.len(), |&next| next as usize - 1);
+        Line { number, range: starts[number - 1] as usize..end }
+    }
+
+    fn line_starts(&self) -> &[u32] {
+        self.line_starts.get_or_init(|| {
+            let feeds = self.text.bytes().enumerate().filter(|&(_, byte)| byte == b'\n');
+            std::iter::once(0).chain(feeds.map(|(at, _)| at as u32 + 1)).collect()
+        })
+    }
+
+    /// The bytes of a place that are on its first line, on boundaries of characters.
+    pub fn on_first_line(&self, place: Place) -> Range<usize> {
+        let floor = |at: u32| self.text.floor_char_boundary((at as usize).min(self.text.len()));
+        let (start, end) = (floor(place.start), floor(place.end));
+        start..end.clamp(start, self.line(start).range.end)
+    }
+}
+
+/// The index of lines follows from the text.
+impl PartialEq for Source {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name && self.text == other.text
+    }
+}
+
+impl Eq for Source {}
+
 impl Sources {
     /// The text that a place is in.
     pub fn source(&self, place: Place) -> &Source {
@@ -129,19 +181,66 @@ impl Sources {
         self.source(place).text.get(place.start as usize..place.end as usize).unwrap_or("")
     }
 
-    /// Line and columns of a place.
+    /// Line and columns of a place. It takes the same time at the end of a text as at its beginning.
     pub fn position(&self, place: Place) -> Position {
-        let text = &self.source(place).text;
-        let floor = |at: u32| text.floor_char_boundary((at as usize).min(text.len()));
-        let (start, end) = (floor(place.start), floor(place.end));
-        let line_start = text[..start].rfind('\n').map_or(0, |at| at + 1);
-        let line_end = text[start..].find('\n').map_or(text.len(), |at| start + at);
-        let column = text[line_start..start].chars().count() + 1;
-        let end = end.clamp(start, line_end);
+        let source = self.source(place);
+        let span = source.on_first_line(place);
+        let line = source.line(span.start);
+        let column = source.text[line.range.start..span.start].chars().count() + 1;
+        Position { line: line.number, column, end_column: column + source.text[span].chars().count() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_byte_is_found_in_its_line() {
+        #[track_caller]
+        fn check(text: &str, at: usize, number: usize, expected: &str) {
+            let source = Source::new("a.toml", text);
+            let line = source.line(at);
+            assert_eq!((line.number, &source.text[line.range]), (number, expected), "{text:?} at {at}");
+        }
+        check("", 0, 1, "");
+        check("a", 0, 1, "a");
+        check("a", 1, 1, "a");
+        check("a\nbc", 0, 1, "a");
+        check("a\nbc", 1, 1, "a");
+        check("a\nbc", 2, 2, "bc");
+        check("a\nbc", 4, 2, "bc");
+        check("a\n", 2, 2, "");
+        check("\n\n", 0, 1, "");
+        check("\n\n", 1, 2, "");
+        check("\n\n", 2, 3, "");
+        check("a\r\nb", 3, 2, "b");
+    }
+
+    #[test]
+    fn a_position_is_that_of_a_search_from_the_beginning() {
+        let texts = ["", "x", "\n", "ä\nö = \"ü\"\n\n[x]\n", "no line feed at the end\nlast", "\r\n\r\n"];
+        for text in texts {
+            let sources = Sources(vec![Source::new("a.toml", text)]);
+            for start in 0..=text.len() as u32 {
+                for end in start..=text.len() as u32 {
+                    let position = sources.position(Place { file: 0, start, end });
+                    assert_eq!(position, searched(text, start, end), "{start}..{end} of {text:?}");
+                }
+            }
+        }
+    }
+
+    /// The same without an index.
+    fn searched(text: &str, start: u32, end: u32) -> Position {
+        let (start, end) = (text.floor_char_boundary(start as usize), text.floor_char_boundary(end as usize));
+        let before = text[..start].rsplit('\n').next().unwrap_or("");
+        let place = text[start..end.max(start)].split('\n').next().unwrap_or("");
+        let column = before.chars().count() + 1;
         Position {
-            line: text[..line_start].bytes().filter(|&byte| byte == b'\n').count() + 1,
+            line: text[..start].matches('\n').count() + 1,
             column,
-            end_column: column + text[start..end].chars().count(),
+            end_column: column + place.chars().count(),
         }
     }
 }

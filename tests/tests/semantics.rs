@@ -72,7 +72,7 @@ const STRANGER: &str = "10.9.9.9";
 const VIP: &str = "192.168.10.10:19000";
 
 fn load(toml: &str) -> Result<Compiled, Vec<Problem>> {
-    let sources = Sources(vec![Source { name: "weir.toml".into(), text: toml.into() }]);
+    let sources = Sources(vec![Source::new("weir.toml", toml)]);
     compile(&parse(&sources, &|_| None)?, &Resolved::default())
 }
 
@@ -326,11 +326,8 @@ fn references_to_nothing_are_problems_at_load() {
     );
     let foo = "namespace = \"foo\"\n[gateway.mesh]\nlisten = [\"127.0.0.1:15001\"]\n";
     let sources = Sources(vec![
-        Source {
-            name: "a.toml".into(),
-            text: A_AND_B.replace("gateway.mesh", "gateway.other").replace("15001", "15002").into(),
-        },
-        Source { name: "b.toml".into(), text: format!("{foo}{}", route("", &to("a"))).into() },
+        Source::new("a.toml", A_AND_B.replace("gateway.mesh", "gateway.other").replace("15001", "15002")),
+        Source::new("b.toml", format!("{foo}{}", route("", &to("a")))),
     ]);
     let problems = parse(&sources, &|_| None)
         .and_then(|config| compile(&config, &Resolved::default()).map(|_| ()))

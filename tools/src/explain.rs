@@ -161,7 +161,7 @@ mod tests {
             [service.s]
             endpoints = ["10.9.9.9:1"]
         "#;
-        let sources = Sources(vec![Source { name: "t.toml".into(), text: text.into() }]);
+        let sources = Sources(vec![Source::new("t.toml", text)]);
         let table = load::load(sources.into(), &Resolved::new(), Tests::Skip).unwrap().compiled.table;
         #[track_caller]
         fn check(table: &Table, name: Option<&str>, destination: &str, expected: Result<&str, &str>) {

@@ -14,7 +14,7 @@ use weir_routing::{Compiled, Problem, Resolved, Severity, Source, Sources, compi
 /// Texts as they would be read from files a.toml, b.toml, ...
 fn sources(texts: &[&str]) -> Sources {
     let names = ('a'..='z').map(|letter| Arc::from(format!("{letter}.toml")));
-    Sources(names.zip(texts).map(|(name, text)| Source { name, text: Arc::from(*text) }).collect())
+    Sources(names.zip(texts).map(|(name, text)| Source::new(name, *text)).collect())
 }
 
 /// What the tests have for an environment.

@@ -23,7 +23,7 @@ pub(crate) fn line(line: u32) -> Place {
 
 /// A text of so many empty lines, so that [`line`] is a place in it.
 fn sources(lines: usize) -> Arc<Sources> {
-    Arc::new(Sources(vec![Source { name: "a.toml".into(), text: "\n".repeat(lines).into() }]))
+    Arc::new(Sources(vec![Source::new("a.toml", "\n".repeat(lines))]))
 }
 
 pub(crate) fn policy(balance: Balance) -> Policy {
