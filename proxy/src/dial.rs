@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
-use weir_routing::{DestinationId, EndpointId, Policy};
+use weir_routing::{Attempt, DestinationId, EndpointId, Policy};
 
 use crate::clock::{Millis, earlier};
 use crate::in_force::InForce;
@@ -73,6 +73,14 @@ impl Dial {
         &self.in_force.table.destinations[self.destination.index()].policy
     }
 
+    fn next_attempt(&self) -> Attempt<'_> {
+        if self.attempts_left == self.policy().connect_attempts {
+            Attempt::First
+        } else {
+            Attempt::Retry(&self.failed)
+        }
+    }
+
     /// When to look again, whatever happens.
     fn wake_at(&self) -> Option<Millis> {
         let step = match self.step {
@@ -101,9 +109,10 @@ impl Shard {
             let failure = dial.failure;
             return self.refuse(slot, failure);
         }
+        let attempt = dial.next_attempt();
         let table = &dial.in_force.table;
         let Some(endpoint) =
-            table.pick(dial.destination, dial.source, &*dial.in_force, &dial.failed, &mut self.rng)
+            table.pick(dial.destination, dial.source, &*dial.in_force, attempt, &mut self.rng)
         else {
             if dial.failed.is_empty() {
                 return self.refuse(slot, Reason::NoEndpoint);

@@ -25,6 +25,25 @@ pub trait Loads {
     fn next_position(&self, destination: DestinationId) -> u64;
 }
 
+/// Which attempt of a connection an endpoint is picked for.
+#[derive(Clone, Copy, Debug)]
+pub enum Attempt<'a> {
+    /// The first.
+    First,
+    /// A later one. It goes to none of these, and takes no position of a round robin: positions belong to connections, or an
+    /// endpoint that fails would send each retry's successor back to itself.
+    Retry(&'a [EndpointId]),
+}
+
+impl<'a> Attempt<'a> {
+    fn tried(self) -> &'a [EndpointId] {
+        match self {
+            Self::First => &[],
+            Self::Retry(tried) => tried,
+        }
+    }
+}
+
 /// The endpoints of a destination, ready to be picked from.
 #[derive(Clone, Debug)]
 pub(crate) struct Picker {
@@ -76,19 +95,21 @@ impl Picker {
         &self,
         source: IpAddr,
         loads: &impl Loads,
-        tried: &[EndpointId],
+        attempt: Attempt<'_>,
         rng: &mut fastrand::Rng,
     ) -> Option<EndpointId> {
-        let available = Available { loads, tried };
+        let available = Available { loads, tried: attempt.tried() };
         self.groups.iter().find_map(|group| {
-            let index = match self.balance {
-                Balance::LeastConnections if group.endpoints.len() <= EXACT_MAX => {
+            let index = match (self.balance, attempt) {
+                (Balance::LeastConnections, _) if group.endpoints.len() <= EXACT_MAX => {
                     group.least_of_all(&available, rng)
                 }
-                Balance::LeastConnections => group.less_of_two(&available, rng),
-                Balance::RoundRobin => group.next(self.destination, &available, rng),
-                Balance::Random => group.by_weight(&available, rng),
-                Balance::SourceIp => group.by_source(source, &available),
+                (Balance::LeastConnections, _) => group.less_of_two(&available, rng),
+                (Balance::RoundRobin, Attempt::First) => group.next(self.destination, &available, rng),
+                (Balance::Random, _) | (Balance::RoundRobin, Attempt::Retry(_)) => {
+                    group.by_weight(&available, rng)
+                }
+                (Balance::SourceIp, _) => group.by_source(source, &available),
             };
             index.map(|index| group.endpoints[index])
         })
@@ -117,46 +138,60 @@ impl Group {
         Self { endpoints: ids.to_vec(), stride: stride(total(&sums)), sums, weights, maglev }
     }
 
-    /// Fewest connections by weight, ties at random.
+    /// Fewest connections by weight, the new one included. Several endpoints tie as long as each holds fewer now, by weight, than
+    /// any would hold with the new connection; the draw among them is by weight.
+    ///
+    /// The draw is among places: an endpoint has as many in each layer as its weight is times the least weight, connections fill
+    /// one layer after the other, and a place that is taken is not drawn. So connections that come one after the other, while the
+    /// one before is still counted or not, are spread by weight, and many at once hold their weights exactly.
     fn least_of_all(&self, available: &Available<'_, impl Loads>, rng: &mut fastrand::Rng) -> Option<usize> {
+        // Asked once: the count belongs to the process and may change meanwhile.
+        let mut open = [None; EXACT_MAX];
+        let mut unit = u32::MAX;
         let mut least: Option<(u64, usize)> = None;
-        let mut ties = 0;
         for (index, endpoint) in self.endpoints.iter().enumerate() {
-            if !available.has(*endpoint) {
-                continue;
-            }
-            // Asked once: the count belongs to the process and may change meanwhile.
-            let connections = available.loads.connections(*endpoint);
-            match least.map(|(fewest, of)| self.compare((connections, index), (fewest, of))) {
-                None | Some(std::cmp::Ordering::Less) => {
-                    least = Some((connections, index));
-                    ties = 1;
+            if available.has(*endpoint) {
+                let with_new = available.loads.connections(*endpoint).saturating_add(1);
+                open[index] = Some(with_new - 1);
+                unit = unit.min(self.weights[index]);
+                if least.is_none_or(|least| self.is_less((with_new, index), least)) {
+                    least = Some((with_new, index));
                 }
-                Some(std::cmp::Ordering::Equal) => {
-                    ties += 1;
-                    // The nth of the tied replaces what was kept with chance 1/n, so each is kept with the same.
-                    if rng.u32(..ties) == 0 {
-                        least = Some((connections, index));
-                    }
-                }
-                Some(std::cmp::Ordering::Greater) => {}
             }
         }
-        least.map(|(_, index)| index)
+        let least = least?;
+        let tied = || (0..self.endpoints.len()).filter_map(|index| Some((open[index]?, index)));
+        let tied = || tied().filter(|&one| self.is_less(one, least));
+        let unit = u128::from(unit);
+        let taken = |open: u64| u128::from(open) * unit;
+        let layer = tied().map(|(open, index)| taken(open) / u128::from(self.weights[index])).min()?;
+        // As each is looked at, it replaces what was kept with its share of the free places seen so far.
+        let (mut kept, mut seen) = (None, 0);
+        for (open, index) in tied() {
+            let places = (layer + 1) * u128::from(self.weights[index]);
+            let free = places.saturating_sub(taken(open)) as u64;
+            seen += free;
+            if free > 0 && rng.u64(..seen) < free {
+                kept = Some(index);
+            }
+        }
+        kept
     }
 
-    /// The better of two drawn by weight (Mitzenmacher, "The power of two choices in randomized load balancing", 2001).
+    /// One drawn by weight, or a second if that would hold fewer with the new connection than the first does now (Mitzenmacher,
+    /// "The power of two choices in randomized load balancing", 2001).
     fn less_of_two(&self, available: &Available<'_, impl Loads>, rng: &mut fastrand::Rng) -> Option<usize> {
         let one = self.by_weight(available, rng)?;
         let other = self.by_weight(available, rng)?;
-        let loaded = |index: usize| (available.loads.connections(self.endpoints[index]), index);
-        Some(if self.compare(loaded(other), loaded(one)).is_lt() { other } else { one })
+        let open = |index: usize| available.loads.connections(self.endpoints[index]);
+        let other_with_new = (open(other).saturating_add(1), other);
+        Some(if self.is_less((open(one), one), other_with_new) { one } else { other })
     }
 
     /// Compares connections divided by weight, without dividing.
-    fn compare(&self, one: (u64, usize), other: (u64, usize)) -> std::cmp::Ordering {
+    fn is_less(&self, one: (u64, usize), other: (u64, usize)) -> bool {
         let weight = |index: usize| u128::from(self.weights[index]);
-        (u128::from(one.0) * weight(other.1)).cmp(&(u128::from(other.0) * weight(one.1)))
+        u128::from(one.0) * weight(other.1) < u128::from(other.0) * weight(one.1)
     }
 
     /// One draw; if what it hits is out, a second among those that are not: the chances are the same as if only they had

@@ -20,7 +20,7 @@ pub mod problem;
 pub mod split;
 pub mod table;
 
-pub use balance::Loads;
+pub use balance::{Attempt, Loads};
 pub use compile::{Compiled, Resolved, Settings, compile};
 pub use config::{Config, parse};
 pub use policy::{Balance, Keepalive, Policy, Timeouts};

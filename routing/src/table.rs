@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::balance::{Loads, Picker};
+use crate::balance::{Attempt, Loads, Picker};
 use crate::classify::{BlockId, Classified, Classifier};
 use crate::policy::Policy;
 use crate::problem::{Place, Sources};
@@ -388,17 +388,17 @@ impl Table {
             .map(|(_, destination)| *destination)
     }
 
-    /// An endpoint of a destination for one attempt: of those that are usable and not in `tried`, the lowest priority, then
+    /// An endpoint of a destination for one attempt: of those that are usable and were not tried, the lowest priority, then
     /// as the destination's policy balances. `None`: there is none.
     pub fn pick(
         &self,
         destination: DestinationId,
         source: IpAddr,
         loads: &impl Loads,
-        tried: &[EndpointId],
+        attempt: Attempt<'_>,
         rng: &mut fastrand::Rng,
     ) -> Option<EndpointId> {
-        self.pickers[destination.index()].pick(source, loads, tried, rng)
+        self.pickers[destination.index()].pick(source, loads, attempt, rng)
     }
 
     /// Memory that matching and picking hold, without the parts: what a copy costs beyond the configuration itself.

@@ -49,8 +49,34 @@ policy = {{ connect_timeout = "300ms", balance = "round_robin" }}
             late += 1;
         }
     }
-    assert!(late > 0, "one in two connections meets the silent endpoint first");
+    assert_eq!(late, 2, "one in two connections meets the silent endpoint first");
     weir.clean();
+}
+
+#[test]
+fn connections_one_after_the_other_are_spread_by_weight() {
+    let _turn = busy();
+    for (weights, connections, heavy) in [([100, 1], 400, 388..=400), ([3, 1], 800, 551..=649)] {
+        let [one, other] = ["one", "other"].map(Backend::lines);
+        let toml = format!(
+            r#"
+[gateway.edge]
+listen = ["127.0.0.1:0"]
+to = [{{ service = "db" }}]
+
+[service.db]
+endpoints = [{{ address = "{}", weight = {} }}, {{ address = "{}", weight = {} }}]
+"#,
+            one.address, weights[0], other.address, weights[1]
+        );
+        // In a plain loop: the connection before may still be counted.
+        let mut weir = Weir::start(&toml);
+        let address = weir.address("edge");
+        let answers = (0..connections).map(|_| ask_once(address, "hello").expect("an answer"));
+        let to_one = answers.filter(|answer| answer == "one hello").count();
+        assert!(heavy.contains(&to_one), "{weights:?}: {to_one} of {connections}");
+        weir.clean();
+    }
 }
 
 #[test]

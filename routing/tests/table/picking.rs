@@ -1,12 +1,12 @@
 //! Draws and picks: their weights, their independence, and who moves when something changes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
 use proptest::prelude::*;
 use weir_routing::split::shard_rng;
 use weir_routing::table::RouteAction;
-use weir_routing::{Action, Balance, DestinationId, EndpointId, Split, Table};
+use weir_routing::{Action, Attempt, Balance, DestinationId, EndpointId, Split, Table};
 
 use super::support::{Builder, Counts, arrival, shares};
 
@@ -62,7 +62,8 @@ fn pick(
     tried: &[EndpointId],
     rng: &mut fastrand::Rng,
 ) -> Option<EndpointId> {
-    table.pick(DestinationId(0), source(from), counts, tried, rng)
+    let attempt = if tried.is_empty() { Attempt::First } else { Attempt::Retry(tried) };
+    table.pick(DestinationId(0), source(from), counts, attempt, rng)
 }
 
 /// Whether counts are those of the weights, each within 4 standard deviations of a fair draw.
@@ -284,16 +285,39 @@ proptest! {
             prop_assert!(candidates.iter().any(|(id, _)| *id == picked), "{:?}", balance);
             let in_group = weights.iter().filter(|it| it.0 > 0 && Some(it.1) == lowest).count();
             if balance == Balance::LeastConnections && in_group <= 64 {
-                let load = |it: &(u32, u32, bool, bool, u64)| it.4 as f64 / f64::from(it.0);
-                let least = candidates.iter().map(|(_, it)| load(it)).fold(f64::INFINITY, f64::min);
-                prop_assert_eq!(load(&endpoints[picked.index()]), least);
+                let load = |it: &(u32, u32, bool, bool, u64), new: u64| (it.4 + new) as f64 / f64::from(it.0);
+                let least = candidates.iter().map(|(_, it)| load(it, 1)).fold(f64::INFINITY, f64::min);
+                prop_assert!(load(&endpoints[picked.index()], 0) < least, "another would hold fewer with it");
             }
         }
     }
 }
 
 #[test]
-fn least_connections_breaks_ties_at_random() {
+fn a_retry_takes_no_position_of_the_round_robin() {
+    let table = picking(Balance::RoundRobin, &[(1, 0); 2]);
+    let (counts, mut rng) = (Counts::default(), fastrand::Rng::with_seed(SEED));
+    let silent = EndpointId(1);
+    let mut firsts = [0; 2];
+    for _ in 0..20 {
+        let first = pick(&table, 0, &counts, &[], &mut rng).expect("both are usable");
+        firsts[first.index()] += 1;
+        if first == silent {
+            assert_eq!(pick(&table, 0, &counts, &[silent], &mut rng), Some(EndpointId(0)));
+            // After both have failed everything is tried again.
+            assert!(pick_again(&table, &counts, &mut rng).is_some());
+        }
+    }
+    assert_eq!(firsts, [10, 10], "an endpoint that fails is tried first by every second connection");
+}
+
+/// A retry for which every endpoint has failed and may be tried again.
+fn pick_again(table: &Table, counts: &Counts, rng: &mut fastrand::Rng) -> Option<EndpointId> {
+    table.pick(DestinationId(0), source(0), counts, Attempt::Retry(&[]), rng)
+}
+
+#[test]
+fn least_connections_breaks_ties_by_weight() {
     let table = picking(Balance::LeastConnections, &[(1, 0), (2, 0), (1, 0), (1, 0)]);
     let connections =
         BTreeMap::from([(EndpointId(0), 2), (EndpointId(1), 2), (EndpointId(2), 1), (EndpointId(3), 1)]);
@@ -303,7 +327,68 @@ fn least_connections_breaks_ties_at_random() {
     for _ in 0..300_000 {
         picked[pick(&table, 0, &counts, &[], &mut rng).expect("all are usable").index()] += 1;
     }
-    check_weights(&[0, 1, 1, 1], &picked);
+    check_weights(&[0, 2, 1, 1], &picked);
+}
+
+/// Connections that come one after the other, the last `still_counted` of them still counted, beside what is open all the time.
+fn check_one_by_one(weights: &[u32], open: &[u64], still_counted: usize) {
+    let endpoints: Vec<(u32, u32)> = weights.iter().map(|weight| (*weight, 0)).collect();
+    let table = picking(Balance::LeastConnections, &endpoints);
+    let connections: BTreeMap<EndpointId, u64> =
+        open.iter().enumerate().map(|(n, open)| (EndpointId(n as u32), *open)).collect();
+    let counts = Counts { connections: connections.into(), ..Counts::default() };
+    let mut rng = fastrand::Rng::with_seed(SEED);
+    let mut picked = vec![0; weights.len()];
+    let mut counted = VecDeque::new();
+    for _ in 0..40_000 {
+        if counted.len() > still_counted {
+            let over = counted.pop_front().expect("there are some");
+            *counts.connections.borrow_mut().entry(over).or_default() -= 1;
+        }
+        let endpoint = pick(&table, 0, &counts, &[], &mut rng).expect("all are usable");
+        picked[endpoint.index()] += 1;
+        *counts.connections.borrow_mut().entry(endpoint).or_default() += 1;
+        counted.push_back(endpoint);
+    }
+    check_weights(weights, &picked);
+}
+
+#[test]
+fn least_connections_spreads_connections_one_by_one_by_weight() {
+    for still_counted in [0, 1] {
+        for weights in [&[100, 1][..], &[3, 1], &[300, 100], &[1, 1], &[5, 1, 1]] {
+            check_one_by_one(weights, &vec![0; weights.len()], still_counted);
+        }
+        check_one_by_one(&[3, 1], &[30, 10], still_counted);
+    }
+}
+
+/// How far the connections open at each endpoint may be from its share, while none is closed.
+fn check_all_at_once(weights: &[u32], away: f64) {
+    let endpoints: Vec<(u32, u32)> = weights.iter().map(|weight| (*weight, 0)).collect();
+    let table = picking(Balance::LeastConnections, &endpoints);
+    let connections: BTreeMap<EndpointId, u64> =
+        (0..weights.len()).map(|n| (EndpointId(n as u32), 0)).collect();
+    let counts = Counts { connections: connections.into(), ..Counts::default() };
+    let mut rng = fastrand::Rng::with_seed(SEED);
+    let sum: u64 = weights.iter().copied().map(u64::from).sum();
+    for step in 1..=5_000 {
+        let picked = pick(&table, 0, &counts, &[], &mut rng).expect("all are usable");
+        *counts.connections.borrow_mut().entry(picked).or_default() += 1;
+        for (weight, open) in weights.iter().zip(counts.connections.borrow().values()) {
+            let fair = step as f64 * f64::from(*weight) / sum as f64;
+            assert!((*open as f64 - fair).abs() <= away, "{weights:?} after {step}: {open} for {fair}");
+        }
+    }
+}
+
+#[test]
+fn least_connections_holds_the_weights_of_open_connections() {
+    check_all_at_once(&[1, 1, 1, 1], 1.0);
+    check_all_at_once(&[3, 1], 1.0);
+    check_all_at_once(&[100, 100, 1], 1.0);
+    check_all_at_once(&[101, 100], 1.5);
+    check_all_at_once(&[999_983, 1_000_000, 499_979], 2.0);
 }
 
 #[test]
