@@ -238,14 +238,24 @@ fn an_arm_that_spoils_bytes_is_found_out() {
     let relay = place.path().join("relay");
     fs::write(&relay, RELAY).unwrap();
     fs::set_permissions(&relay, fs::Permissions::from_mode(0o755)).unwrap();
-    let mut compare = Compare::of(
-        &relay,
-        &["--arms", "direct,weir", "--work", "rr-64-4", "--rounds", "1", "--duration", "200ms"],
-    );
-    let output = compare.command.output().unwrap();
-    assert_eq!(output.status.code(), Some(4), "{}", said(&output));
-    assert!(said(&output).contains("FAULTS"), "{}", said(&output));
-    for sample in compare.found()["samples"].as_array().unwrap() {
-        assert_eq!(number(sample, "faults") > 0.0, sample["arm"] == "weir", "{sample}");
-    }
+    let check = |weir: &Path, arms: &str, before: &[&str], spoils: &str| {
+        let work = ["--arms", arms, "--work", "rr-64-4", "--rounds", "2", "--duration", "200ms"];
+        let mut compare = Compare::of(weir, &[&work, before].concat());
+        let output = compare.command.output().unwrap();
+        assert_eq!(output.status.code(), Some(4), "{}", said(&output));
+        assert!(said(&output).contains("FAULTS"), "{}", said(&output));
+        let found = compare.found();
+        for sample in found["samples"].as_array().unwrap() {
+            assert_eq!(number(sample, "faults") > 0.0, sample["arm"] == spoils, "{sample}");
+        }
+        found
+    };
+    check(&relay, "direct,weir", &[], "weir");
+    // So the other build is the program that was named, and what it does is held against this one's.
+    let found = check(&weir(), "weir", &["--before", relay.to_str().unwrap()], "weir-before");
+    let ratios = found["ratios"].as_array().unwrap();
+    let held = |ratio: &&Value| ratio["ours"] == "weir" && ratio["theirs"] == "weir-before";
+    assert!(ratios.iter().any(|ratio| held(&ratio)), "{ratios:?}");
+    let conditions = found["conditions"].to_string();
+    assert!(conditions.contains("relay 1"), "the other build's version: {conditions}");
 }

@@ -14,7 +14,7 @@ use crate::compare::arms::Arm;
 use crate::compare::job::{DEFAULT, Job, QUICK};
 use crate::compare::result::{Comparison, Sample};
 use crate::compare::{self, Plan, markdown, table};
-use crate::exit::{FAILED, FINE, INTEGRITY, INTERRUPTED, INVALID};
+use crate::exit::{FAILED, FINE, INTEGRITY, INTERRUPTED, INVALID, USAGE};
 use crate::report;
 
 /// Rounds of a short comparison, and how long its samples are.
@@ -29,7 +29,7 @@ pub(crate) struct Compare {
     /// [default: all that the goals are set in]
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     work: Vec<Job>,
-    /// Arms; those named do all work [default: all; what is not installed is left out]
+    /// Arms; those named do all work [default: all; what is not installed is left out, and weir-before without --before]
     #[arg(long, value_enum, value_delimiter = ',')]
     arms: Vec<Arm>,
     /// Less work, fewer rounds, shorter samples: to see that it works
@@ -59,6 +59,9 @@ pub(crate) struct Compare {
     /// Weir's program [default: beside this one]
     #[arg(long, value_name = "FILE")]
     weir: Option<PathBuf>,
+    /// The program of another build of Weir, such as that of the commit before: it runs as the arm weir-before
+    #[arg(long, value_name = "FILE")]
+    before: Option<PathBuf>,
     /// The directory of the arms' configurations
     #[arg(long, value_name = "DIRECTORY", default_value = "bench/peers")]
     peers: PathBuf,
@@ -76,7 +79,13 @@ impl Compare {
         if let Some(out) = &out {
             std::fs::create_dir_all(out).with_context(|| format!("{}", out.display()))?;
         }
-        let plan = self.plan()?;
+        let plan = match self.plan() {
+            Ok(plan) => plan,
+            Err(error) => {
+                eprintln!("weir-bench: {error:#}");
+                return Ok(USAGE);
+            }
+        };
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM, SIGHUP] {
             signal_hook::flag::register(signal, Arc::clone(&stop))?;
@@ -102,10 +111,11 @@ impl Compare {
             None => std::env::current_exe().context("our own program")?.with_file_name("weir"),
         };
         let words: Vec<String> = std::env::args().collect();
+        let arms = arms(&self.arms, self.before.as_deref())?;
         Ok(Plan {
             command: compare::command(words.iter().map(String::as_str)),
             all_by_all: !self.arms.is_empty(),
-            arms: if self.arms.is_empty() { Arm::ALL.to_vec() } else { self.arms },
+            arms,
             jobs,
             rounds: self.rounds.unwrap_or(if self.quick { QUICK_ROUNDS } else { 7 }),
             duration: self.duration.unwrap_or(if self.quick {
@@ -119,10 +129,36 @@ impl Compare {
             namespaces: self.namespaces,
             verify: self.verify.into(),
             weir,
+            before: self.before,
             peers: self.peers,
             seed: self.seed.unwrap_or_else(|| fastrand::u64(..)),
         })
     }
+}
+
+/// Those that were named, or all. The other build of Weir is among them exactly if there is one.
+///
+/// # Errors
+///
+/// When the other build is named and not given, or is no file.
+fn arms(named: &[Arm], before: Option<&Path>) -> anyhow::Result<Vec<Arm>> {
+    if let Some(before) = before {
+        anyhow::ensure!(
+            before.is_file(),
+            "--before {}: there is no such file; name the program `weir` of another build",
+            before.display()
+        );
+    }
+    let mut arms = if named.is_empty() { Arm::ALL.to_vec() } else { named.to_vec() };
+    match (before, arms.contains(&Arm::WeirBefore)) {
+        (Some(_), false) => arms.push(Arm::WeirBefore),
+        (None, true) if named.is_empty() => arms.retain(|arm| *arm != Arm::WeirBefore),
+        (None, true) => {
+            anyhow::bail!("the arm weir-before wants --before FILE, the program of another build of Weir")
+        }
+        _ => {}
+    }
+    Ok(arms)
 }
 
 fn write(comparison: &Comparison, out: &Path) -> anyhow::Result<()> {
@@ -158,5 +194,27 @@ fn code(comparison: &Comparison) -> u8 {
         FINE
     } else {
         INVALID
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_other_build_is_an_arm_exactly_if_it_is_given() {
+        fn check(named: &[Arm], before: Option<&str>, expected: Option<&[Arm]>) {
+            let found = arms(named, before.map(Path::new));
+            assert_eq!(found.as_deref().ok(), expected, "{named:?}, {before:?}: {found:?}");
+        }
+        let without: Vec<Arm> = Arm::ALL.into_iter().filter(|arm| *arm != Arm::WeirBefore).collect();
+        check(&[], None, Some(&without));
+        check(&[Arm::Weir], None, Some(&[Arm::Weir]));
+        check(&[Arm::Weir, Arm::WeirBefore], None, None);
+        check(&[Arm::Weir], Some("/bin/sh"), Some(&[Arm::Weir, Arm::WeirBefore]));
+        check(&[Arm::WeirBefore, Arm::Weir], Some("/bin/sh"), Some(&[Arm::WeirBefore, Arm::Weir]));
+        check(&[Arm::Weir], Some("/no/such/program"), None);
+        let found = arms(&[], Some(Path::new("/bin/sh"))).unwrap();
+        assert_eq!(found, Arm::ALL);
     }
 }

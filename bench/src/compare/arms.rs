@@ -14,6 +14,8 @@ pub enum Arm {
     Weir,
     /// A second process of the same Weir: what differs between the two is noise
     WeirAgain,
+    /// Another build of Weir, given by --before: what differs is what the change between the two builds did
+    WeirBefore,
     /// Weir that spins before it sleeps: CPU for time; unless it is named, only for work with one connection
     WeirBusyPoll,
     /// HAProxy through its buffers
@@ -61,10 +63,11 @@ impl End {
 
 impl Arm {
     /// All, in the order of tables.
-    pub const ALL: [Arm; 8] = [
+    pub const ALL: [Arm; 9] = [
         Arm::Direct,
         Arm::Weir,
         Arm::WeirAgain,
+        Arm::WeirBefore,
         Arm::WeirBusyPoll,
         Arm::HaproxySplice,
         Arm::HaproxyCopy,
@@ -78,6 +81,7 @@ impl Arm {
             Arm::Direct => "direct",
             Arm::Weir => "weir",
             Arm::WeirAgain => "weir-again",
+            Arm::WeirBefore => "weir-before",
             Arm::WeirBusyPoll => "weir-busy-poll",
             Arm::HaproxyCopy => "haproxy-copy",
             Arm::HaproxySplice => "haproxy-splice",
@@ -88,7 +92,7 @@ impl Arm {
 
     /// Whether it is Weir.
     pub fn is_weir(self) -> bool {
-        matches!(self, Arm::Weir | Arm::WeirAgain | Arm::WeirBusyPoll)
+        matches!(self, Arm::Weir | Arm::WeirAgain | Arm::WeirBefore | Arm::WeirBusyPoll)
     }
 
     /// Its place in tables, by its name; what is unknown stands last.
@@ -107,15 +111,18 @@ impl Arm {
             Arm::Weir => 27041,
             Arm::WeirAgain => 27051,
             Arm::WeirBusyPoll => 27061,
+            Arm::WeirBefore => 27071,
         };
         first + end as u16
     }
 
-    /// Its program, as it is looked for; none for [`Arm::Direct`].
-    pub fn program(self, weir: &Path) -> Option<PathBuf> {
+    /// Its program, as it is looked for: `weir` is this build of Weir, `before` the other one, where there is one. None for
+    /// [`Arm::Direct`], and for [`Arm::WeirBefore`] without another build.
+    pub fn program(self, weir: &Path, before: Option<&Path>) -> Option<PathBuf> {
         match self {
             Arm::Direct => None,
             Arm::Weir | Arm::WeirAgain | Arm::WeirBusyPoll => Some(weir.to_owned()),
+            Arm::WeirBefore => before.map(Path::to_owned),
             Arm::HaproxyCopy | Arm::HaproxySplice => Some("haproxy".into()),
             Arm::Nginx => Some("nginx".into()),
             Arm::Envoy => Some("envoy".into()),
@@ -128,6 +135,7 @@ impl Arm {
             Arm::Direct => None,
             Arm::Weir => Some("weir.toml"),
             Arm::WeirAgain => Some("weir-again.toml"),
+            Arm::WeirBefore => Some("weir-before.toml"),
             Arm::WeirBusyPoll => Some("weir-busy-poll.toml"),
             Arm::HaproxyCopy => Some("haproxy-copy.cfg"),
             Arm::HaproxySplice => Some("haproxy-splice.cfg"),
@@ -141,7 +149,9 @@ impl Arm {
         let file = configuration.as_os_str().to_owned();
         match self {
             Arm::Direct => Vec::new(),
-            Arm::Weir | Arm::WeirAgain | Arm::WeirBusyPoll => vec!["run".into(), "-c".into(), file],
+            Arm::Weir | Arm::WeirAgain | Arm::WeirBefore | Arm::WeirBusyPoll => {
+                vec!["run".into(), "-c".into(), file]
+            }
             Arm::HaproxyCopy | Arm::HaproxySplice => vec!["-f".into(), file],
             // Before it has read its file it would log to the host's.
             Arm::Nginx => {
@@ -159,8 +169,8 @@ impl Arm {
     /// The argument that makes it say its version.
     pub fn version_argument(self) -> &'static str {
         match self {
-            Arm::Direct | Arm::Weir | Arm::WeirAgain | Arm::WeirBusyPoll | Arm::Envoy => "--version",
             Arm::HaproxyCopy | Arm::HaproxySplice | Arm::Nginx => "-v",
+            _ => "--version",
         }
     }
 }

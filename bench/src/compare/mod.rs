@@ -71,6 +71,8 @@ pub struct Plan {
     pub verify: Verify,
     /// Weir's program.
     pub weir: PathBuf,
+    /// Another build of it, for [`Arm::WeirBefore`].
+    pub before: Option<PathBuf>,
     /// The directory of the arms' configurations.
     pub peers: PathBuf,
     /// Where chance starts: the order of arms and the plans of open loops.
@@ -130,9 +132,10 @@ pub fn run(plan: &Plan, stop: &AtomicBool, tell: &mut dyn FnMut(&str)) -> anyhow
 
 /// Weir over each, and Weir that spins over each: both over peers and no proxy, and the second over the first.
 fn ratios(samples: &[Sample]) -> Vec<Ratio> {
-    let [weir, again, spins] = [Arm::Weir, Arm::WeirAgain, Arm::WeirBusyPoll].map(Arm::name);
+    let [weir, again, before, spins] =
+        [Arm::Weir, Arm::WeirAgain, Arm::WeirBefore, Arm::WeirBusyPoll].map(Arm::name);
     let mut ratios = statistics::ratios(samples, weir, |arm| arm != spins);
-    ratios.extend(statistics::ratios(samples, spins, |arm| arm != again));
+    ratios.extend(statistics::ratios(samples, spins, |arm| arm != again && arm != before));
     ratios
 }
 

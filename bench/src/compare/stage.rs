@@ -94,7 +94,9 @@ impl Stage {
     }
 
     fn start_proxy(&mut self, plan: &Plan, arm: Arm) -> anyhow::Result<Proxy> {
-        let (Some(wanted), Some(configuration)) = (arm.program(&plan.weir), arm.configuration()) else {
+        let (Some(wanted), Some(configuration)) =
+            (arm.program(&plan.weir, plan.before.as_deref()), arm.configuration())
+        else {
             return Ok(Proxy { arm, running: None });
         };
         let Some(executable) = children::find(&wanted) else {

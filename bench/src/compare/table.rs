@@ -191,7 +191,7 @@ fn mebibytes(sample: &Sample) -> f64 {
 const LEGEND: &str = "
 Figures are medians of rounds; \"-\" is what was not measured, or has too few samples. \"weir / it\" is the mean ratio within
 rounds with its 95 % interval; * marks intervals without 1, which show a difference. weir-again is a second process of the same
-Weir: its interval is noise. calls: system calls of the proxy's threads an operation (a GB), counted by `perf stat` for a second
+Weir: its interval is noise. weir-before is another build of it. calls: system calls of the proxy's threads an operation (a GB), counted by `perf stat` for a second
 of a round of its own in the closed loop. switch: context switches. full: who filled 90 % of its core or more.
 
 ";
