@@ -7,7 +7,9 @@ use serde::Serialize;
 
 use crate::human;
 use crate::ledger::{Ledger, Outcome, PartOutcome, Times};
-use crate::settings::{Exchange, Pace, Verify, Work};
+use crate::payload::fault::{Fault, FaultKind};
+use crate::payload::frame::HEADER;
+use crate::settings::{Direction, Exchange, Pace, Verify, Work};
 
 /// Share of the planned operations that must be done, and done in time. Below it a queue grows for as long as the run lasts, and
 /// every percentile says how long the run was.
@@ -41,7 +43,7 @@ pub const WANTED: f64 = 0.99;
 /// One question and its answer.
 #[derive(Clone, Debug, Serialize)]
 pub struct Gate {
-    /// "achieved", "lag", "drops", "own core", "steady", "samples", "conservation", "integrity".
+    /// "achieved", "lag", "drops", "own core", "steady", "samples", "conservation", "peer", "integrity".
     pub name: &'static str,
     /// Whether it holds.
     pub passed: bool,
@@ -51,7 +53,7 @@ pub struct Gate {
 
 /// Asks all that apply to the run.
 pub fn judge(outcome: &Outcome) -> Vec<Gate> {
-    let questions = [achieved, lag, drops, own_core, steady, samples, conservation, integrity];
+    let questions = [achieved, lag, drops, own_core, steady, samples, conservation, peer, integrity];
     questions.iter().filter_map(|question| question(outcome)).collect()
 }
 
@@ -303,7 +305,54 @@ fn is_verified(part: &PartOutcome) -> bool {
     }
 }
 
+/// The back end of ours that a part needs at the other end; none for those that get along with any server.
+fn needed_peer(work: &Work) -> Option<&'static str> {
+    match work {
+        Work::Rr { exchange: Exchange::Framed { .. }, .. }
+        | Work::Crr { exchange: Exchange::Framed { .. }, .. } => Some("rr"),
+        Work::Hold { heartbeat: Some(_), .. } => Some("rr"),
+        Work::Stream { direction: Direction::Up, .. } => Some("sink"),
+        Work::Stream { direction: Direction::Down, .. } => Some("source"),
+        Work::Stream { direction: Direction::Both, .. } | Work::Churn { .. } => Some("echo"),
+        Work::Rr { .. } | Work::Crr { .. } | Work::Hold { .. } | Work::Connect { .. } => None,
+    }
+}
+
+/// The peer that a part needed, where something else answered: not one answer was of it, and all that came was too little for one
+/// or nothing that it ever sends. A path that spoils bytes leaves traces of them; a server of another protocol does not.
+fn missing_peer(PartOutcome { part, ledger }: &PartOutcome) -> Option<&'static str> {
+    let needed = needed_peer(&part.work)?;
+    // The others may end in order before a byte has come.
+    let exchanges = !matches!(part.work, Work::Stream { .. } | Work::Churn { .. });
+    let done = exchanges && ledger.ok > 0;
+    // From the beginning on; a first byte or two may be right by chance.
+    let strange = |fault: &Fault| fault.offset < HEADER as u64 && fault.kind == FaultKind::Garbage;
+    let answered = if ledger.fault_count > 0 {
+        ledger.faults.iter().all(strange)
+    } else {
+        (1..ledger.opened * HEADER as u64).contains(&ledger.bytes_down)
+    };
+    (!done && answered).then_some(needed)
+}
+
+/// Asked only where the answer is no.
+fn peer(outcome: &Outcome) -> Option<Gate> {
+    let (part, needed) =
+        outcome.parts.iter().find_map(|part| Some((&part.part.name, missing_peer(part)?)))?;
+    let mut message = format!(
+        "what answers {part} at {} is not a weir-bench peer: run `weir-bench serve {needed}` there",
+        outcome.settings.target
+    );
+    if needed == "rr" {
+        message += ", or give the bytes of another protocol with --send and --expect";
+    }
+    gate("peer", false, message)
+}
+
 fn integrity(outcome: &Outcome) -> Option<Gate> {
+    if peer(outcome).is_some() {
+        return None;
+    }
     let faults: u64 = outcome.parts.iter().map(|part| part.ledger.fault_count).sum();
     let looked = outcome.settings.verify != Verify::Off && outcome.parts.iter().any(is_verified);
     if faults > 0 {
@@ -324,7 +373,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::payload::fault::{Fault, FaultKind};
     use crate::report::fixture;
 
     /// A run, and what was changed in it.
@@ -512,6 +560,35 @@ mod tests {
             outcome.parts[0].ledger.fault_count = 1;
         });
         check("integrity", &broken, Some(false), "bytes of connection 9");
+    }
+
+    #[test]
+    fn a_server_of_another_protocol_is_no_path_that_spoils_bytes() {
+        let faulty = |ok: u64, bytes_down: u64, faults: &[(u64, FaultKind)]| {
+            with(fixture::short(), |outcome| {
+                let ledger = &mut outcome.parts[0].ledger;
+                (ledger.ok, ledger.failed) = (ok, ledger.planned - ok);
+                (ledger.opened, ledger.bytes_down) = (10, bytes_down);
+                for (offset, kind) in faults {
+                    let (direction, offset, kind) = ("down", *offset, kind.clone());
+                    ledger.fault(Fault { connection: 0, direction, offset, kind });
+                }
+            })
+        };
+        let strange = [(0, FaultKind::Garbage), (1, FaultKind::Garbage)];
+        check("peer", &faulty(0, 400, &strange), Some(false), "run `weir-bench serve rr` there");
+        check("integrity", &faulty(0, 400, &strange), None, "");
+        // Too little for a header, on all ten connections.
+        check("peer", &faulty(0, 60, &[]), Some(false), "not a weir-bench peer");
+        check("peer", &faulty(0, 160, &[]), None, "");
+        check("peer", &faulty(0, 0, &[]), None, "");
+        // It was understood once, or what came was ours.
+        let own = [(0, FaultKind::Garbage), (0, FaultKind::Missing(3))];
+        let late = [(64, FaultKind::Garbage)];
+        for broken in [faulty(1, 400, &strange), faulty(0, 400, &own), faulty(0, 400, &late)] {
+            check("peer", &broken, None, "");
+            check("integrity", &broken, Some(false), "does not keep its bytes");
+        }
     }
 
     #[test]

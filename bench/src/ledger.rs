@@ -6,6 +6,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use crate::activity::Activity;
 use crate::payload::fault::Fault;
 use crate::settings::{Part, Settings};
 
@@ -47,6 +48,8 @@ pub struct Ledger {
     pub lag: Times,
     /// From asking for a connection to having one.
     pub connect: Times,
+    /// When operations were done, whichever time they were planned for.
+    pub activity: Activity,
     /// Payload bytes the kernel took from us.
     pub bytes_up: u64,
     /// Payload bytes that came back.
@@ -75,6 +78,7 @@ impl Ledger {
             service: times(),
             lag: times(),
             connect: times(),
+            activity: Activity::default(),
             bytes_up: 0,
             bytes_down: 0,
             opened: 0,
@@ -107,6 +111,7 @@ impl Ledger {
         self.service.add(&other.service).expect(same);
         self.lag.add(&other.lag).expect(same);
         self.connect.add(&other.connect).expect(same);
+        self.activity.add(&other.activity);
         self.bytes_up += other.bytes_up;
         self.bytes_down += other.bytes_down;
         self.opened += other.opened;
@@ -143,6 +148,8 @@ impl Default for Ledger {
 pub struct Second {
     /// Seconds since measuring began; negative while warming up.
     pub at: i64,
+    /// How long it is, in seconds: 1, but for one that the end of the run cut short.
+    pub length: f64,
     /// Operations done.
     pub ok: u64,
     /// Operations failed, timed out or dropped.
@@ -153,6 +160,13 @@ pub struct Second {
     pub p50: u64,
     /// 99th percentile of the same.
     pub p99: u64,
+}
+
+impl Second {
+    /// A count of it, as one a second.
+    pub fn rate(&self, count: u64) -> f64 {
+        if self.length > 0.0 { count as f64 / self.length } else { 0.0 }
+    }
 }
 
 /// How busy one thread was while measuring.

@@ -178,6 +178,18 @@ pub enum Sizes {
     Weighted(Vec<(u32, u32)>),
 }
 
+impl Sizes {
+    /// The smallest that may be drawn.
+    pub fn smallest(&self) -> u32 {
+        match self {
+            Sizes::Fixed(size) | Sizes::Uniform(size, _) => *size,
+            Sizes::Weighted(choices) => {
+                choices.iter().filter(|(_, weight)| *weight > 0).map(|(size, _)| *size).min().unwrap_or(0)
+            }
+        }
+    }
+}
+
 /// How a connection is ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Close {

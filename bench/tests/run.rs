@@ -3,7 +3,7 @@
 mod support;
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
 use std::sync::mpsc;
@@ -60,7 +60,94 @@ fn an_interrupt_at_any_time_leaves_a_report_that_adds_up() {
         let count = |name: &str| part[name].as_u64().unwrap_or_else(|| panic!("no {name}: {part}"));
         let ended = ["ok", "failed", "timeout", "unfinished", "dropped"].map(count).iter().sum::<u64>();
         assert_eq!(count("planned"), ended, "{part}");
+        assert_seconds_cover_all(&report);
     }
+}
+
+/// The seconds of a report are as long together as what was measured: a judgement by them misses nothing.
+#[track_caller]
+fn assert_seconds_cover_all(report: &serde_json::Value) {
+    let seconds = report["seconds"].as_array().expect("seconds");
+    let length = |second: &serde_json::Value| second["length"].as_f64().expect("a length");
+    let covered: f64 = seconds.iter().map(length).sum();
+    let elapsed = report["elapsed_ns"].as_f64().expect("a time") / 1e9;
+    assert!((covered - elapsed).abs() < 1e-6, "{covered} s of {elapsed} s: {seconds:?}");
+}
+
+#[test]
+fn a_run_that_ends_within_a_second_is_judged_by_all_of_it() {
+    let server = Backend::start("rr", &[]);
+    let address = server.address.to_string();
+    for duration in ["1s", "700ms", "1250ms"] {
+        let arguments = ["rr", &address, "-c", "4", "--rate", "500", "-d", duration, "-q", "--json", "-"];
+        let report = json(&bench(&arguments).output().expect("it runs"));
+        assert_seconds_cover_all(&report);
+        let done: u64 = report["seconds"]
+            .as_array()
+            .expect("seconds")
+            .iter()
+            .filter_map(|second| second["ok"].as_u64())
+            .sum();
+        let planned = report["parts"][0]["planned"].as_u64().expect("a count");
+        // All but those under way when the time was over, of which four connections have few.
+        assert!(done * 10 >= planned * 9, "-d {duration}: {done} of {planned}: {}", report["seconds"]);
+    }
+}
+
+#[test]
+fn a_server_of_another_protocol_is_named_and_no_path_is_blamed() {
+    // Longer than a header of ours, and shorter than it.
+    for answer in ["HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", "-ERR what?\r\n"] {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("its number").to_string();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(mut stream) = stream else { return };
+                std::thread::spawn(move || {
+                    let _ = stream.read(&mut [0; 4096]).and_then(|_| stream.write_all(answer.as_bytes()));
+                    // Until they have gone: a reset would take the answer away.
+                    let _ = std::io::copy(&mut stream, &mut std::io::sink());
+                });
+            }
+        });
+        for (work, needed) in
+            [("rr", "rr"), ("crr", "rr"), ("stream up", "sink"), ("stream down", "source"), ("churn", "echo")]
+        {
+            let mut arguments: Vec<&str> = work.split(' ').collect();
+            arguments.extend([&address, "-d", "400ms", "--timeout", "300ms", "-q"]);
+            let output = bench(&arguments).output().expect("it runs");
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{work}, {answer:?}: {said}");
+            assert!(said.contains(&format!("at {address} is not a weir-bench peer")), "{work}: {said}");
+            assert!(said.contains(&format!("`weir-bench serve {needed}`")), "{work}: {said}");
+            assert!(!said.contains("does not keep its bytes"), "{work}: {said}");
+        }
+    }
+}
+
+#[test]
+fn the_longest_pause_is_that_of_the_server() {
+    let server = Backend::start("rr", &[]);
+    let address = server.address.to_string();
+    let mut child = bench(&["rr", &address, "-c", "4", "--rate", "1k", "-d", "3s", "--json", "-"])
+        .spawn()
+        .expect("it starts");
+    // After the first second the server stands still for a third of one.
+    let mut live = BufReader::new(child.stderr.take().expect("piped"));
+    live.read_line(&mut String::new()).expect("a line");
+    server.signal(Signal::STOP);
+    let stopped = Instant::now();
+    let (_never, moment) = mpsc::channel::<()>();
+    let _ = moment.recv_timeout(Duration::from_millis(300));
+    server.signal(Signal::CONT);
+    let stopped = stopped.elapsed().as_nanos() as u64;
+    live.read_to_string(&mut String::new()).expect("text");
+    let report = json(&child.wait_with_output().expect("it ends"));
+    let part = &report["parts"][0];
+    let pause = part["longest_pause_ns"].as_u64().expect("a pause");
+    let at = part["longest_pause_at_ns"].as_u64().expect("its place");
+    assert!(pause > stopped * 9 / 10 && pause < stopped * 2, "{pause} ns, stopped for {stopped}");
+    assert!((900_000_000..2_900_000_000).contains(&at), "{at}");
 }
 
 #[test]
@@ -170,8 +257,7 @@ fn what_is_said_goes_where_it_belongs() {
     let free =
         TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its number").to_string();
     let unwritable = "/nonexistent/report";
-    check(&["rr", &rr, "-d", "1s", "-q"], DONE, "", "");
-    check(&["rr", &rr, "--operations", "1", "-q"], &[3], "", "");
+    check(&["rr", &rr, "--operations", "1", "-q"], &[3], "", "weir-bench: samples: rr has 1 service time");
     check(&["rr", &rr, "--operations", "1"], &[3], "1 planned = 1 ok + 0 failed", "");
     check(&["rr", &free, "-q"], &[1], "", "nothing listens");
     check(&["rr", &rr, "-d", "0", "-q"], &[2], "", "must be longer than 0");

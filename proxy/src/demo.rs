@@ -181,11 +181,16 @@ fn address(port: u16) -> SocketAddr {
 
 /// The configuration with all its ports moved.
 fn configuration(port: u16) -> String {
-    let offsets = [0, 1, 2, ADMIN];
-    offsets.into_iter().fold(CONFIGURATION.to_owned(), |text, offset| {
-        let from = format!("127.0.0.1:{}\"", DEFAULT_PORT + offset);
-        text.replace(&from, &format!("127.0.0.1:{}\"", port + offset))
-    })
+    // In one pass: a port that was moved onto another's old place must not be moved again.
+    const BEFORE: &str = "127.0.0.1:";
+    let mut pieces = CONFIGURATION.split(BEFORE);
+    let mut text = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let (old, rest) = piece.split_at(piece.find('"').unwrap_or(piece.len()));
+        let moved = old.parse::<u16>().map(|old| (old - DEFAULT_PORT + port).to_string());
+        text.extend([BEFORE, moved.as_deref().unwrap_or(old), rest]);
+    }
+    text
 }
 
 /// Never over a file that exists: it may hold somebody's edits.
@@ -252,11 +257,14 @@ mod tests {
     #[test]
     fn all_ports_move_by_the_same_step() {
         assert_eq!(configuration(DEFAULT_PORT), CONFIGURATION);
-        let moved = configuration(40000);
-        for port in [40000, 40001, 40002, 40009] {
-            assert_eq!(moved.matches(&format!("127.0.0.1:{port}\"")).count(), 1, "{moved}");
+        // Also onto each other's old places.
+        for first in [40000, 31401, 31399, 31398, 31391, 31409, 1, MAX_PORT] {
+            let moved = configuration(first);
+            for port in [first, first + 1, first + 2, first + ADMIN] {
+                assert_eq!(moved.matches(&format!("127.0.0.1:{port}\"")).count(), 1, "{first}: {moved}");
+            }
+            assert_eq!(moved.matches("127.0.0.1:").count(), 4, "{first}: {moved}");
         }
-        assert!(!moved.contains("314"), "{moved}");
     }
 
     #[test]

@@ -68,6 +68,9 @@ pub(crate) struct Compare {
     /// Write samples.csv, comparison.json, table.md and report.html there
     #[arg(long, value_name = "DIRECTORY")]
     out: Option<PathBuf>,
+    /// Print no line for each sample: only what is found, and errors
+    #[arg(short, long)]
+    quiet: bool,
     /// Where chance starts: the order of arms, and the plans of open loops [default: any]
     #[arg(long)]
     seed: Option<u64>,
@@ -75,7 +78,7 @@ pub(crate) struct Compare {
 
 impl Compare {
     pub(super) fn main(self) -> anyhow::Result<u8> {
-        let out = self.out.clone();
+        let (out, quiet) = (self.out.clone(), self.quiet);
         if let Some(out) = &out {
             std::fs::create_dir_all(out).with_context(|| format!("{}", out.display()))?;
         }
@@ -90,8 +93,13 @@ impl Compare {
         for signal in [SIGINT, SIGTERM, SIGHUP] {
             signal_hook::flag::register(signal, Arc::clone(&stop))?;
         }
-        eprintln!("seed {}", plan.seed);
-        let comparison = compare::run(&plan, &stop, &mut |line| eprintln!("{line}"))?;
+        let mut tell = |line: &str| {
+            if !quiet {
+                eprintln!("{line}");
+            }
+        };
+        tell(&format!("seed {}", plan.seed));
+        let comparison = compare::run(&plan, &stop, &mut tell)?;
         print!("{}", table::text(&comparison));
         if let Some(out) = &out {
             write(&comparison, out)?;

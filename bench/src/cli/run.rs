@@ -17,6 +17,7 @@ use crate::drive::{self, Moment};
 use crate::exit::{FAILED, FINE, INTEGRITY, INTERRUPTED, INVALID, USAGE};
 use crate::gates::{self, Gate};
 use crate::ledger::Outcome;
+use crate::payload::frame::HEADER;
 use crate::report::{self, live::Live};
 use crate::settings::{Arrivals, Close, Direction, Exchange, Pace, Part, Settings, Sizes, Work};
 
@@ -115,7 +116,7 @@ pub(crate) struct Run {
     /// Write a page with plots
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-    /// Say nothing but errors
+    /// Print no lines and no text report: only errors, and the gates that fail, on standard error
     #[arg(short, long)]
     quiet: bool,
 }
@@ -222,6 +223,12 @@ impl Run {
         let outcome = watched?;
         let gates = gates::judge(&outcome);
         self.report(&outcome, &gates)?;
+        if self.quiet {
+            // Quiet is not mute: who only sees the exit code would have to run it again to know why.
+            for gate in gates.iter().filter(|gate| !gate.passed) {
+                let _ = writeln!(io::stderr(), "weir-bench: {}: {}", gate.name, gate.message);
+            }
+        }
         Ok(code(&outcome, &gates))
     }
 
@@ -233,6 +240,15 @@ impl Run {
         }
         if self.duration.is_zero() || self.timeout.is_zero() {
             bail!("--duration and --timeout must be longer than 0");
+        }
+        for (name, sizes) in [("--request", &self.request), ("--response", &self.response)] {
+            if sizes.smallest() < HEADER as u32 {
+                bail!(
+                    "{name} {} is too small: a frame begins with a header of {HEADER} bytes, so {HEADER} is the least; --send and \
+                     --expect exchange any bytes",
+                    sizes.smallest()
+                );
+            }
         }
         if self.to_stdout() > 1 {
             bail!("only one report can go to standard output: name files for the others");
@@ -402,7 +418,9 @@ impl Run {
 fn code(outcome: &Outcome, gates: &[Gate]) -> u8 {
     let failed = |name: &str| gates.iter().any(|gate| gate.name == name && !gate.passed);
     let did_something = |part: &crate::ledger::PartOutcome| part.ledger.ok > 0 || part.ledger.planned == 0;
-    if failed("integrity") || failed("conservation") {
+    if failed("peer") {
+        FAILED
+    } else if failed("integrity") || failed("conservation") {
         INTEGRITY
     } else if outcome.interrupted {
         INTERRUPTED
@@ -506,6 +524,9 @@ mod tests {
         refused("rr 127.0.0.1:1 --expect 5", "--send");
         refused("rr 127.0.0.1:1 --source ::1", "--source ::1 cannot reach 127.0.0.1:1");
         refused("rr 127.0.0.1:1 -d 0", "longer than 0");
+        refused("rr 127.0.0.1:1 --request 8", "--request 8 is too small");
+        refused("rr 127.0.0.1:1 --request 15..4k", "16 is the least");
+        refused("crr 127.0.0.1:1 --response 64:9,15:1", "--response 15 is too small");
         refused("mix 127.0.0.1:1 --mix rr=80,mix=20", "`mix` is no part of a mix");
         refused("mix 127.0.0.1:1 --mix rr=80,stream=20", "stream-bidir, hold");
         refused("rr 127.0.0.1:1 --json - --csv -", "only one report can go to standard output");

@@ -40,18 +40,21 @@ pub(super) struct Tally {
     pub(super) ok: u64,
     pub(super) bad: u64,
     pub(super) bytes: u64,
+    /// How long it took, in nanoseconds; of several threads, as long as the longest.
+    pub(super) length: u64,
     pub(super) times: Times,
 }
 
 impl Tally {
     pub(super) fn new() -> Tally {
-        Tally { ok: 0, bad: 0, bytes: 0, times: times() }
+        Tally { ok: 0, bad: 0, bytes: 0, length: 0, times: times() }
     }
 
     pub(super) fn add(&mut self, other: &Tally) {
         self.ok += other.ok;
         self.bad += other.bad;
         self.bytes += other.bytes;
+        self.length = self.length.max(other.length);
         self.times.add(&other.times).expect("all histograms have the same bounds");
     }
 }
@@ -124,6 +127,9 @@ impl Book {
         let service = now.saturating_sub(operation.handed);
         let response = now.saturating_sub(operation.planned);
         self.tally.ok += 1;
+        if self.window.holds(now) {
+            self.ledger.activity.note(now - self.window.begin);
+        }
         self.tally.times.saturating_record(if self.shape == Loop::Open { response } else { service });
         if operation.counted {
             self.ledger.ok += 1;

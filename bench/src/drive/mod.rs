@@ -265,7 +265,8 @@ impl Seconds {
     fn tell(&mut self, at: i64, sum: &Tally, watch: &mut dyn FnMut(&Moment<'_>)) {
         let p50 = sum.times.value_at_quantile(0.5);
         let p99 = sum.times.value_at_quantile(0.99);
-        let second = Second { at, ok: sum.ok, bad: sum.bad, bytes: sum.bytes, p50, p99 };
+        let length = sum.length as f64 / clock::SECOND as f64;
+        let second = Second { at, length, ok: sum.ok, bad: sum.bad, bytes: sum.bytes, p50, p99 };
         watch(&Moment::Second(&second));
         self.done.push(second);
     }

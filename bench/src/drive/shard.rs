@@ -227,7 +227,7 @@ impl<'a> Shard<'a> {
             }
         }
         while now >= self.next_cut && self.next_cut <= self.window.end {
-            self.cut();
+            self.cut(SECOND);
         }
         if self.phase == Phase::Running {
             self.measure(now);
@@ -278,8 +278,10 @@ impl<'a> Shard<'a> {
         }
     }
 
-    fn cut(&mut self) {
+    /// Tells of a second that has ended, which was so long.
+    fn cut(&mut self, length: u64) {
         let mut all = Tally::new();
+        all.length = length;
         for lane in &mut self.lanes {
             all.add(&lane.book.cut());
         }
@@ -291,6 +293,11 @@ impl<'a> Shard<'a> {
     }
 
     fn stop_planning(&mut self, now: u64, end: u64) {
+        // The run may end in the middle of a second.
+        let left = end.saturating_sub(self.next_cut.saturating_sub(SECOND));
+        if (1..SECOND).contains(&left) {
+            self.cut(left);
+        }
         self.window.end = end;
         self.arrivals(now);
         if self.measuring {

@@ -246,8 +246,10 @@ impl Stream {
     /// What the sink's verdict, if it said one, says is wrong.
     fn verdict(&self) -> Option<Fault> {
         let response = Response::decode(self.header.first_chunk()?);
+        let (connection, direction) = (self.connection, "up");
         let kind = match response.filter(|response| response.connection == self.connection) {
-            None => FaultKind::Garbage,
+            // No verdict at all: it is not known how far our stream came.
+            None => return Some(Fault { connection, direction, offset: 0, kind: FaultKind::Garbage }),
             Some(Response { status: Status::Faulty(complaint), .. }) => complaint.kind(),
             Some(Response { length, .. }) => {
                 // The verdict has the low 32 bits of the count.
@@ -259,7 +261,7 @@ impl Stream {
                 }
             }
         };
-        Some(Fault { connection: self.connection, direction: "up", offset: self.sent, kind })
+        Some(Fault { connection, direction, offset: self.sent, kind })
     }
 
     fn done(&mut self, cx: &mut Context<'_>) -> Next {

@@ -22,17 +22,18 @@ fn row(out: &mut impl Write, fields: &[String]) -> io::Result<()> {
     writeln!(out, "{}", fields.join(","))
 }
 
-/// Writes the run second by second, all parts together: `second,ok,bad,bytes,p50_ns,p99_ns`. Seconds of the warm-up are negative.
+/// Writes the run second by second, all parts together: `second,ok,bad,bytes,p50_ns,p99_ns,length_s`. Seconds of the warm-up are
+/// negative; the last may be shorter than a second, and its counts are of what it has.
 ///
 /// # Errors
 ///
 /// When `out` refuses.
 pub fn write(outcome: &Outcome, out: &mut impl Write) -> io::Result<()> {
-    writeln!(out, "second,ok,bad,bytes,p50_ns,p99_ns")?;
+    writeln!(out, "second,ok,bad,bytes,p50_ns,p99_ns,length_s")?;
     for second in &outcome.seconds {
         let fields =
             [second.ok, second.bad, second.bytes, second.p50, second.p99].map(|number| number.to_string());
-        writeln!(out, "{},{}", second.at, fields.join(","))?;
+        writeln!(out, "{},{},{}", second.at, fields.join(","), second.length)?;
     }
     Ok(())
 }
@@ -101,7 +102,7 @@ mod tests {
         let outcome = fixture::open();
         let text = text(|out| write(&outcome, out));
         assert_eq!(text.lines().count(), outcome.seconds.len() + 1);
-        assert!(text.lines().all(|line| line.split(',').count() == 6), "{text}");
+        assert!(text.lines().all(|line| line.split(',').count() == 7), "{text}");
     }
 
     #[test]

@@ -56,7 +56,7 @@ fn seconds(length: i64, rate: u64) -> Vec<Second> {
     let second = |at| {
         let p50 = 95_000 + random.u64(0..10_000);
         let p99 = 300_000 + random.u64(0..150_000) + if at % 97 == 5 { 2_000_000 } else { 0 };
-        Second { at, ok: rate, bad: 0, bytes: rate * 128, p50, p99 }
+        Second { at, length: 1.0, ok: rate, bad: 0, bytes: rate * 128, p50, p99 }
     };
     (-1..length).map(second).collect()
 }
@@ -158,7 +158,7 @@ pub(crate) fn stream() -> Outcome {
     let ledger = Ledger { bytes_down: 24_000_000_000, opened: 4, ..Ledger::new() };
     let part = part("stream down", work, Pace::Closed);
     let mut outcome = outcome(vec![PartOutcome { part, ledger }], 10);
-    let second = |at| Second { at, ok: 0, bad: 0, bytes: 2_400_000_000, p50: 0, p99: 0 };
+    let second = |at| Second { at, length: 1.0, ok: 0, bad: 0, bytes: 2_400_000_000, p50: 0, p99: 0 };
     outcome.seconds = (0..10).map(second).collect();
     outcome
 }

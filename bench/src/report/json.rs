@@ -40,6 +40,7 @@ fn nanoseconds(time: std::time::Duration) -> u64 {
 fn part(outcome: &Outcome, PartOutcome { part, ledger }: &PartOutcome) -> Value {
     let is_open = matches!(part.pace, Pace::Open { .. });
     let elapsed = outcome.elapsed.as_secs_f64();
+    let pause = ledger.activity.longest_pause(outcome.elapsed);
     // serde_json has no infinities: what is divided by no time becomes null.
     json!({
         "name": part.name,
@@ -62,6 +63,9 @@ fn part(outcome: &Outcome, PartOutcome { part, ledger }: &PartOutcome) -> Value 
         "service": times(&ledger.service),
         "lag": is_open.then(|| times(&ledger.lag)),
         "connect": times(&ledger.connect),
+        // Counted in whole milliseconds; null where no operation was done, or none is counted (streams).
+        "longest_pause_ns": pause.map(|pause| nanoseconds(pause.length)),
+        "longest_pause_at_ns": pause.map(|pause| nanoseconds(pause.at)),
     })
 }
 

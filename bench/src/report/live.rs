@@ -56,8 +56,12 @@ impl<W: Write> Live<W> {
         Live { out, style, open: false }
     }
 
-    /// Tells a second. A terminal that went away is no reason to end a run, so nothing is said of failures.
+    /// Tells a whole second; what the end cut short is told by the report, which follows at once. A terminal that went away is no
+    /// reason to end a run, so nothing is said of failures.
     pub fn second(&mut self, second: &Second) {
+        if second.length < 1.0 {
+            return;
+        }
         let line = line(second, self.style == Style::Coloured);
         let _ = match self.style {
             Style::Plain => writeln!(self.out, "{line}"),
@@ -107,9 +111,12 @@ mod tests {
     fn told(style: Style, bad: u64) -> String {
         let mut out = Vec::new();
         let mut live = Live::new(&mut out, style);
-        let mut second = Second { at: 0, ok: 1000, bad, bytes: 128_000, p50: 98_300, p99: 250_000 };
+        let mut second =
+            Second { at: 0, length: 1.0, ok: 1000, bad, bytes: 128_000, p50: 98_300, p99: 250_000 };
         live.second(&second);
         second.at = 1;
+        live.second(&second);
+        (second.at, second.length) = (2, 0.5);
         live.second(&second);
         live.end();
         drop(live);

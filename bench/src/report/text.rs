@@ -106,6 +106,9 @@ fn part(outcome: &Outcome, PartOutcome { part, ledger }: &PartOutcome) -> String
     );
     line(&mut text, "rate", &flow);
     text += &percentiles(part.pace, ledger);
+    if let Some(pause) = pause(outcome, ledger) {
+        line(&mut text, "pause", &pause);
+    }
     if !ledger.errors.is_empty() {
         let errors: Vec<String> =
             ledger.errors.iter().map(|(name, count)| format!("{name} {}", human::count(*count))).collect();
@@ -116,6 +119,19 @@ fn part(outcome: &Outcome, PartOutcome { part, ledger }: &PartOutcome) -> String
         line(&mut text, "faults", &format!("{}: {faults}", human::count(ledger.fault_count)));
     }
     text
+}
+
+/// The longest time in which no operation was done: what a reload, a failover or a stalled host looks like from outside.
+pub(super) fn pause(outcome: &Outcome, ledger: &Ledger) -> Option<String> {
+    let pause = ledger.activity.longest_pause(outcome.elapsed)?;
+    Some(match pause.length.as_millis() {
+        0 => "the longest pause was shorter than 2 ms".to_owned(),
+        length => format!(
+            "the longest pause was {}, {:.3} s after measuring began",
+            human::time(length as u64 * 1_000_000),
+            pause.at.as_secs_f64()
+        ),
+    })
 }
 
 /// "10,000 planned = 9,990 ok + 3 failed + ...": what conservation means, with its numbers.

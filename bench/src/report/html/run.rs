@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::{banner, conditions, figure, page};
 use crate::gates::{self, Gate};
 use crate::human;
-use crate::ledger::{Outcome, PartOutcome, Times};
+use crate::ledger::{Outcome, PartOutcome, Second, Times};
 use crate::report::axis::{Axis, tell_number, tell_share, tell_time};
 use crate::report::svg::{Bar, Lines, Series, WIDE, bars};
 use crate::report::text::{histograms, identity, withheld_because};
@@ -158,19 +158,21 @@ fn by_second(outcome: &Outcome) -> Markup {
         return html! {};
     };
     // A second's figures are of all of it: they stand at its middle.
-    let points = |take: fn(&crate::ledger::Second) -> u64| -> Vec<(f64, f64)> {
-        outcome.seconds.iter().map(|second| (second.at as f64 + 0.5, take(second) as f64)).collect()
+    let points = |take: fn(&Second) -> f64| -> Vec<(f64, f64)> {
+        let middle = |second: &Second| second.at as f64 + second.length / 2.0;
+        outcome.seconds.iter().map(|second| (middle(second), take(second))).collect()
     };
     let x = || {
         Axis::between("seconds since measuring began", first.at as f64, (last.at + 1) as f64, 10, tell_second)
     };
     let shaded = (first.at < 0).then(|| (first.at as f64, 0.0, "warming up, not counted".to_owned()));
     let top = |points: &[(f64, f64)]| HEADROOM * points.iter().map(|(_, y)| *y).fold(0.0, f64::max);
-    let (done, bytes) = (points(|second| second.ok), points(|second| second.bytes));
+    let (done, bytes) = (points(|second| second.rate(second.ok)), points(|second| second.rate(second.bytes)));
     let has_operations = top(&done) > 0.0;
     let series = |name: &str, class, points| Series { name: name.to_owned(), class, points };
     let bad = outcome.seconds.iter().any(|second| second.bad > 0);
-    let bad = bad.then(|| series("failed, timed out or dropped", "bad", points(|second| second.bad)));
+    let bad =
+        bad.then(|| series("failed, timed out or dropped", "bad", points(|second| second.rate(second.bad))));
     let rate = Lines {
         about: "operations by second".to_owned(),
         x: x(),
@@ -197,8 +199,8 @@ fn by_second(outcome: &Outcome) -> Markup {
         _ => "time (response of open loops, service of closed ones)",
     };
     let times = vec![
-        series(&format!("{kind}, p99"), "s1", points(|second| second.p99)),
-        series(&format!("{kind}, p50"), "s0", points(|second| second.p50)),
+        series(&format!("{kind}, p99"), "s1", points(|second| second.p99 as f64)),
+        series(&format!("{kind}, p50"), "s0", points(|second| second.p50 as f64)),
     ];
     let span = span(&times);
     html! {
