@@ -8,6 +8,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use weir_routing::claim::Claim;
 use weir_routing::{Compiled, Place, Problem, Resolved, Severity, Source, Sources};
 
 /// Where the configuration is without `-c`.
@@ -28,6 +29,10 @@ pub enum Origin {
     /// A text that was never a file (the demo's).
     Text(Source),
 }
+
+/// So many failing tests show the walk of their arrival: one wrong rule may fail hundreds, and the walks of the first few
+/// find it.
+const WALKS_SHOWN: usize = 5;
 
 /// What to do with the `[[test]]`s of a configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,7 +128,15 @@ impl Loaded {
             return Ok(self);
         }
         let Compiled { table, claims, warnings, .. } = &mut self.compiled;
-        let mut failed: Vec<Problem> = claims.iter().filter_map(|claim| claim.check(table).err()).collect();
+        let failed = claims.iter().filter_map(|claim| Some((claim, claim.check(table).err()?)));
+        let help = |(count, (claim, problem)): (usize, (&Claim, Problem))| {
+            problem.help(if count < WALKS_SHOWN {
+                claim.walk(table)
+            } else {
+                format!("`{}` shows why, with the same -c", claim.command(table))
+            })
+        };
+        let mut failed: Vec<Problem> = failed.enumerate().map(help).collect();
         if tests == Tests::Refuse && !failed.is_empty() {
             failed.append(warnings);
             return Err(Refused::new(self.sources, failed));

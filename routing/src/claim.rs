@@ -37,7 +37,7 @@ pub struct Expect {
 }
 
 impl Claim {
-    /// Runs it. The problem's help is the whole `explain` of the arrival.
+    /// Runs it. The problem has no help yet: see [`Claim::walk`].
     #[expect(clippy::result_large_err, reason = "asked once a test at load, never a connection")]
     pub fn check(&self, table: &Table) -> Result<(), Problem> {
         let decision = table.decide(&self.arrival);
@@ -48,8 +48,23 @@ impl Claim {
         let (wanted, found): (Vec<String>, Vec<String>) = differences.into_iter().unzip();
         Err(Problem::error("test-failed", self.place, format!("test `{}` fails", self.name))
             .wanted(wanted.join(", "))
-            .found(found.join(", "))
-            .help(crate::explain::text(table, &self.arrival)))
+            .found(found.join(", ")))
+    }
+
+    /// The help of a test that fails: the `explain` of its arrival.
+    pub fn walk(&self, table: &Table) -> String {
+        crate::explain::text(table, &self.arrival)
+    }
+
+    /// The same for a reader who has seen enough of them: the command that prints it.
+    pub fn command(&self, table: &Table) -> String {
+        let Arrival { gateway, source, destination } = self.arrival;
+        let gateway = &table.gateways[gateway.index()].name;
+        let source = match source.port() {
+            0 => source.ip().to_string(),
+            _ => source.to_string(),
+        };
+        format!("weirctl explain --source {source} --destination {destination} --gateway {gateway}")
     }
 
     /// (wanted, found) of each key that is there and not so.

@@ -3,6 +3,7 @@
 //! It decides through the table itself, and reads which condition failed from the classes that the decision came from; it
 //! compares no address, port or label of its own. What it prints of health and load is left to whoever runs the proxy.
 
+mod rules;
 mod text;
 
 use std::collections::BTreeMap;
@@ -11,13 +12,24 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
-use crate::classify::{Classified, Condition};
+use crate::classify::Classified;
 use crate::policy::Origin;
 use crate::problem::{Place, Sources};
 use crate::split::{Share, Split};
-use crate::table::{
-    Action, Arrival, Block, Destination, DestinationId, Parts, RouteId, Table, Via, WorkloadId,
-};
+use crate::table::{Action, Arrival, Destination, DestinationId, Table, Via};
+
+/// How much of a walk is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// Of more than [`SHOWN_MAX`] rules, shares or endpoints only those that a reader looks for, and how many others there
+    /// are: what is printed has a bound, and what is left out costs next to nothing.
+    Near,
+    /// Everything.
+    Whole,
+}
+
+/// Up to this many rules, shares and endpoints are all shown: what a person reads through.
+const SHOWN_MAX: usize = 50;
 
 /// The walk of one arrival. Serialises as `weirctl explain --json` prints it.
 #[derive(Clone, Debug, Serialize)]
@@ -26,14 +38,20 @@ pub struct Explanation {
     pub schema: u32,
     /// What arrived.
     pub arrival: ArrivalShown,
-    /// Every rule, in order.
+    /// The rules, in order.
     pub rules: Vec<Rule>,
+    /// How many of them are not shown.
+    #[serde(skip)]
+    pub rules_left_out: RulesLeftOut,
     /// Which step took it.
     pub via: Via,
     /// What is done.
     pub decision: Verdict,
     /// Where it may go.
     pub split: Vec<ShareShown>,
+    /// How many further shares are not shown.
+    #[serde(skip)]
+    pub shares_left_out: usize,
     /// With `sticky`: the destination of the split that this source always gets.
     pub sticky: Option<Arc<str>>,
 }
@@ -66,6 +84,9 @@ pub enum Verdict {
 /// One rule.
 #[derive(Clone, Debug, Serialize)]
 pub struct Rule {
+    /// Its place in the order, from 1.
+    #[serde(skip)]
+    pub number: usize,
     /// The route's name.
     pub route: Arc<str>,
     /// Where it is declared.
@@ -74,6 +95,17 @@ pub struct Rule {
     /// Whether it holds, as far as it was asked.
     #[serde(flatten)]
     pub outcome: Outcome,
+}
+
+/// Rules that are not shown, by what became of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RulesLeftOut {
+    /// None of their conditions held.
+    pub far: usize,
+    /// A condition held, and others are nearer to a match.
+    pub farther: usize,
+    /// They stand after the one that matched.
+    pub not_reached: usize,
 }
 
 /// A place as people read it.
@@ -120,9 +152,6 @@ pub struct Failed {
     pub found: String,
     /// Line of the condition, in the rule's file.
     pub line: usize,
-    /// Whether all other conditions of the block come before it.
-    #[serde(skip)]
-    pub last: bool,
 }
 
 /// A share of a split.
@@ -138,8 +167,11 @@ pub struct ShareShown {
     pub weight: u32,
     /// The part of connections it gets, from 0 to 1.
     pub share: f64,
-    /// All that it may be dialled at.
+    /// Where it may be dialled.
     pub endpoints: Vec<EndpointShown>,
+    /// How many further endpoints are not shown.
+    #[serde(skip)]
+    pub endpoints_left_out: usize,
     /// Key by key, in the order of the documentation; in JSON an object.
     #[serde(serialize_with = "by_key")]
     pub policy: Vec<PolicyShown>,
@@ -190,37 +222,49 @@ fn by_key<S: Serializer>(policy: &[PolicyShown], serializer: S) -> Result<S::Ok,
 }
 
 /// The walk of an arrival.
-pub fn explain(table: &Table, arrival: &Arrival) -> Explanation {
+pub fn explain(table: &Table, arrival: &Arrival, extent: Extent) -> Explanation {
     let classified = table.classifier().classify(arrival);
     let (decision, block) = table.decide_classified(arrival, &classified);
     let trace = Trace { table, arrival, classified: &classified };
-    let matched = block.map(|block| table.classifier().route(block));
-    let rules = (0..).map(RouteId).zip(&table.routes).map(|(id, route)| {
-        let outcome = match matched {
-            Some((route, block)) if route == id => trace.matched(id, block),
-            Some((route, _)) if route < id => Outcome::NotReached,
-            _ => trace.failed(id),
-        };
-        Rule { route: Arc::clone(&route.name), at: at(&table.sources, route.place), outcome }
-    });
+    let (rules, rules_left_out) = trace.rules(block, extent);
     let (verdict, split, sticky) = match decision.action {
         Action::Forward(split) => (Verdict::Forward, trace.split(split), trace.sticky(split)),
         Action::Reject => (Verdict::Reject, Vec::new(), None),
     };
-    Explanation {
+    let mut explanation = Explanation {
         schema: 1,
         arrival: trace.arrival(),
-        rules: rules.collect(),
+        rules,
+        rules_left_out,
         via: decision.via,
         decision: verdict,
         split,
+        shares_left_out: 0,
         sticky,
+    };
+    if extent == Extent::Near {
+        explanation.shorten_split();
     }
+    explanation
 }
 
 /// The walk of an arrival as people read it, as `weirctl explain` prints it without `--all`.
 pub fn text(table: &Table, arrival: &Arrival) -> String {
-    explain(table, arrival).to_text(false)
+    explain(table, arrival, Extent::Near).to_text()
+}
+
+impl Explanation {
+    /// Leaves out shares and endpoints, all of the split's together, beyond the first.
+    fn shorten_split(&mut self) {
+        self.shares_left_out = self.split.len().saturating_sub(SHOWN_MAX);
+        self.split.truncate(SHOWN_MAX);
+        let mut room = SHOWN_MAX;
+        for share in &mut self.split {
+            share.endpoints_left_out = share.endpoints.len().saturating_sub(room);
+            share.endpoints.truncate(room);
+            room -= share.endpoints.len();
+        }
+    }
 }
 
 /// Reads the decision's own look-ups.
@@ -239,99 +283,6 @@ impl Trace<'_> {
             gateway: Arc::clone(&self.table.gateways[self.arrival.gateway.index()].name),
             workload: workload.map(|workload| Arc::clone(&workload.name)),
             labels: workload.map(|workload| workload.labels.clone()).unwrap_or_default(),
-        }
-    }
-
-    fn matched(&self, route: RouteId, index: usize) -> Outcome {
-        let block = &self.table.routes[route.index()].blocks[index];
-        let asked = self.asked(route, index).filter(|condition| *condition != Condition::Gateways);
-        let wanted: Vec<String> = asked
-            .map(|condition| format!("{} {}", condition.key(), self.wanted(condition, route, block)))
-            .collect();
-        let first = block.places.iter().map(|(_, place)| *place).min();
-        let place = first.or(block.place).unwrap_or(self.table.routes[route.index()].place);
-        Outcome::Matched {
-            block: index + 1,
-            wanted: if wanted.is_empty() { "everything".to_owned() } else { wanted.join(", ") },
-            matched_line: at(&self.table.sources, place).line,
-        }
-    }
-
-    /// Of the blocks, the one whose first failing condition comes last; of equals the first.
-    fn failed(&self, route: RouteId) -> Outcome {
-        let blocks = &self.table.routes[route.index()].blocks;
-        let failing = blocks.iter().enumerate().map(|(index, _)| {
-            let id = self.table.classifier().block(route, index);
-            let fails =
-                |condition: &Condition| !self.table.classifier().holds(self.classified, *condition, id);
-            let condition = self.asked(route, index).find(fails);
-            (condition.expect("a block that holds would have taken the arrival"), index)
-        });
-        let furthest = failing.max_by_key(|(condition, index)| (*condition, std::cmp::Reverse(*index)));
-        let (condition, index) = furthest.expect("a route has a block");
-        let block = &blocks[index];
-        let written = block.places.iter().find(|(key, _)| *key == condition.key()).map(|(_, place)| *place);
-        let place = written.or(block.place).unwrap_or(self.table.routes[route.index()].place);
-        let failed = Failed {
-            condition: condition.key(),
-            wanted: self.wanted(condition, route, block),
-            found: self.found(condition),
-            line: at(&self.table.sources, place).line,
-            last: self.asked(route, index).last() == Some(condition),
-        };
-        Outcome::Failed { block: index + 1, failed }
-    }
-
-    fn asked(&self, route: RouteId, index: usize) -> impl Iterator<Item = Condition> {
-        let block = self.table.classifier().block(route, index);
-        Condition::ALL.into_iter().filter(move |condition| self.table.classifier().asks(*condition, block))
-    }
-
-    fn wanted(&self, condition: Condition, route: RouteId, block: &Block) -> String {
-        let parts: &Parts = self.table;
-        match condition {
-            Condition::Gateways => {
-                list(parts.routes[route.index()].gateways.iter().map(|id| &parts.gateways[id.index()].name))
-            }
-            Condition::Ports => list(block.ports.iter().map(|ports| match (ports.start(), ports.end()) {
-                (first, last) if first == last => first.to_string(),
-                (first, last) => format!("{first}-{last}"),
-            })),
-            Condition::DestinationSubnets => list(&block.destination_subnets),
-            Condition::SourceSubnets => list(&block.source_subnets),
-            Condition::SourceLabels => {
-                list(block.source_labels.iter().map(|(key, value)| format!("{key}={value}")))
-            }
-            Condition::SourceNamespaces => list(&block.source_namespaces),
-            Condition::DestinationServices => {
-                list(block.destination_services.iter().map(|id| &parts.services[id.index()].name))
-            }
-        }
-    }
-
-    fn found(&self, condition: Condition) -> String {
-        let parts: &Parts = self.table;
-        let workload = |show: fn(&Parts, WorkloadId) -> String| match self.classified.workload {
-            Some(id) => show(parts, id),
-            None => "no workload".to_owned(),
-        };
-        match condition {
-            Condition::Gateways => parts.gateways[self.arrival.gateway.index()].name.to_string(),
-            Condition::Ports => self.arrival.destination.port().to_string(),
-            Condition::DestinationSubnets => self.arrival.destination.ip().to_string(),
-            Condition::SourceSubnets => self.arrival.source.ip().to_string(),
-            Condition::SourceLabels => workload(|parts, id| {
-                let labels = parts.workloads[id.index()].labels.iter();
-                let labels: Vec<_> = labels.map(|(key, value)| format!("{key}={value}")).collect();
-                if labels.is_empty() { "no labels".to_owned() } else { labels.join(", ") }
-            }),
-            Condition::SourceNamespaces => {
-                workload(|parts, id| parts.workloads[id.index()].namespace.to_string())
-            }
-            Condition::DestinationServices => match self.classified.service {
-                Some(id) => parts.services[id.index()].name.to_string(),
-                None => "no service".to_owned(),
-            },
         }
     }
 
@@ -358,6 +309,7 @@ impl Trace<'_> {
             share: f64::from(share.weight) / total as f64,
             total,
             endpoints: if resolved.is_some() { self.endpoints(destination) } else { Vec::new() },
+            endpoints_left_out: 0,
             policy: destination.policy.origins.0.iter().map(|origin| self.policy(origin)).collect(),
             at: at(&self.table.sources, share.place),
             name: Arc::clone(&destination.name),
@@ -392,14 +344,4 @@ impl Trace<'_> {
 
 fn at(sources: &Sources, place: Place) -> At {
     At { file: Arc::clone(&sources.source(place).name), line: sources.position(place).line }
-}
-
-/// The first few of a list, and how many more there are: a rule may name thousands of networks.
-fn list<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
-    const SHOWN: usize = 3;
-    let all: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
-    match all.len().checked_sub(SHOWN + 1) {
-        None => all.join(" or "),
-        Some(_) => format!("{} or {} more", all[..SHOWN].join(" or "), all.len() - SHOWN),
-    }
 }

@@ -135,6 +135,18 @@ impl Process {
         Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
     }
 
+    /// Processor time of its whole life, once it has ended; panics if it does not within `deadline`.
+    #[track_caller]
+    pub fn cpu_time_to_end(&self, deadline: Duration) -> Duration {
+        // The kernel keeps the figures of a child that has ended until it is waited for.
+        let has_ended = || {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
+            stat.rsplit_once(") ").is_some_and(|(_, fields)| fields.starts_with('Z'))
+        };
+        assert!(wait_for(deadline, has_ended), "still running after {deadline:?}:\n{}", self.output());
+        self.cpu_time()
+    }
+
     /// Resident memory in bytes.
     pub fn resident(&self) -> u64 {
         let status =

@@ -1,6 +1,12 @@
 //! `weirctl explain`: why a connection goes where it goes, for people and for scripts.
 
+use std::fmt::Write;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
 use serde_json::Value;
+use weir_tests::process::Process;
 use weir_tests::{busy, program};
 
 const CONFIG: &str = r#"[gateway.mesh]
@@ -139,4 +145,73 @@ fn misuse_is_told_from_a_broken_file() {
         &["explain", "-c", "/nonexistent", "--source", "10.0.1.1", "--destination", "10.0.0.1:1"],
     );
     assert_eq!(missing.code, 1);
+}
+
+/// A file of 10,000 rules, and of so many tests that fail.
+fn large(failing_tests: usize) -> String {
+    let mut text = r#"[gateway.edge]
+listen = ["0.0.0.0:5432"]
+to = [{ service = "db" }]
+[service.db]
+endpoints = ["10.0.0.11:5432"]
+"#
+    .to_owned();
+    for n in 0..10_000 {
+        let net = format!("10.{}.{}.0/24", n / 256, n % 256);
+        write!(
+            text,
+            "[[route]]\nname = \"rule-{n}\"\nmatch = [{{ source_subnets = [\"{net}\"], ports = [5432] }}]\nto = [{{ service = \"db\" }}]\n"
+        )
+        .expect("a string");
+    }
+    for n in 0..failing_tests {
+        write!(
+            text,
+            "[[test]]\nname = \"test-{n}\"\nsource = \"10.39.0.{n}\"\ndestination = \"192.0.2.1:5432\"\nexpect = {{ reject = true }}\n"
+        )
+        .expect("a string");
+    }
+    text
+}
+
+/// Exit code, processor time and output of a command.
+fn cost(program: &str, arguments: &[&str], file: &Path) -> (i32, Duration, String) {
+    let mut process =
+        Process::spawn(Command::new(program::path(program)).args(arguments).arg("-c").arg(file));
+    let deadline = Duration::from_secs(120);
+    let cpu_time = process.cpu_time_to_end(deadline);
+    (process.exit(deadline).code().unwrap_or(-1), cpu_time, process.output())
+}
+
+/// In a release build `explain` costs a few milliseconds more than `check`, and 100 failing tests cost as little. The bars
+/// leave room for a debug build on a busy machine. They are missed by far if each rule's line is counted from the top of the
+/// file, or if each of 10,000 rules is printed for each failing test.
+#[test]
+fn ten_thousand_rules_are_explained_at_the_cost_of_a_check() {
+    let _turn = busy();
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let file = directory.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        file
+    };
+    let (good, failing) = (write("good.toml", &large(0)), write("failing.toml", &large(100)));
+    let (code, check, output) = cost("weir", &["check"], &good);
+    assert_eq!(code, 0, "{output}");
+    let explain = ["explain", "--source", "10.39.0.1", "--destination", "192.0.2.1:5432"];
+    let more = Duration::from_secs(1);
+    for (arguments, bytes) in [(&[][..], 20_000), (&["--all"], 3_000_000), (&["--json"], 6_000_000)] {
+        let (code, cost, output) = cost("weirctl", &[&explain[..], arguments].concat(), &good);
+        assert_eq!(code, 0, "{output}");
+        assert!(output.contains("rule-9984"), "the match is shown");
+        assert!(output.len() < bytes, "{arguments:?}: {} bytes", output.len());
+        assert!(cost < check + more, "{arguments:?}: {cost:?}, a check {check:?}");
+    }
+    let (code, cost, output) = cost("weir", &["check"], &failing);
+    assert_eq!(code, 1, "{output}");
+    assert!(cost < check + more, "100 failing tests: {cost:?}, a check {check:?}");
+    assert!(output.len() < 120_000, "{} bytes", output.len());
+    assert_eq!(output.matches("arrival ").count(), 5, "the first five show their walk");
+    let command = "`weirctl explain --source 10.39.0.99 --destination 192.0.2.1:5432 --gateway edge`";
+    assert!(output.contains(command), "the others say how to see it");
 }

@@ -9,6 +9,7 @@ use clap::Args;
 use weir::cli::Configuration;
 use weir::load::{self, Origin, Tests};
 use weir::report;
+use weir_routing::explain::{Extent, explain};
 use weir_routing::{Arrival, Gateway, GatewayId, Resolved, Table};
 
 const FAILED: u8 = 1;
@@ -28,7 +29,7 @@ pub(crate) struct Explain {
     /// Where it arrives; may be left out where exactly one gateway listens on the destination
     #[arg(long, value_name = "NAME")]
     gateway: Option<String>,
-    /// Every rule, however many there are
+    /// All rules, destinations and endpoints, however many there are
     #[arg(long)]
     all: bool,
     /// JSON
@@ -92,13 +93,15 @@ impl Explain {
             }
         };
         let arrival = Arrival::new(gateway, self.source, self.destination);
-        let explanation = weir_routing::explain::explain(&table, &arrival);
+        // A program reads all of it.
+        let extent = if self.all || self.json { Extent::Whole } else { Extent::Near };
+        let explanation = explain(&table, &arrival, extent);
         if self.json {
             let text =
                 serde_json::to_string_pretty(&explanation).expect("strings and numbers are always JSON");
             report::say(&format!("{text}\n"));
         } else {
-            report::say(&explanation.to_text(self.all));
+            report::say(&explanation.to_text());
             report::tell(&unasked(&names));
         }
         ExitCode::SUCCESS

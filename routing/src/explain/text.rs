@@ -3,11 +3,8 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use super::{At, EndpointShown, Explanation, Outcome, PolicyShown, Rule, ShareShown, Verdict};
+use super::{At, EndpointShown, Explanation, Outcome, PolicyShown, Rule, RulesLeftOut, ShareShown, Verdict};
 use crate::table::Via;
-
-/// Up to this many rules all are shown.
-const RULES_SHOWN: usize = 50;
 
 /// Shares in a line.
 const SHARES_A_LINE: usize = 2;
@@ -35,11 +32,12 @@ impl Line {
 }
 
 impl Explanation {
-    /// All of it as text, one line a fact. Over 50 rules only the match and those that failed on their last condition,
-    /// unless `all`.
-    pub fn to_text(&self, all: bool) -> String {
-        let mut lines = self.rules(all || self.rules.len() <= RULES_SHOWN);
+    /// All of it as text, one line a fact.
+    pub fn to_text(&self) -> String {
+        let mut lines = self.rules();
+        lines.extend(self.rules_left_out.line());
         lines.extend(self.split.chunks(SHARES_A_LINE).map(shares));
+        lines.extend(more("split", self.shares_left_out));
         let source = self.arrival.source.ip();
         let always = |name: &Arc<str>| Line::new("sticky", &**name, format!("always, for source {source}"));
         lines.extend(self.sticky.as_ref().map(always));
@@ -79,17 +77,36 @@ impl Explanation {
         format!("arrival    {source} -> {destination}   gateway {gateway}   workload {workload}\n")
     }
 
-    fn rules(&self, all: bool) -> Vec<Line> {
-        let digits = self.rules.len().to_string().len().max(2);
+    fn rules(&self) -> Vec<Line> {
+        let last = self.rules.last().map_or(0, |rule| rule.number);
+        let digits = last.to_string().len().max(2);
         let places = self.rules.iter().map(|rule| place(&rule.at).chars().count()).max().unwrap_or(0);
-        let shown = |rule: &Rule| match &rule.outcome {
-            Outcome::Matched { .. } => true,
-            Outcome::Failed { failed, .. } => failed.last,
-            Outcome::NotReached => false,
-        };
-        let rules = (1..).zip(&self.rules).filter(|(_, rule)| all || shown(rule));
-        rules.map(|(number, rule)| self::rule(&format!("rule {number:digits$}"), rule, places)).collect()
+        let rules = self.rules.iter();
+        rules.map(|rule| self::rule(&format!("rule {:digits$}", rule.number), rule, places)).collect()
     }
+}
+
+impl RulesLeftOut {
+    /// "99 more: no condition held in 90, 9 were not reached".
+    fn line(self) -> Option<Line> {
+        let Self { far, farther, not_reached } = self;
+        let total = far + farther + not_reached;
+        let parts = [
+            (far, "without a condition that held"),
+            (farther, "farther from a match"),
+            (not_reached, "not reached"),
+        ];
+        let parts = parts.into_iter().filter(|(count, _)| *count > 0);
+        let parts: Vec<String> = parts.map(|(count, why)| format!("{count} {why}")).collect();
+        let mut line = more("rules", total)?;
+        line.rest = format!("{}; {}", parts.join(", "), line.rest);
+        Some(line)
+    }
+}
+
+/// How many lines of a kind are left out.
+fn more(head: &str, count: usize) -> Option<Line> {
+    (count > 0).then(|| Line::new(head, format!("{count} more"), "--all shows them"))
 }
 
 fn rule(head: &str, rule: &Rule, places: usize) -> Line {
@@ -118,7 +135,7 @@ fn shares(shares: &[ShareShown]) -> Line {
 
 fn endpoints(share: &ShareShown) -> Vec<Line> {
     let name = name(share);
-    if share.endpoints.is_empty() {
+    if share.endpoints.is_empty() && share.endpoints_left_out == 0 {
         let why = if share.lacks_port {
             "none: the service does not have the port that was dialled"
         } else {
@@ -143,7 +160,11 @@ fn endpoints(share: &ShareShown) -> Vec<Line> {
         }
         Line::new("endpoint", &*name, rest)
     });
-    lines.collect()
+    let mut lines: Vec<Line> = lines.collect();
+    let more =
+        || Line::new("endpoint", &*name, format!("{} more: --all shows them", share.endpoints_left_out));
+    lines.extend((share.endpoints_left_out > 0).then(more));
+    lines
 }
 
 /// Values with the same origin stand together, and the origin after the last of them.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use proptest::prelude::*;
-use weir_routing::explain::{Outcome, explain};
+use weir_routing::explain::{Extent, Outcome, explain};
 use weir_routing::table::{Block, Parts, RouteAction};
 use weir_routing::{Action, Arrival, GatewayId, RouteId, ServiceId, Table, Via, WorkloadId};
 
@@ -231,7 +231,7 @@ proptest! {
     fn what_explain_says_failed_does_fail(parts in parts(), arrivals in arrivals()) {
         let table = Table::build(parts.clone());
         for arrival in arrivals.into_iter().take(10) {
-            let explanation = explain(&table, &arrival);
+            let explanation = explain(&table, &arrival, Extent::Whole);
             let (via, taken) = model(&parts, &arrival);
             prop_assert_eq!(explanation.via, via);
             prop_assert_eq!(explanation.rules.len(), parts.routes.len());

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use weir_routing::explain::{explain, text};
+use weir_routing::explain::{Extent, explain, text};
 use weir_routing::table::{Action, Block, RouteAction};
 use weir_routing::{Split, Table};
 
@@ -81,8 +81,12 @@ decision   reject            via route
 
 #[test]
 fn json_has_the_documented_shape() {
-    let json =
-        serde_json::to_value(explain(&sample(), &arrival(0, "10.0.1.1", "192.168.10.10:9000"))).unwrap();
+    let json = serde_json::to_value(explain(
+        &sample(),
+        &arrival(0, "10.0.1.1", "192.168.10.10:9000"),
+        Extent::Whole,
+    ))
+    .unwrap();
     assert_eq!(json["schema"], 1);
     assert_eq!(json["via"], "route");
     assert_eq!(json["decision"], "forward");
@@ -131,31 +135,128 @@ fn a_sticky_split_says_where_its_source_always_goes() {
         let Action::Forward(split) = table.decide(&arrival).action else { panic!("a split") };
         let drawn = split.draw(arrival.source.ip(), &mut fastrand::Rng::with_seed(last));
         let name = &table.destinations[drawn.index()].name;
-        let explanation = explain(&table, &arrival);
+        let explanation = explain(&table, &arrival, Extent::Near);
         assert_eq!(explanation.sticky.as_ref(), Some(name), "{last}");
         assert_eq!(serde_json::to_value(&explanation).unwrap()["sticky"], **name);
         let line = format!("sticky     {name}  always, for source 10.0.0.{last}");
-        assert!(explanation.to_text(false).lines().any(|other| other == line), "{line}");
+        assert!(explanation.to_text().lines().any(|other| other == line), "{line}");
         seen.insert(name.clone());
     }
     assert_eq!(seen.len(), 2, "20 sources go to both");
 }
 
-/// A rule that is off by its last condition is what a reader looks for; one for another gateway is not.
+/// The kinds of rules among many: which of them are shown, and how the others are counted.
 #[test]
-fn of_many_rules_only_those_that_nearly_held_are_shown() {
-    let mut builder = Builder::new();
-    let gateway = builder.gateway("mesh", None);
-    for n in 0..60 {
-        let mut block = Block { ports: vec![n..=n], ..Block::default() };
-        if n != 7 {
-            block.source_namespaces.push("foo".into());
+fn of_many_rules_only_those_near_a_match_are_shown() {
+    let [port, other_port] = [50, 51];
+    let rules = |kinds: &[(usize, &str)]| {
+        let mut builder = Builder::new();
+        let here = builder.gateway("here", None);
+        let elsewhere = builder.gateway("elsewhere", None);
+        for (count, kind) in kinds {
+            for n in 0..*count {
+                let ports = |port: u16| vec![port..=port];
+                let (gateway, block) = match *kind {
+                    "match" => (here, Block { ports: ports(port), ..Block::default() }),
+                    "far" => (here, Block { ports: ports(other_port), ..Block::default() }),
+                    "near" => {
+                        let namespaces = vec!["foo".into()];
+                        (
+                            here,
+                            Block { ports: ports(port), source_namespaces: namespaces, ..Block::default() },
+                        )
+                    }
+                    "farther" => {
+                        let block = Block {
+                            ports: ports(port),
+                            source_namespaces: vec!["foo".into()],
+                            source_subnets: vec![net("192.0.2.0/24")],
+                            ..Block::default()
+                        };
+                        (here, block)
+                    }
+                    "elsewhere" => (elsewhere, Block { ports: ports(port), ..Block::default() }),
+                    "only the gateway" => (elsewhere, Block::default()),
+                    kind => panic!("{kind}"),
+                };
+                builder.route(&format!("{kind}-{n}"), &[gateway], vec![block], RouteAction::Reject);
+            }
         }
-        builder.route(&format!("route-{n}"), &[gateway], vec![block], RouteAction::Reject);
+        Table::build(builder.parts)
+    };
+    #[track_caller]
+    fn check(table: &Table, shown: &[(usize, &str)], left_out: &str) {
+        let arrival = arrival(0, "10.0.0.1", "10.0.0.2:50");
+        let near = explain(table, &arrival, Extent::Near);
+        let kind = |kind: &str| near.rules.iter().filter(|rule| rule.route.starts_with(kind)).count();
+        for (count, of) in shown {
+            assert_eq!(kind(of), *count, "{of} in\n{}", near.to_text());
+        }
+        assert_eq!(near.rules.len(), shown.iter().map(|(count, _)| count).sum::<usize>());
+        assert!(near.rules.is_sorted_by_key(|rule| rule.number));
+        let text = near.to_text();
+        let rest = text.lines().find(|line| line.starts_with("rules")).unwrap_or("");
+        let words = rest.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(words, left_out, "\n{text}");
+        let whole = explain(table, &arrival, Extent::Whole);
+        assert_eq!(whole.rules.len(), table.routes.len());
+        assert!(!whole.to_text().contains("--all"));
     }
-    let explanation = explain(&Table::build(builder.parts), &arrival(0, "10.0.0.1", "10.0.0.2:50"));
-    let rules = |all| explanation.to_text(all).lines().filter(|line| line.starts_with("rule")).count();
-    assert_eq!((rules(false), rules(true)), (2, 60));
-    assert!(explanation.to_text(false).contains("route-7 "));
-    assert!(explanation.to_text(false).contains("route-50 "));
+    check(&rules(&[(50, "far")]), &[(50, "far")], "");
+    check(&rules(&[(51, "far")]), &[], "rules 51 more 51 without a condition that held; --all shows them");
+    check(
+        &rules(&[
+            (60, "far"),
+            (2, "near"),
+            (1, "elsewhere"),
+            (30, "only the gateway"),
+            (1, "match"),
+            (9, "near"),
+        ]),
+        &[(2, "near"), (1, "elsewhere"), (1, "match")],
+        "rules 99 more 90 without a condition that held, 9 not reached; --all shows them",
+    );
+    check(
+        &rules(&[(80, "farther"), (10, "near"), (1, "match")]),
+        &[(10, "near"), (40, "farther"), (1, "match")],
+        "rules 40 more 40 farther from a match; --all shows them",
+    );
+}
+
+/// A split or a service may be as long as a list of rules.
+#[test]
+fn of_many_shares_and_endpoints_the_first_are_shown() {
+    let mut builder = Builder::new();
+    let service = builder.service("db", &[], &[5432]);
+    let endpoint = |builder: &mut Builder, n: u16| {
+        builder.endpoint(service, SocketAddr::from(([10, 0, (n / 256) as u8, n as u8], 5432)), 1, 0)
+    };
+    let many: Vec<_> = (0..1000).map(|n| endpoint(&mut builder, n)).collect();
+    let mut of = vec![(builder.destination(service, None, Some(5432), &many), 1)];
+    for n in 0..70 {
+        let subset = builder.subset(service, &format!("v{n}"));
+        of.push((builder.destination(service, Some(subset), Some(5432), &many[..1]), 1));
+    }
+    builder.gateway("edge", Some(Split::new(shares(&of), None)));
+    let table = Table::build(builder.parts);
+    let lines = |extent| {
+        let text = explain(&table, &arrival(0, "10.0.0.1", "10.0.0.2:50"), extent).to_text();
+        let count = |head: &str| text.lines().filter(|line| line.starts_with(head)).count();
+        let more: Vec<String> = text
+            .lines()
+            .filter(|line| line.contains("--all"))
+            .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+            .collect();
+        (count("endpoint"), count("policy"), more)
+    };
+    assert_eq!(lines(Extent::Whole), (1070, 71, Vec::new()));
+    let (endpoints, policies, more) = lines(Extent::Near);
+    assert_eq!(
+        (endpoints, policies),
+        (100, 50),
+        "50 endpoints, and a line for each destination that has more"
+    );
+    assert_eq!(more[0], "split 21 more --all shows them");
+    assert_eq!(more[1], "endpoint db 950 more: --all shows them");
+    assert_eq!(more[2], "endpoint db/v0 1 more: --all shows them");
 }
