@@ -1,7 +1,7 @@
 //! Dialling (step 8 of the walk): endpoints of the destination that was drawn, one after the other, until one answers or
 //! attempts and time are used up.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use weir_routing::{Attempt, DestinationId, EndpointId, Policy};
 
 use crate::clock::{Millis, earlier};
-use crate::in_force::InForce;
+use crate::in_force::{InForce, Leads};
 use crate::outcome::Reason;
 use crate::relay::{Relay, Side};
 use crate::session::Stage;
@@ -20,6 +20,10 @@ use crate::sys;
 
 /// With nobody else to ask, the same endpoint is asked again after this long.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// An endpoint that has not answered for this long when its client leaves has failed: a client that is less patient than
+/// `connect_timeout` must not hide an endpoint that never answers.
+const GIVEN_UP: Duration = Duration::from_secs(1);
 
 /// A dial under way. It holds the table that decided it, so that further attempts stay inside that decision; it ends within
 /// `connect_deadline`, so it does not hold it for long.
@@ -34,6 +38,9 @@ pub struct Dial {
     failed: Vec<EndpointId>,
     /// How the last attempt failed, which is what the end will be called.
     failure: Reason,
+    outlook: Outlook,
+    /// Since when every attempt has failed on this host.
+    failing_here: Option<Millis>,
     step: Step,
     /// All attempts together.
     deadline: Option<Millis>,
@@ -44,11 +51,38 @@ pub struct Dial {
 /// What a dial waits for.
 enum Step {
     /// A connect, until the time-out of this attempt.
-    Connecting { endpoint: EndpointId, until: Option<Millis> },
+    Connecting { endpoint: EndpointId, since: Millis, until: Option<Millis> },
     /// The moment to ask again.
     Pausing { until: Millis },
     /// The completion of a connect that was cancelled: a time-out, or the client has gone.
     Cancelled { endpoint: EndpointId },
+}
+
+/// What failed attempts say of those that would follow to the same endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Outlook {
+    /// This host has no address from which any of them could be dialled.
+    None,
+    /// This host did not let the last one out: it has no port left, or no route. That may be over soon.
+    Here,
+    /// It depends on the endpoints.
+    There,
+}
+
+/// What an attempt that failed with this error is called, and what it says of the next one. `None`: descriptors ran out,
+/// which is not about the endpoint.
+fn failure(error: &std::io::Error, address: SocketAddr) -> Option<(Reason, Outlook)> {
+    Some(match error.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE) => return None,
+        Some(libc::ECONNREFUSED) => (Reason::ConnectRefused, Outlook::There),
+        Some(libc::ETIMEDOUT) => (Reason::ConnectTimeout, Outlook::There),
+        // The kernel uses one word for "no port" and for "no address of that family".
+        Some(libc::EADDRNOTAVAIL) if sys::has_source_address(address) => {
+            (Reason::NoSourcePort, Outlook::Here)
+        }
+        Some(libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT) => (Reason::ConnectError, Outlook::None),
+        _ => (Reason::ConnectError, Outlook::Here),
+    })
 }
 
 impl Dial {
@@ -63,6 +97,8 @@ impl Dial {
             accepted,
             failed: Vec::new(),
             failure: Reason::NoEndpoint,
+            outlook: Outlook::None,
+            failing_here: None,
             step: Step::Pausing { until: accepted },
             client_hung_up: false,
             in_force,
@@ -91,6 +127,43 @@ impl Dial {
         [self.deadline, self.lifetime().map(|(at, _)| at)].into_iter().fold(step, earlier)
     }
 
+    /// An attempt has failed.
+    fn note_failure(&mut self, endpoint: EndpointId, reason: Reason, outlook: Outlook, now: Millis) {
+        self.in_force.fail(endpoint, reason);
+        self.failed.push(endpoint);
+        self.failure = reason;
+        self.outlook = self.outlook.max(outlook);
+        self.failing_here = match outlook {
+            Outlook::There => None,
+            Outlook::Here | Outlook::None => self.failing_here.or(Some(now)),
+        };
+    }
+
+    /// All endpoints have failed: when to ask them again. `None`: never, because nothing will have changed, or because the client
+    /// would learn later than `connect_timeout` what this host knew at once.
+    fn ask_again(&mut self, now: Millis) -> Option<Millis> {
+        let at = now.after(ASK_AGAIN);
+        let told_by = self.failing_here.and_then(|since| since.limit(self.policy().timeouts.connect));
+        if self.outlook == Outlook::None || told_by.is_some_and(|told_by| told_by <= at) {
+            return None;
+        }
+        self.failed.clear();
+        self.outlook = Outlook::None;
+        Some(at)
+    }
+
+    /// The session ends: an attempt that had its time, or that a client has waited for long enough, has failed.
+    pub fn abandon(&self, now: Millis) {
+        let is_late = self.deadline.is_some_and(|deadline| deadline <= now);
+        match self.step {
+            Step::Connecting { endpoint, since, .. } if is_late || since.after(GIVEN_UP) <= now => {
+                self.in_force.fail(endpoint, Reason::ConnectTimeout);
+            }
+            Step::Cancelled { endpoint } => self.in_force.fail(endpoint, Reason::ConnectTimeout),
+            Step::Connecting { .. } | Step::Pausing { .. } => {}
+        }
+    }
+
     /// The limits that run from accept, whatever the session does, and what their end is called.
     fn lifetime(&self) -> Option<(Millis, Reason)> {
         let timeouts = self.policy().timeouts;
@@ -117,16 +190,20 @@ impl Shard {
             if dial.failed.is_empty() {
                 return self.refuse(slot, Reason::NoEndpoint);
             }
-            dial.failed.clear();
-            dial.step = Step::Pausing { until: self.now.after(ASK_AGAIN) };
+            let Some(until) = dial.ask_again(self.now) else {
+                let failure = dial.failure;
+                return self.refuse(slot, failure);
+            };
+            dial.step = Step::Pausing { until };
             return self.sleep_dial(slot);
         };
-        if dial.in_force.is_loop(endpoint) {
+        if dial.in_force.leads(endpoint) == Leads::BackToUs {
+            dial.in_force.fail(endpoint, Reason::Loop);
             return self.refuse(slot, Reason::Loop);
         }
         dial.attempts_left -= 1;
         let until = dial.policy().timeouts.connect.map(|span| self.now.after(span));
-        dial.step = Step::Connecting { endpoint, until };
+        dial.step = Step::Connecting { endpoint, since: self.now, until };
         match self.connect(slot, endpoint) {
             Ok(()) => self.sleep_dial(slot),
             Err(error) => self.connect_failed(slot, endpoint, &error),
@@ -161,7 +238,12 @@ impl Shard {
         };
         match (&dial.step, result) {
             // One that answers at the last moment has answered.
-            (Step::Connecting { .. } | Step::Cancelled { .. }, Ok(_)) => self.begin_relay(slot),
+            (&(Step::Connecting { endpoint, .. } | Step::Cancelled { endpoint }), Ok(())) => {
+                if dial.in_force.leads(endpoint) == Leads::PerhapsToItself && session.has_met_itself() {
+                    return self.attempt_failed(slot, endpoint, Reason::Loop, Outlook::Here);
+                }
+                self.begin_relay(slot);
+            }
             (&Step::Connecting { endpoint, .. }, Err(error)) => self.connect_failed(slot, endpoint, &error),
             (&Step::Cancelled { endpoint }, Err(error)) if error.raw_os_error() == Some(libc::ECANCELED) => {
                 self.connect_failed(slot, endpoint, &Errno::TIMEDOUT.into());
@@ -183,6 +265,7 @@ impl Shard {
             .poll(upstream.as_fd(), Tag::poll(Side::Upstream, slot, session.generation).0)
             .expect(RING_TAKES);
         session.in_flight.upstream_poll = true;
+        session.endpoint.as_ref().inspect(|endpoint| endpoint.connected());
         let Stage::Dialling(dial) = std::mem::replace(&mut session.stage, Stage::Ended) else { return };
         session.stage =
             Stage::Relaying(Relay::new(&dial.policy().timeouts, dial.accepted, mode, dial.client_hung_up));
@@ -191,6 +274,16 @@ impl Shard {
     }
 
     fn connect_failed(&mut self, slot: u32, endpoint: EndpointId, error: &std::io::Error) {
+        let Stage::Dialling(dial) = &self.sessions[slot as usize].stage else { return };
+        let address = dial.in_force.table.endpoints[endpoint.index()].address;
+        let Some((reason, outlook)) = failure(error, address) else {
+            self.pause_accepting();
+            return self.refuse(slot, Reason::LimitProcess);
+        };
+        self.attempt_failed(slot, endpoint, reason, outlook);
+    }
+
+    fn attempt_failed(&mut self, slot: u32, endpoint: EndpointId, reason: Reason, outlook: Outlook) {
         let session = &mut self.sessions[slot as usize];
         if let Some(upstream) = session.upstream.take() {
             // A cancelled connect may have been answered: it must not look like a client that came and left in order.
@@ -198,18 +291,8 @@ impl Shard {
         }
         session.endpoint = None;
         let Stage::Dialling(dial) = &mut session.stage else { return };
-        dial.failed.push(endpoint);
-        dial.failure = match error.raw_os_error() {
-            Some(libc::ECONNREFUSED) => Reason::ConnectRefused,
-            Some(libc::ETIMEDOUT) => Reason::ConnectTimeout,
-            Some(libc::EADDRNOTAVAIL) => Reason::NoSourcePort,
-            Some(libc::EMFILE | libc::ENFILE) => {
-                self.pause_accepting();
-                return self.refuse(slot, Reason::LimitProcess);
-            }
-            _ => Reason::ConnectError,
-        };
-        if dial.failure == Reason::NoSourcePort {
+        dial.note_failure(endpoint, reason, outlook, self.now);
+        if reason == Reason::NoSourcePort {
             self.counters.source_ports_exhausted.add(1);
         }
         self.attempt(slot);
@@ -230,7 +313,7 @@ impl Shard {
             return self.refuse(slot, reason);
         }
         match dial.step {
-            Step::Connecting { endpoint, until: Some(until) } if until <= now => {
+            Step::Connecting { endpoint, until: Some(until), .. } if until <= now => {
                 dial.step = Step::Cancelled { endpoint };
                 let tag = Tag::connect(slot, self.sessions[slot as usize].generation);
                 self.ring.cancel(tag.0, Tag::IGNORED.0).expect(RING_TAKES);

@@ -36,7 +36,7 @@ pub struct Fleet {
     shards: Vec<ShardHandle>,
     listeners: Vec<Open>,
     last_listener: u32,
-    health: HealthBoard,
+    health: Arc<HealthBoard>,
     limits: LimitsBoard,
     seats: Seats,
     process: Arc<Limit>,
@@ -116,7 +116,7 @@ impl Fleet {
             shards,
             listeners: Vec::new(),
             last_listener: 0,
-            health: HealthBoard::default(),
+            health: Arc::default(),
             limits: LimitsBoard::default(),
             seats,
             process,
@@ -186,6 +186,7 @@ impl Fleet {
             };
             shard.tell(Message::InForce(Box::new(new)));
         }
+        self.health.set_in_force(generation);
         self.limits.prune();
         self.metrics.prune(|key| {
             table.gateways.iter().any(|gateway| gateway.name == key.gateway)
@@ -262,6 +263,11 @@ impl Fleet {
     /// What the shards count.
     pub fn metrics(&self) -> Arc<Metrics> {
         Arc::clone(&self.metrics)
+    }
+
+    /// What the process knows of the endpoints.
+    pub fn health(&self) -> Arc<HealthBoard> {
+        Arc::clone(&self.health)
     }
 }
 

@@ -1,17 +1,41 @@
-//! The health board: what the process knows of each endpoint, in a few atomics touched at connect and close, never per byte.
-//! Rows belong to (service, address), are found by name when a table is handed out, and outlive tables.
+//! The health board: what the process knows of each endpoint, in a few atomics touched when a dial begins and ends, never per
+//! byte. Rows belong to (service, address), are found by name when a table is handed out, and outlive tables.
+//!
+//! Shards write here, `/metrics` and the health thread ([`crate::checks`]) read.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::Thread;
 
 use weir_routing::Table;
+
+use self::Ordering::Relaxed;
+use crate::metrics_text::{Kind, family, sample};
+use crate::outcome::Reason;
+
+/// How a dial can fail at an endpoint. [`Reason::LimitProcess`] is not among them: it is not about the endpoint.
+pub const FAILURES: [Reason; 5] = [
+    Reason::ConnectRefused,
+    Reason::ConnectTimeout,
+    Reason::ConnectError,
+    Reason::NoSourcePort,
+    Reason::Loop,
+];
+
+/// Failed dials, in the order of [`FAILURES`].
+pub type Failed = [u64; FAILURES.len()];
 
 /// One endpoint, as all shards see it.
 #[derive(Debug, Default)]
 pub struct EndpointRow {
     connections: AtomicU64,
+    connected: AtomicU64,
+    failed_in_a_row: AtomicU64,
+    failed: [AtomicU64; FAILURES.len()],
+    /// The last generation that was bound to this row.
+    generation: AtomicU64,
 }
 
 impl EndpointRow {
@@ -25,15 +49,65 @@ impl EndpointRow {
         self.connections.fetch_add(1, Relaxed);
         EndpointUse(Arc::clone(self))
     }
+
+    fn fail(&self, reason: Reason) {
+        if let Some(index) = FAILURES.iter().position(|&failure| failure == reason) {
+            self.failed[index].fetch_add(1, Relaxed);
+            self.failed_in_a_row.fetch_add(1, Relaxed);
+        }
+    }
 }
 
 /// One open or dialling connection to an endpoint.
 #[derive(Debug)]
 pub struct EndpointUse(Arc<EndpointRow>);
 
+impl EndpointUse {
+    /// The dial has connected.
+    pub fn connected(&self) {
+        self.0.connected.fetch_add(1, Relaxed);
+        // Read first: an endpoint that has not failed keeps this word clean.
+        if self.0.failed_in_a_row.load(Relaxed) > 0 {
+            self.0.failed_in_a_row.store(0, Relaxed);
+        }
+    }
+}
+
 impl Drop for EndpointUse {
     fn drop(&mut self) {
         self.0.connections.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Wakes the health thread when a dial has failed. The first failure costs a shard one call; those that follow cost a load
+/// until the thread has found every endpoint well again.
+#[derive(Debug, Default)]
+pub struct Bell {
+    is_rung: AtomicBool,
+    listener: OnceLock<Thread>,
+}
+
+impl Bell {
+    fn ring(&self) {
+        if !self.is_rung.load(Relaxed) && !self.is_rung.swap(true, Ordering::AcqRel) {
+            self.listener.get().inspect(|thread| thread.unpark());
+        }
+    }
+
+    /// The calling thread is the one to be unparked.
+    pub fn listen(&self) {
+        // A second listener of one board would be a defect; the first keeps it.
+        let _ = self.listener.set(std::thread::current());
+    }
+
+    /// Whether it was rung since [`Self::silence`].
+    pub fn is_rung(&self) -> bool {
+        self.is_rung.load(Ordering::Acquire)
+    }
+
+    /// From now on a failure wakes the listener again. What failed before has to be looked for after this.
+    pub fn silence(&self) {
+        self.is_rung.swap(false, Ordering::AcqRel);
     }
 }
 
@@ -43,11 +117,13 @@ type EndpointKey = (Arc<str>, SocketAddr);
 /// A destination by its service's name, its subset's, and the port in use.
 type DestinationKey = (Arc<str>, Option<Arc<str>>, Option<u16>);
 
-/// The rows by name. Only the control thread looks here, once a table.
+/// The rows by name. No shard looks here; names are looked up once a table.
 #[derive(Debug, Default)]
 pub struct HealthBoard {
     endpoints: Mutex<HashMap<EndpointKey, Arc<EndpointRow>>>,
     positions: Mutex<HashMap<DestinationKey, Arc<AtomicU64>>>,
+    in_force: AtomicU64,
+    bell: Arc<Bell>,
 }
 
 /// The rows of one table, by its ids.
@@ -57,11 +133,38 @@ pub struct Rows {
     pub endpoints: Vec<Arc<EndpointRow>>,
     /// Round robin's position in the process, by destination.
     pub positions: Vec<Arc<AtomicU64>>,
+    bell: Arc<Bell>,
+}
+
+impl Rows {
+    /// A dial to the endpoint with this index has failed.
+    pub fn fail(&self, endpoint: usize, reason: Reason) {
+        self.endpoints[endpoint].fail(reason);
+        self.bell.ring();
+    }
+}
+
+/// What has become of the dials to one endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// Its service.
+    pub service: Arc<str>,
+    /// Its address.
+    pub address: SocketAddr,
+    /// Open and dialling connections.
+    pub active: u64,
+    /// Dials that connected.
+    pub connected: u64,
+    /// Dials that failed.
+    pub failed: Failed,
+    /// The last dial failed, and the table in force has the endpoint.
+    pub is_failing: bool,
 }
 
 impl HealthBoard {
-    /// The rows of a table: those that are known, and new ones. Rows that no table and no session uses any more go.
-    pub fn rows(&self, table: &Table) -> Rows {
+    /// The rows of a table that may become this generation: those that are known, and new ones. Rows that no table and no
+    /// session uses any more go.
+    pub fn rows(&self, generation: u64, table: &Table) -> Rows {
         let mut endpoints = self.endpoints.lock().expect("no one panics with it");
         let mut positions = self.positions.lock().expect("no one panics with it");
         let rows = Rows {
@@ -70,7 +173,9 @@ impl HealthBoard {
                 .iter()
                 .map(|endpoint| {
                     let service = Arc::clone(&table.services[endpoint.service.index()].name);
-                    Arc::clone(endpoints.entry((service, endpoint.address)).or_default())
+                    let row = endpoints.entry((service, endpoint.address)).or_default();
+                    row.generation.store(generation, Relaxed);
+                    Arc::clone(row)
                 })
                 .collect(),
             positions: table
@@ -84,9 +189,81 @@ impl HealthBoard {
                     Arc::clone(positions.entry(key).or_default())
                 })
                 .collect(),
+            bell: Arc::clone(&self.bell),
         };
         endpoints.retain(|_, row| Arc::strong_count(row) > 1);
         positions.retain(|_, position| Arc::strong_count(position) > 1);
         rows
+    }
+
+    /// The table that routes from now on: endpoints that only older ones have are not waited for any more.
+    pub fn set_in_force(&self, generation: u64) {
+        self.in_force.store(generation, Relaxed);
+    }
+
+    /// What rings when a dial has failed.
+    pub fn bell(&self) -> &Bell {
+        &self.bell
+    }
+
+    /// Every endpoint that a table or a session has, in the order of names and addresses.
+    pub fn read(&self) -> Vec<Reading> {
+        let in_force = self.in_force.load(Relaxed);
+        let mut endpoints = self.endpoints.lock().expect("no one panics with it");
+        endpoints.retain(|_, row| Arc::strong_count(row) > 1);
+        let mut readings: Vec<Reading> = endpoints
+            .iter()
+            .map(|((service, address), row)| Reading {
+                service: Arc::clone(service),
+                address: *address,
+                active: row.connections(),
+                connected: row.connected.load(Relaxed),
+                failed: row.failed.each_ref().map(|count| count.load(Relaxed)),
+                is_failing: row.failed_in_a_row.load(Relaxed) > 0 && row.generation.load(Relaxed) >= in_force,
+            })
+            .collect();
+        drop(endpoints);
+        readings
+            .sort_unstable_by(|one, other| (&one.service, one.address).cmp(&(&other.service, other.address)));
+        readings
+    }
+
+    /// Every endpoint's series, in Prometheus' text format 0.0.4.
+    pub fn render(&self, out: &mut String) {
+        let readings = self.read();
+        let named: Vec<(String, &Reading)> =
+            readings.iter().map(|reading| (reading.address.to_string(), reading)).collect();
+        let mut counts = |name: &str, kind: Kind, help: &str, value: fn(&Reading) -> u64| {
+            family(out, name, kind, help);
+            for (address, reading) in &named {
+                let labels = [("service", &*reading.service), ("endpoint", address.as_str())];
+                sample(out, name, &labels, value(reading));
+            }
+        };
+        counts(
+            "weir_endpoint_connections_active",
+            Kind::Gauge,
+            "Connections to an endpoint that are open or being dialled.",
+            |reading| reading.active,
+        );
+        counts(
+            "weir_endpoint_connections_total",
+            Kind::Counter,
+            "Dials to an endpoint that connected.",
+            |reading| reading.connected,
+        );
+        const ERRORS: &str = "weir_endpoint_connect_errors_total";
+        family(
+            out,
+            ERRORS,
+            Kind::Counter,
+            "Dials to an endpoint that failed, also where another one took over.",
+        );
+        for (address, reading) in &named {
+            for (reason, count) in FAILURES.iter().zip(reading.failed).filter(|&(_, count)| count > 0) {
+                let endpoint = [("service", &*reading.service), ("endpoint", address.as_str())];
+                sample(out, ERRORS, &[endpoint.as_slice(), &[("reason", reason.as_str())]].concat(), count);
+            }
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! Made by the control thread, once a table and shard; nothing is looked up by name per connection.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -9,8 +10,9 @@ use weir_routing::{Action, DestinationId, EndpointId, GatewayId, Loads, Route, R
 
 use crate::health::{HealthBoard, Rows};
 use crate::limits::{Limit, LimitsBoard, Reservation};
-use crate::listener::reaches;
+use crate::listener::{is_local, reaches};
 use crate::metrics::SeriesKey;
+use crate::outcome::Reason;
 
 /// A table in force on one shard.
 #[derive(Clone, Debug)]
@@ -23,7 +25,20 @@ pub struct InForce {
     pub wants_destination: bool,
     rows: Rows,
     limits: Vec<ServiceLimits>,
-    loops: Vec<bool>,
+    /// By endpoint.
+    leads: Vec<Leads>,
+}
+
+/// Where a dial to an endpoint may end up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leads {
+    /// Somewhere else.
+    Away,
+    /// Perhaps back to its own socket: where nothing listens on a port of this host that the kernel also draws source ports
+    /// from, a socket may be given that very port and connect to itself.
+    PerhapsToItself,
+    /// To one of this process's own listeners.
+    BackToUs,
 }
 
 /// The limits of one service. Where nothing is limited connections are counted all the same: a reload may bring a limit.
@@ -54,10 +69,19 @@ impl InForce {
                     .collect(),
             })
             .collect();
-        let loops = table
+        let source_ports = source_ports();
+        let leads = table
             .endpoints
             .iter()
-            .map(|endpoint| bound.iter().any(|&bound| reaches(bound, endpoint.address)))
+            .map(|endpoint| match endpoint.address {
+                address if bound.iter().any(|&bound| reaches(bound, address)) => Leads::BackToUs,
+                address
+                    if source_ports.contains(&address.port()) && is_local(address.ip().to_canonical()) =>
+                {
+                    Leads::PerhapsToItself
+                }
+                _ => Leads::Away,
+            })
             .collect();
         let asks = |route: &Route| {
             route
@@ -69,9 +93,9 @@ impl InForce {
             generation,
             wants_destination: table.services.iter().any(|service| !service.vips.is_empty())
                 || table.routes.iter().any(asks),
-            rows: health.rows(&table),
+            rows: health.rows(generation, &table),
             limits: service_limits,
-            loops,
+            leads,
             table,
         }
     }
@@ -115,9 +139,14 @@ impl InForce {
         self.rows.endpoints[endpoint.index()].connect()
     }
 
-    /// Whether an endpoint is one of this process's own listeners.
-    pub fn is_loop(&self, endpoint: EndpointId) -> bool {
-        self.loops[endpoint.index()]
+    /// Counts a dial to an endpoint that failed.
+    pub fn fail(&self, endpoint: EndpointId, reason: Reason) {
+        self.rows.fail(endpoint.index(), reason);
+    }
+
+    /// Where dialling an endpoint leads to.
+    pub fn leads(&self, endpoint: EndpointId) -> Leads {
+        self.leads[endpoint.index()]
     }
 
     /// The destination of an arrival's split, drawn; see [`Table::decide`].
@@ -149,6 +178,13 @@ pub enum Drawn {
     NoPort(DestinationId),
     /// Reset.
     Reject,
+}
+
+/// Ports that the kernel gives to sockets which ask for none; its own default where it does not say.
+fn source_ports() -> RangeInclusive<u16> {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let mut ports = text.split_whitespace().filter_map(|word| word.parse().ok());
+    ports.next().unwrap_or(32_768)..=ports.next().unwrap_or(60_999)
 }
 
 fn subset_name(service: &str, subset: &str) -> Arc<str> {

@@ -109,7 +109,7 @@ pub fn reaches(bound: SocketAddr, address: SocketAddr) -> bool {
 }
 
 /// Whether this host holds the address: only then can a socket be bound to it.
-fn is_local(ip: IpAddr) -> bool {
+pub fn is_local(ip: IpAddr) -> bool {
     ip.is_loopback() || std::net::UdpSocket::bind((ip, 0)).is_ok()
 }
 

@@ -13,6 +13,7 @@ use crate::metrics::Series;
 use crate::outcome::{Reason, Record};
 use crate::relay::{Relay, Side};
 use crate::shard::{RING_TAKES, Shard, Tag};
+use crate::sys;
 
 /// A client's connection and what became of it.
 pub struct Session {
@@ -96,6 +97,14 @@ impl Session {
             _places: places,
         }
     }
+
+    /// Whether the upstream's socket is connected to itself.
+    pub fn has_met_itself(&self) -> bool {
+        let socket = self.upstream.as_ref().map(AsFd::as_fd);
+        socket.is_some_and(|socket| {
+            sys::local(socket).ok().is_some_and(|own| sys::peer(socket).ok() == Some(own))
+        })
+    }
 }
 
 impl Shard {
@@ -106,6 +115,7 @@ impl Shard {
         self.wheel.clear(slot);
         let stage = std::mem::replace(&mut session.stage, Stage::Ended);
         if let Stage::Dialling(dial) = stage {
+            dial.abandon(self.now);
             self.retire(dial.in_force);
         }
         let session = &mut self.sessions[slot as usize];
@@ -136,10 +146,10 @@ impl Shard {
     /// Resets the client, and the upstream if there is one, and ends the session.
     pub fn refuse(&mut self, slot: u32, reason: Reason) {
         let session = &self.sessions[slot as usize];
-        crate::sys::reset(session.client.as_fd());
+        sys::reset(session.client.as_fd());
         // While the ring connects, a reset could begin the connect anew: `connected` does it.
         if let Some(upstream) = session.upstream.as_ref().filter(|_| !session.in_flight.connect) {
-            crate::sys::reset(upstream.as_fd());
+            sys::reset(upstream.as_fd());
         }
         self.end(slot, reason);
     }

@@ -4,7 +4,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd};
 use std::time::Duration;
 
@@ -68,6 +68,16 @@ pub fn peer(socket: BorrowedFd<'_>) -> io::Result<SocketAddr> {
 /// This end of a connected socket.
 pub fn local(socket: BorrowedFd<'_>) -> io::Result<SocketAddr> {
     Ok(SocketAddr::try_from(rustix::net::getsockname(socket)?)?)
+}
+
+/// Whether this host has an address from which it could dial another one. A connected UDP socket is given one, and sends nothing.
+pub fn has_source_address(to: SocketAddr) -> bool {
+    let any: SocketAddr = match to {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let unavailable = |error: io::Error| error.kind() == io::ErrorKind::AddrNotAvailable;
+    !UdpSocket::bind(any).and_then(|socket| socket.connect(to)).is_err_and(unavailable)
 }
 
 /// Options of either leg: segments leave at once, urgent bytes stay where they are in the stream, reads say what they left

@@ -162,9 +162,10 @@ impl Status {
         for (host, failures) in self.resolver.failures() {
             sample(&mut out, FAILURES, &[("host", &host)], failures);
         }
-        let metrics = self.fleet.borrow().as_ref().map(Fleet::metrics);
-        if let Some(metrics) = metrics {
+        let boards = self.with_fleet(None, |fleet| Some((fleet.metrics(), fleet.health())));
+        if let Some((metrics, health)) = boards {
             metrics.render(&mut out);
+            health.render(&mut out);
         }
         self.process.render(&mut out);
         out
