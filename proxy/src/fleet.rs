@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use weir_routing::{GatewayId, Settings, Table};
 
+use crate::checks;
 use crate::health::HealthBoard;
 use crate::in_force::InForce;
 use crate::limits::{Limit, LimitsBoard, Seats};
@@ -93,6 +94,8 @@ impl Fleet {
         std::thread::Builder::new()
             .name("weir-reaper".into())
             .spawn(move || retired.into_iter().for_each(drop))?;
+        let health = Arc::default();
+        checks::start(Arc::clone(&health)).context("cannot start the thread that watches endpoints")?;
         let seed = fastrand::u64(..);
         let mut shards = Vec::new();
         for (index, &core) in cores.iter().enumerate() {
@@ -116,7 +119,7 @@ impl Fleet {
             shards,
             listeners: Vec::new(),
             last_listener: 0,
-            health: Arc::default(),
+            health,
             limits: LimitsBoard::default(),
             seats,
             process,

@@ -8,6 +8,7 @@ pub mod client;
 pub mod exchange;
 pub mod host;
 pub mod metrics;
+pub mod netns;
 pub mod pattern;
 pub mod process;
 pub mod program;
@@ -17,6 +18,7 @@ pub mod weir_process;
 
 pub use backend::Backend;
 pub use metrics::Metrics;
+pub use netns::Namespace;
 pub use process::Process;
 pub use turn::{busy, quiet};
 pub use wait::{holds_for, wait_for};

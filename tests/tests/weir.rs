@@ -20,3 +20,4 @@ mod slow_reader;
 mod support;
 mod tidy;
 mod timeouts;
+mod upstreams;
