@@ -267,8 +267,9 @@ impl Shard {
         session.in_flight.upstream_poll = true;
         session.endpoint.as_ref().inspect(|endpoint| endpoint.connected());
         let Stage::Dialling(dial) = std::mem::replace(&mut session.stage, Stage::Ended) else { return };
-        session.stage =
-            Stage::Relaying(Relay::new(&dial.policy().timeouts, dial.accepted, mode, dial.client_hung_up));
+        let Policy { timeouts, keepalive, .. } = dial.policy();
+        let relay = Relay::new(timeouts, *keepalive, dial.accepted, mode, dial.client_hung_up);
+        session.stage = Stage::Relaying(relay);
         self.retire(dial.in_force);
         self.queue(slot);
     }

@@ -12,7 +12,7 @@ use slab::Slab;
 
 use crate::clock::Millis;
 use crate::metrics::{Series, ShardCounters};
-use crate::relay::{HOT_BUFFER, Kernel, Path, Pipe, Received, Side, Tail};
+use crate::relay::{HOT_BUFFER, Hearing, Kernel, Path, Pipe, Received, Side, Tail};
 use crate::sys;
 
 /// The first pipes of a process hold this much: a stream then moves in fewer, larger steps.
@@ -237,6 +237,10 @@ impl Kernel for Wires<'_> {
 
     fn unsent(&mut self, side: Side) -> usize {
         sys::unsent(self.socket(side)).unwrap_or(0)
+    }
+
+    fn hearing(&mut self, side: Side) -> Option<Hearing> {
+        sys::hearing(self.socket(side))
     }
 
     fn take_error(&mut self, side: Side) -> Option<io::Error> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::net::sockopt;
 use weir_routing::Keepalive;
 
-use crate::relay::Received;
+use crate::relay::{Hearing, Received};
 
 /// Bytes that the peer has not acknowledged or that have not been sent (SIOCOUTQ).
 pub fn unsent(socket: BorrowedFd<'_>) -> io::Result<usize> {
@@ -19,6 +19,36 @@ pub fn unsent(socket: BorrowedFd<'_>) -> io::Result<usize> {
     // SAFETY: SIOCOUTQ (the same request as TIOCOUTQ) writes one int.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &mut bytes) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(usize::try_from(bytes).unwrap_or(0)) }
+}
+
+/// What TCP knows of a peer that has not acknowledged everything; `None`: it has, or there is no connection any more.
+pub fn hearing(socket: BorrowedFd<'_>) -> Option<Hearing> {
+    if unsent(socket).ok()? == 0 {
+        return None;
+    }
+    let info = tcp_info(socket).ok()?;
+    // All of these are ages. Whatever the peer sends shows that it lives, as keepalive has it.
+    let heard = info.tcpi_last_ack_recv.min(info.tcpi_last_data_recv);
+    // Retransmissions count as sent, probes of a closed window do not.
+    let unanswered = info.tcpi_probes > 0 || info.tcpi_unacked > 0 && info.tcpi_last_data_sent < heard;
+    Some(Hearing { unanswered, heard: Duration::from_millis(heard.into()) })
+}
+
+fn tcp_info(socket: BorrowedFd<'_>) -> io::Result<libc::tcp_info> {
+    // SAFETY: it consists of integers, for which all zeroes is a value.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut length = size_of_val(&info) as libc::socklen_t;
+    // SAFETY: `info` is valid for writes of `length` bytes; a kernel that knows fewer fields writes fewer.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut info).cast(),
+            &raw mut length,
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(info) }
 }
 
 /// `recv`, and what it left behind (TCP_INQ, see [`set_options`]).

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
@@ -98,9 +99,14 @@ impl Backend {
 
     /// Hands each connection to the test, which plays the upstream itself.
     pub fn manual() -> (Self, Upstreams) {
+        Self::manual_at(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+    }
+
+    /// The same on a given address.
+    pub fn manual_at(address: SocketAddr) -> (Self, Upstreams) {
         let (sender, receiver) = channel();
         let sender = Mutex::new(sender);
-        let backend = Self::start(move |stream| {
+        let backend = Self::start_at(address, move |stream| {
             let Ok(stream) = patient(stream) else { return };
             // The test may have ended and dropped its end: then the connection is dropped, too.
             let _ = sender.lock().unwrap_or_else(PoisonError::into_inner).send(stream);
@@ -117,8 +123,8 @@ impl Backend {
 impl Drop for Backend {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
-        // Wakes the accept, which then sees the flag.
-        let _ = TcpStream::connect(self.address);
+        // Wakes the accept, which then sees the flag. From outside of its network namespace it cannot be reached.
+        let _ = TcpStream::connect_timeout(&self.address, Duration::from_secs(1));
     }
 }
 
@@ -159,7 +165,7 @@ impl BlackHole {
     pub fn new() -> Self {
         let listener = listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), 0);
         let address = listener.local_addr().expect("a listener has an address");
-        let brief = std::time::Duration::from_millis(50);
+        let brief = Duration::from_millis(50);
         let queued =
             std::iter::from_fn(|| TcpStream::connect_timeout(&address, brief).ok()).take(8).collect();
         Self { address, _listener: listener, _queued: queued }

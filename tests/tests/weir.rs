@@ -5,6 +5,7 @@
 mod admin;
 mod check;
 mod churn;
+mod dead_peers;
 mod demo;
 mod descriptors;
 mod dialling;

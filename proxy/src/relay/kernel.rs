@@ -3,6 +3,8 @@
 
 use std::io;
 
+use super::silence::Hearing;
+
 /// One of the two legs of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -108,6 +110,9 @@ pub trait Kernel {
 
     /// SIOCOUTQ: what was sent and has not been acknowledged, a FIN counting one.
     fn unsent(&mut self, side: Side) -> usize;
+
+    /// TCP_INFO: what is known of the leg's peer while it has something to acknowledge. `None`: it has nothing.
+    fn hearing(&mut self, side: Side) -> Option<Hearing>;
 
     /// SO_ERROR: the leg's error, if no other call was told it before.
     fn take_error(&mut self, side: Side) -> Option<io::Error>;

@@ -14,6 +14,8 @@ pub(super) enum Fault {
     Reset,
     /// The peer stopped acknowledging, or cannot be reached any more.
     TimedOut,
+    /// The peer has left bytes unacknowledged for too long. The kernel has not closed the leg.
+    Silent,
     /// An error that a relayed socket never has: a defect of ours, or a host out of memory. The kernel has not closed the leg.
     Odd,
 }
@@ -74,6 +76,12 @@ impl Leg {
         self.readable = true;
     }
 
+    /// The peer has fallen silent.
+    pub(super) fn give_up(&mut self) {
+        self.fault.get_or_insert(Fault::Silent);
+        self.readable = true;
+    }
+
     pub(super) fn is_dead(&self) -> bool {
         self.fault.is_some()
     }
@@ -84,8 +92,8 @@ impl Leg {
             self.fault = Some(kernel.take_error(side).as_ref().map_or(Fault::Reset, Fault::of));
         }
         match (self.fault, side) {
-            (Some(Fault::TimedOut), Side::Client) => Reason::ClientTimeout,
-            (Some(Fault::TimedOut), Side::Upstream) => Reason::UpstreamTimeout,
+            (Some(Fault::TimedOut | Fault::Silent), Side::Client) => Reason::ClientTimeout,
+            (Some(Fault::TimedOut | Fault::Silent), Side::Upstream) => Reason::UpstreamTimeout,
             (Some(Fault::Odd) | None, _) => Reason::Internal,
             (_, Side::Client) => Reason::ClientReset,
             (_, Side::Upstream) => Reason::UpstreamReset,

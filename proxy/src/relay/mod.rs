@@ -12,19 +12,22 @@ mod direction;
 mod flush;
 mod kernel;
 mod leg;
+mod silence;
 #[cfg(test)]
 mod sim;
 
 use std::time::Duration;
 
-use weir_routing::Timeouts;
 use weir_routing::compile::RelayMode;
+use weir_routing::{Keepalive, Timeouts};
 
 pub use self::direction::{BUDGET, HOT_BUFFER};
 use self::direction::{Direction, Ends, State, persist};
 use self::flush::Flush;
 pub use self::kernel::{Kernel, Path, Pipe, Received, Side, Tail};
 use self::leg::{Fault, Leg};
+pub use self::silence::Hearing;
+use self::silence::Silence;
 
 use crate::clock::{Millis, earlier};
 use crate::outcome::Reason;
@@ -92,6 +95,7 @@ pub struct Relay {
     flush: Option<Duration>,
     /// The end of `max_duration`.
     expires: Option<Millis>,
+    silence: Silence,
 }
 
 /// How long a leg that has got all it is owed may take to answer a FIN, where `flush_timeout` sets no limit: without one here, a
@@ -105,7 +109,13 @@ impl Relay {
     /// A relay over two connected legs. `idle` and `max_duration` run from `accepted`. The upstream's poll is armed at the same
     /// time and reports what is there, so nothing is read from it before; the client's has long said what it had to say, its
     /// hang-up (`client_hung_up`) included.
-    pub fn new(timeouts: &Timeouts, accepted: Millis, mode: RelayMode, client_hung_up: bool) -> Self {
+    pub fn new(
+        timeouts: &Timeouts,
+        keepalive: Option<Keepalive>,
+        accepted: Millis,
+        mode: RelayMode,
+        client_hung_up: bool,
+    ) -> Self {
         let client = Leg { hung_up: client_hung_up, ..Leg::new() };
         Self {
             phase: Phase::Open,
@@ -116,6 +126,7 @@ impl Relay {
             half_close: timeouts.half_close,
             flush: timeouts.flush,
             expires: accepted.limit(timeouts.max_duration),
+            silence: Silence::new(keepalive),
         }
     }
 
@@ -141,6 +152,14 @@ impl Relay {
     /// earlier answer calls `step`, which finds nothing due, and asks again.
     pub fn deadline(&self) -> Option<Millis> {
         match &self.phase {
+            Phase::Ended(_) => None,
+            _ => earlier(self.limit(), self.silence.deadline()),
+        }
+    }
+
+    /// When this phase has had its time.
+    fn limit(&self) -> Option<Millis> {
+        match &self.phase {
             Phase::Open => earlier(self.quiet_until().0, self.expires),
             Phase::Closing { until, .. } => Some(*until),
             Phase::Failed { flush, .. } => flush.deadline(self.flush),
@@ -153,6 +172,9 @@ impl Relay {
     /// [`Step::Again`], and at [`Self::deadline`].
     pub fn step(&mut self, kernel: &mut impl Kernel, now: Millis) -> Step {
         let mut more = self.advance(kernel, now);
+        if self.has_lost_a_peer(kernel, now) {
+            more = self.advance(kernel, now);
+        }
         if self.is_overdue(now) {
             // A process that was stopped has not seen all its events: what is there is served before time is judged.
             self.legs.iter_mut().for_each(Leg::wake);
@@ -167,6 +189,19 @@ impl Relay {
             _ if more => Step::Again,
             _ => Step::Wait,
         }
+    }
+
+    /// Asks after peers that have bytes to acknowledge, if it is time to; true if one is dead.
+    fn has_lost_a_peer(&mut self, kernel: &mut impl Kernel, now: Millis) -> bool {
+        let is_due = self.silence.deadline().is_some_and(|deadline| deadline <= now);
+        if !is_due || matches!(self.phase, Phase::Ended(_)) {
+            return false;
+        }
+        let dead = self.silence.ask(kernel, now);
+        for side in Side::BOTH.into_iter().filter(|&side| dead[side as usize]) {
+            self.legs[side as usize].give_up();
+        }
+        dead.contains(&true)
     }
 
     /// One pass through the phases; true if a budget has ended.
@@ -196,7 +231,7 @@ impl Relay {
         let mut more = false;
         for from in Side::BOTH {
             more |= self.run(from, kernel, now).more;
-            self.pass_on_fin(from, kernel);
+            self.pass_on_fin(from, kernel, now);
         }
         if let Some(dead) = self.dead_leg() {
             self.phase = Phase::Failed { dead, reason: None, flush: Flush::new(now) };
@@ -209,7 +244,7 @@ impl Relay {
     fn advance_closing(&mut self, kernel: &mut impl Kernel, now: Millis) {
         for from in Side::BOTH {
             self.run(from, kernel, now);
-            self.pass_on_fin(from, kernel);
+            self.pass_on_fin(from, kernel, now);
             self.hear_answer(from, kernel);
         }
         let Phase::Closing { reason, answers, .. } = self.phase else { return };
@@ -252,16 +287,20 @@ impl Relay {
         if run.took || run.sent {
             self.active = now;
         }
+        if run.sent {
+            self.silence.note_sent(from.other(), now);
+        }
         run
     }
 
     /// A direction whose source has ended and which holds nothing ends with a FIN, unless one of its legs is dead.
-    fn pass_on_fin(&mut self, from: Side, kernel: &mut impl Kernel) {
+    fn pass_on_fin(&mut self, from: Side, kernel: &mut impl Kernel, now: Millis) {
         let (direction, ends) = self.direction(from);
         let ended = direction.state == State::Draining && direction.is_empty();
         if ended && !ends.source.is_dead() && !ends.target.is_dead() {
             direction.state = State::Finished;
             kernel.shutdown_write(from.other());
+            self.silence.note_sent(from.other(), now);
         }
     }
 
@@ -298,7 +337,7 @@ impl Relay {
     /// A time-out is due. Not so in a flush, which has its own patience.
     fn is_overdue(&self, now: Millis) -> bool {
         matches!(self.phase, Phase::Open | Phase::Closing { .. })
-            && self.deadline().is_some_and(|deadline| deadline <= now)
+            && self.limit().is_some_and(|limit| limit <= now)
     }
 
     fn time_is_up(&mut self, kernel: &mut impl Kernel, now: Millis) {
@@ -344,7 +383,8 @@ impl Relay {
     fn finish(&mut self, reason: Reason, kernel: &mut impl Kernel) {
         for side in Side::BOTH {
             self.directions[side as usize].discard(kernel);
-            if self.legs[side as usize].fault == Some(Fault::Odd) {
+            // These the kernel still holds open.
+            if matches!(self.legs[side as usize].fault, Some(Fault::Odd | Fault::Silent)) {
                 kernel.reset(side);
             }
         }

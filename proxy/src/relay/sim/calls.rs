@@ -3,12 +3,13 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::time::Duration;
 
 use weir_routing::Timeouts;
 
 use super::Sabotage;
 use super::net::Net;
-use crate::relay::{HOT_BUFFER, Kernel, Path, Pipe, Received, Side, Tail};
+use crate::relay::{HOT_BUFFER, Hearing, Kernel, Path, Pipe, Received, Side, Tail};
 
 /// What the simulation knows of a session without asking its relay.
 #[derive(Debug, Default)]
@@ -44,6 +45,7 @@ pub(super) struct Seen {
     pub(super) dirty_pipes: u64,
     pub(super) missing_pipes: u64,
     pub(super) retries: u64,
+    pub(super) given_up: u64,
 }
 
 /// A session's calls.
@@ -117,10 +119,11 @@ impl Calls<'_> {
         let other = &self.net.sockets[self.socket(side.other())];
         let it = &self.net.sockets[self.socket(side)];
         let ledger = &*self.ledger;
-        if ledger.killed || it.dead_at.is_some() {
+        if ledger.killed || it.dead_at.is_some() || it.may_be_given_up(self.net.now).is_some() {
             return true;
         }
-        let since = match (ledger.closing_since, other.dead_at) {
+        let other_died = other.dead_at.or_else(|| other.may_be_given_up(self.net.now));
+        let since = match (ledger.closing_since, other_died) {
             (Some(since), None) => Some(since),
             (None, Some(dead)) => Some(dead.max(it.moved_at)),
             // A leg died while time was up: either clock may be the one that ran.
@@ -129,14 +132,14 @@ impl Calls<'_> {
         };
         let delivered = ledger.read[side.other() as usize] == ledger.sent[side as usize]
             && (ledger.closing_since.is_some() || other.rx.is_empty());
-        let flushed = other.dead_at.is_some() && delivered && it.unsent() == 0;
+        let flushed = other_died.is_some() && delivered && it.unsent() == 0;
         let patience = since.zip(self.timeouts.flush).map(|(since, flush)| since + flush.as_micros() as u64);
         let patience = match ledger.closing_since {
             // Without a limit to flush it is 5 s, and everything has left.
             Some(since) if self.timeouts.flush.is_none() && it.unsent() == 0 => Some(since + 5_000_000),
             _ => patience,
         };
-        let asked = ledger.unsent_asked[side as usize] || other.dead_at.is_none();
+        let asked = ledger.unsent_asked[side as usize] || other_died.is_none();
         asked && flushed || patience.is_some_and(|end| end <= self.net.now)
     }
 }
@@ -260,6 +263,16 @@ impl Kernel for Calls<'_> {
             return 0;
         }
         self.net.sockets[self.socket(side)].unsent()
+    }
+
+    fn hearing(&mut self, side: Side) -> Option<Hearing> {
+        let hearing = self.net.hearing(self.socket(side))?;
+        match self.sabotage {
+            Some(Sabotage::SilenceUnasked) => None,
+            Some(Sabotage::ClosedWindowIsSilence) => Some(Hearing { unanswered: true, ..hearing }),
+            Some(Sabotage::AnswersForgotten) => Some(Hearing { heard: Duration::from_secs(3600), ..hearing }),
+            _ => Some(hearing),
+        }
     }
 
     fn take_error(&mut self, side: Side) -> Option<io::Error> {

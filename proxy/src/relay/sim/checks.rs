@@ -5,6 +5,7 @@ use super::shard::Shard;
 use crate::outcome::Reason;
 use crate::relay::direction::SPLICED_FOR_ONE;
 use crate::relay::direction::{Held, State};
+use crate::relay::leg::Fault;
 use crate::relay::{BUDGET, HOT_BUFFER, Phase, Side, Step};
 
 /// Calls that a step may make: each read costs at least 4 KiB of the budget, each write frees what was read, and there are two
@@ -41,6 +42,20 @@ impl Shard {
                 net.require(!late, || format!("a deadline that has passed: {:?}", relay.phase));
             }
             Step::Ended(_) => {}
+        }
+    }
+
+    /// A peer is given up only if it is gone and has left bytes unacknowledged for as long as keepalive takes. `lost`: which ones
+    /// were, before the step.
+    pub(super) fn check_given_up(&mut self, index: usize, lost: [Option<u64>; 2]) {
+        let session = &mut self.sessions[index];
+        for side in [0, 1] {
+            let is_silent = session.relay.legs[side].fault == Some(Fault::Silent);
+            if is_silent && !std::mem::replace(&mut session.given_up[side], true) {
+                self.seen.given_up += 1;
+                let right = lost[side].is_some();
+                self.net.require(right, || format!("the peer of leg {side} was given up while it lived"));
+            }
         }
     }
 
@@ -92,12 +107,13 @@ impl Shard {
         net.require(ledger.tails + ledger.pipes == 0, || "the session ended with a tail or a pipe".into());
         let told = session.sockets.map(|socket| net.sockets[socket].told);
         let timed_out = session.sockets.map(|socket| net.sockets[socket].timed_out);
+        let given_up = session.given_up;
         let truth = match reason {
             Reason::Done => ledger.fin_read == [true; 2] && told == [false; 2],
             Reason::ClientReset => told[0] && !timed_out[0],
             Reason::UpstreamReset => told[1] && !timed_out[1],
-            Reason::ClientTimeout => told[0] && timed_out[0],
-            Reason::UpstreamTimeout => told[1] && timed_out[1],
+            Reason::ClientTimeout => told[0] && timed_out[0] || given_up[0],
+            Reason::UpstreamTimeout => told[1] && timed_out[1] || given_up[1],
             Reason::Drain => ledger.killed,
             reason => is_time(reason) && ledger.closing_since.is_some(),
         };
@@ -153,7 +169,7 @@ impl Shard {
                 let [to, from] =
                     [side, side.other()].map(|side| &self.net.sockets[session.sockets[side as usize]].peer);
                 let socket = &self.net.sockets[session.sockets[side as usize]];
-                let deaf = socket.dead_at.is_some() || !to.reads;
+                let deaf = socket.dead_at.is_some() || socket.silent || !to.reads;
                 let told = to.has_fin || to.has_reset || deaf;
                 let complete =
                     session.ended != Some(Reason::Done) || deaf || to.arrived == from.sent && to.has_fin;

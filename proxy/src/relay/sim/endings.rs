@@ -1,10 +1,11 @@
 //! The table of endings: what happens on one leg, and what the other leg sees. Each row for either leg, by copy and by splice, and
 //! with what was received delivered already, stuck until its reader goes on, or stuck for good.
 
+use weir_routing::Timeouts;
 use weir_routing::compile::RelayMode;
 
 use super::net::{Ending, Net, Shape};
-use super::shard::{Shard, timeouts};
+use super::shard::{Shard, keepalive, timeouts};
 use crate::outcome::Reason;
 use crate::relay::Side;
 
@@ -59,6 +60,10 @@ struct Case {
 
 impl Case {
     fn new(side: Side, mode: RelayMode, reader: Reader, max_duration: u64) -> Self {
+        Self::with(side, mode, reader, timeouts(IDLE, HALF_CLOSE, FLUSH, max_duration), 0)
+    }
+
+    fn with(side: Side, mode: RelayMode, reader: Reader, timeouts: Timeouts, patience: u64) -> Self {
         let mut net = Net::new(1, 8, 16);
         net.faults = false;
         let mut shard = Shard::new(net, None);
@@ -76,7 +81,7 @@ impl Case {
         if side == Side::Upstream {
             shapes.reverse();
         }
-        let session = shard.open(shapes, timeouts(IDLE, HALF_CLOSE, FLUSH, max_duration), mode);
+        let session = shard.open(shapes, timeouts, keepalive(patience), mode);
         let sockets = shard.sockets(session);
         let (this, that) = (sockets[side as usize], sockets[side.other() as usize]);
         Self { shard, session, this, that }
@@ -234,5 +239,53 @@ fn half_close_is_bounded_and_bytes_extend_it() {
             case.seen(case.that).reset && !case.seen(case.this).reset,
             "who has ended in order is not reset"
         );
+    }
+}
+
+/// What keepalive takes; it looks every fifth of it.
+const PATIENCE: u64 = 500;
+
+#[test]
+fn a_peer_that_falls_silent_with_bytes_under_way_is_given_up() {
+    for side in Side::BOTH {
+        for mode in [RelayMode::Copy, RelayMode::Splice] {
+            for patience in [PATIENCE, 0] {
+                eprintln!("{side:?}, {mode:?}, keepalive takes {patience}");
+                let mut case = Case::with(side, mode, Reader::AtOnce, timeouts(0, 0, FLUSH, 0), patience);
+                case.shard.net.peer_sends(case.this, SENT as usize);
+                case.run(20, |_| false);
+                case.shard.net.sockets[case.this].peer.ending = Ending::Silence;
+                case.shard.net.peer_ends(case.this);
+                // These bytes it will not acknowledge, and those that follow move idleness on.
+                case.shard.net.peer_sends(case.that, 5);
+                let passed = case.run(2 * PATIENCE, |case| case.ended().is_some());
+                if patience == 0 {
+                    assert_eq!(case.ended(), None, "without keepalive nothing is promised");
+                    continue;
+                }
+                assert!((PATIENCE..PATIENCE + PATIENCE / 5 + LATE).contains(&passed), "after {passed} ms");
+                let reason = [Reason::ClientTimeout, Reason::UpstreamTimeout][side as usize];
+                assert_eq!(case.ended(), Some(reason));
+                assert_eq!(case.seen(case.that), Seen { everything: true, fin: false, reset: true });
+                case.run(5, |_| false);
+                case.shard.net.check_returned();
+                assert_eq!(case.shard.net.broken, None);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_peer_whose_window_is_closed_lives() {
+    for side in Side::BOTH {
+        for mode in [RelayMode::Copy, RelayMode::Splice] {
+            let mut case = Case::with(side, mode, Reader::Later, timeouts(0, 0, FLUSH, 0), PATIENCE);
+            case.shard.net.peer_sends(case.this, SENT as usize);
+            case.run(10 * PATIENCE, |case| case.ended().is_some());
+            assert_eq!(case.ended(), None, "{side:?}, {mode:?}");
+            case.shard.net.sockets[case.that].peer.window = 1 << 20;
+            case.run(20, |_| false);
+            assert!(case.seen(case.that).everything, "{side:?}, {mode:?}");
+        }
     }
 }

@@ -17,7 +17,7 @@ use weir_routing::compile::RelayMode;
 
 use self::calls::Seen;
 use self::net::{Ending, Net, Shape};
-use self::shard::{Shard, timeouts};
+use self::shard::{Shard, keepalive, timeouts};
 use crate::outcome::Reason;
 
 /// Seeds of every run.
@@ -62,10 +62,16 @@ enum Sabotage {
     TimersEarly,
     /// A session is ended by closing its descriptors under their polls.
     EndedByClose,
+    /// Peers are not asked after: one that is gone keeps its session.
+    SilenceUnasked,
+    /// A peer whose window is closed is taken for one that does not answer.
+    ClosedWindowIsSilence,
+    /// Of two questions that are unanswered when they are looked at, the answer between them is not seen.
+    AnswersForgotten,
 }
 
 impl Sabotage {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 18] = [
         Self::FullPipeClearsReadable,
         Self::ErrorMaskIgnored,
         Self::HangUpIgnored,
@@ -81,6 +87,9 @@ impl Sabotage {
         Self::TimeJudgedFirst,
         Self::TimersEarly,
         Self::EndedByClose,
+        Self::SilenceUnasked,
+        Self::ClosedWindowIsSilence,
+        Self::AnswersForgotten,
     ];
 }
 
@@ -129,15 +138,23 @@ impl Sim {
         let rng = &mut self.rng;
         let mut span = |never: u8| if rng.u8(..) < never { 0 } else { rng.u64(20..3_000) };
         let timeouts = timeouts(span(60), span(60), span(10), span(200));
+        let keepalive = keepalive(span(60));
         let mode =
             [RelayMode::Auto, RelayMode::Auto, RelayMode::Copy, RelayMode::Splice][self.rng.usize(0..4)];
-        self.shard.open(shapes, timeouts, mode);
+        self.shard.open(shapes, timeouts, keepalive, mode);
     }
 
     fn shape(&mut self) -> Shape {
         let rng = &mut self.rng;
-        let endings =
-            [Ending::Fin, Ending::Close, Ending::Reset, Ending::FinReset, Ending::Answer, Ending::Vanish];
+        let endings = [
+            Ending::Fin,
+            Ending::Close,
+            Ending::Reset,
+            Ending::FinReset,
+            Ending::Answer,
+            Ending::Vanish,
+            Ending::Silence,
+        ];
         let most = [1, 200, 64 << 10, 8 << 20][rng.usize(0..4)];
         let mut room = || 1 << rng.u32(12..21);
         let (window, rx_room, tx_room) = (room(), room(), room());
@@ -230,6 +247,7 @@ impl Sim {
             busy |= net.peer_reads(socket, usize::MAX);
             busy |= net.peer_sends(socket, usize::MAX);
             busy |= net.peer_ends(socket);
+            busy |= net.peer_is_missed(socket);
         }
         busy
     }
@@ -272,13 +290,14 @@ fn every_broken_rule_is_noticed() {
 #[test]
 fn the_simulation_gets_everywhere() {
     let mut reasons = BTreeSet::new();
-    let mut counts = [0; 7];
+    let mut counts = [0; 8];
     for seed in 0..SEEDS_TO_NOTICE {
         let mut sim = Sim::new(seed, None);
         sim.run().expect("it holds");
-        let Seen { copied, spliced, tails, full_pipes, dirty_pipes, missing_pipes, retries, .. } =
-            sim.shard.seen;
-        let seen = [copied, spliced, tails, full_pipes, dirty_pipes, missing_pipes, retries];
+        let Seen {
+            copied, spliced, tails, full_pipes, dirty_pipes, missing_pipes, retries, given_up, ..
+        } = sim.shard.seen;
+        let seen = [copied, spliced, tails, full_pipes, dirty_pipes, missing_pipes, retries, given_up];
         (0..seen.len()).for_each(|index| counts[index] += seen[index]);
         reasons.append(&mut sim.shard.seen.reasons);
     }

@@ -7,8 +7,10 @@
 //! * `close` of a socket with unread input resets it, and `close` of one that a poll holds does nothing.
 
 use std::io;
+use std::time::Duration;
 
 use super::bytes::{Bytes, Run};
+use crate::relay::Hearing;
 
 pub(super) const IN: u8 = 1;
 pub(super) const OUT: u8 = 2;
@@ -30,6 +32,8 @@ pub(super) enum Ending {
     Answer,
     /// It is gone without a word; the kernel finds out.
     Vanish,
+    /// It is gone without a word. The kernel finds out only if nothing waits to be acknowledged, or where keepalive is off.
+    Silence,
 }
 
 /// The program and the kernel at the other end of a socket.
@@ -81,6 +85,12 @@ pub(super) struct Socket {
     /// The connection is dead, by a reset or a time-out, since then.
     pub(super) dead_at: Option<u64>,
     pub(super) timed_out: bool,
+    /// The peer is gone, and the kernel does not know.
+    pub(super) silent: bool,
+    /// When the peer was heard last.
+    heard_at: u64,
+    /// Microseconds that keepalive takes.
+    patience: Option<u64>,
     pub(super) reset_by_us: bool,
     /// Somebody on our side was told of the error.
     pub(super) told: bool,
@@ -97,6 +107,12 @@ impl Socket {
     /// A write would be accepted, and no wake-up is owed for it.
     pub(super) fn takes(&self) -> bool {
         self.dead_at.is_none() && !self.wants_room && self.tx.len() < self.tx_room
+    }
+
+    /// Since when a silent peer may be given up: by then it has left bytes unacknowledged for as long as keepalive takes.
+    pub(super) fn may_be_given_up(&self, now: u64) -> Option<u64> {
+        let since = self.heard_at + self.patience?;
+        (self.silent && since <= now && self.unsent() > 0).then_some(since)
     }
 
     /// SIOCOUTQ. It does not return to 0 when a reset comes.
@@ -200,7 +216,8 @@ impl Net {
     }
 
     /// Opens the two sockets of a session.
-    pub(super) fn open(&mut self, shapes: [Shape; 2]) -> [usize; 2] {
+    pub(super) fn open(&mut self, shapes: [Shape; 2], patience: Option<Duration>) -> [usize; 2] {
+        let patience = patience.map(|patience| patience.as_micros() as u64);
         let first = self.sockets.len();
         for (index, shape) in shapes.into_iter().enumerate() {
             self.sockets.push(Socket {
@@ -229,6 +246,9 @@ impl Net {
                 error: None,
                 dead_at: None,
                 timed_out: false,
+                silent: false,
+                heard_at: self.now,
+                patience,
                 reset_by_us: false,
                 told: false,
                 poll: Poll::Armed,
@@ -265,6 +285,7 @@ impl Net {
         }
         it.rx.push(Run { stream: socket, at: it.peer.sent, len });
         it.peer.sent += len as u64;
+        it.heard_at = self.now;
         it.wake(IN);
         true
     }
@@ -282,6 +303,7 @@ impl Net {
         match peer.ending {
             Ending::Reset => it.die(libc::ECONNRESET, now),
             Ending::Vanish => it.die(libc::ETIMEDOUT, now),
+            Ending::Silence => it.silent = true,
             Ending::Close if peer.unread > 0 => it.die(libc::ECONNRESET, now),
             Ending::Fin | Ending::Answer | Ending::Close | Ending::FinReset => {
                 peer.closed = peer.ending == Ending::Close;
@@ -301,7 +323,7 @@ impl Net {
     pub(super) fn flow(&mut self, socket: usize, count: usize) -> bool {
         let now = self.now;
         let it = &mut self.sockets[socket];
-        if it.dead_at.is_some() || it.reset_by_us || it.peer.ending == Ending::Vanish && it.peer.ended {
+        if it.dead_at.is_some() || it.reset_by_us || it.silent {
             return false;
         }
         let bytes = it.tx.take(count.min(it.peer.window - it.peer.unread));
@@ -321,6 +343,7 @@ impl Net {
         it.peer.unread += bytes.len();
         if moved {
             it.moved_at = now;
+            it.heard_at = now;
         }
         if it.wants_room && it.tx.len() * 3 <= it.tx_room * 2 {
             it.wants_room = false;
@@ -340,6 +363,18 @@ impl Net {
         let count = if peer.reads { count.min(peer.unread) } else { 0 };
         peer.unread -= count;
         count > 0
+    }
+
+    /// The kernel has found out that a silent peer is gone, where it does. True if it has.
+    pub(super) fn peer_is_missed(&mut self, socket: usize) -> bool {
+        let now = self.now;
+        let it = &mut self.sockets[socket];
+        let missed = it.silent && (it.unsent() == 0 || it.patience.is_none());
+        if missed {
+            it.silent = false;
+            it.die(libc::ETIMEDOUT, now);
+        }
+        missed
     }
 
     // Polls.
@@ -475,6 +510,10 @@ impl Net {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         it.moved_at = self.now;
+        if !it.silent {
+            // A living peer answers what it is sent, if only that its window is closed.
+            it.heard_at = self.now;
+        }
         Ok(self.short(count.min(room)))
     }
 
@@ -585,6 +624,24 @@ impl Net {
         let it = &mut self.sockets[socket];
         it.told |= it.error.is_some();
         it.error.take().map(io::Error::from_raw_os_error)
+    }
+
+    /// TCP_INFO. To a living peer something may be under way at this very moment, which it answers; until then it may have been
+    /// silent for long, for a closed window is probed rarely.
+    pub(super) fn hearing(&mut self, socket: usize) -> Option<Hearing> {
+        let now = self.now;
+        let it = &mut self.sockets[socket];
+        if it.unsent() == 0 || it.dead_at.is_some() || it.reset_by_us {
+            return None;
+        }
+        let unanswered = it.silent || self.faults && self.rng.bool();
+        // Ages are counted in ticks.
+        let inexact = if self.faults { self.rng.u64(0..10_000) } else { 0 };
+        let heard = Duration::from_micros(now - it.heard_at + inexact);
+        if unanswered && !it.silent {
+            it.heard_at = now;
+        }
+        Some(Hearing { unanswered, heard })
     }
 
     /// `close`. Under a poll nothing happens: the poll holds the socket.

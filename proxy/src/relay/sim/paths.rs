@@ -21,7 +21,7 @@ fn session(mode: RelayMode, pipes: usize) -> Shard {
         tx_room: 8 << 20,
         segment: 32 << 10,
     };
-    shard.open([shape(64 << 20), shape(0)], timeouts(0, 0, 0, 0), mode);
+    shard.open([shape(64 << 20), shape(0)], timeouts(0, 0, 0, 0), None, mode);
     shard
 }
 

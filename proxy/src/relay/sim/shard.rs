@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use weir_routing::Timeouts;
 use weir_routing::compile::RelayMode;
+use weir_routing::{Keepalive, Timeouts};
 
 use super::Sabotage;
 use super::calls::{Calls, Ledger, Seen};
@@ -22,6 +22,8 @@ pub(super) struct Session {
     pub(super) timeouts: Timeouts,
     pub(super) accepted: u64,
     pub(super) ledger: Ledger,
+    /// By side: the relay was right to give its peer up.
+    pub(super) given_up: [bool; 2],
     /// Milliseconds: when the wheel calls.
     pub(super) timer: Option<u64>,
     pub(super) retry: bool,
@@ -43,15 +45,23 @@ impl Shard {
     }
 
     /// Opens a session and does its first step.
-    pub(super) fn open(&mut self, shapes: [Shape; 2], timeouts: Timeouts, mode: RelayMode) -> usize {
-        let sockets = self.net.open(shapes);
+    pub(super) fn open(
+        &mut self,
+        shapes: [Shape; 2],
+        timeouts: Timeouts,
+        keepalive: Option<Keepalive>,
+        mode: RelayMode,
+    ) -> usize {
+        let patience = keepalive.map(|it| it.time + it.interval * it.probes);
+        let sockets = self.net.open(shapes, patience);
         let now = self.net.now;
         self.sessions.push(Session {
-            relay: Relay::new(&timeouts, Millis(now / 1000), mode, false),
+            relay: Relay::new(&timeouts, keepalive, Millis(now / 1000), mode, false),
             sockets,
             timeouts,
             accepted: now,
             ledger: Ledger { active: now, ..Ledger::default() },
+            given_up: [false; 2],
             timer: None,
             retry: false,
             ended: None,
@@ -185,6 +195,7 @@ impl Shard {
         session.ledger.full_pipe = [false; 2];
         session.ledger.unsent_asked = [false; 2];
         self.net.calls = 0;
+        let lost = session.sockets.map(|socket| self.net.sockets[socket].may_be_given_up(self.net.now));
         let early = if timed && self.sabotage == Some(Sabotage::TimersEarly) { 15 } else { 0 };
         let mut calls = Calls {
             net: &mut self.net,
@@ -201,6 +212,7 @@ impl Shard {
             send_fin_early(&session.relay, &mut calls);
         }
         let read = [0, 1].map(|side| session.ledger.read[side] - before[side]);
+        self.check_given_up(index, lost);
         self.sabotage_flags(index);
         self.check_step(index, step, read);
         self.check_fins(index);
@@ -258,6 +270,12 @@ fn send_fin_early(relay: &Relay, calls: &mut Calls<'_>) {
             calls.shutdown_write(from.other());
         }
     }
+}
+
+/// Keepalive that takes `patience` milliseconds, in five parts; 0 is none.
+pub(super) fn keepalive(patience: u64) -> Option<Keepalive> {
+    let part = Duration::from_millis(patience / 5);
+    (patience > 0).then_some(Keepalive { time: part, interval: part, probes: 4 })
 }
 
 /// Time-outs in milliseconds; 0 is none.
