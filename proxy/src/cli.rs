@@ -4,15 +4,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use weir_routing::Resolved;
 
 use crate::control::{self, Failure};
 use crate::demo::{self, Demo};
 use crate::load::{self, Origin, Tests};
 use crate::{report, ring, version};
-
-/// The code of the warning that a host name has no address yet.
-const NOT_RESOLVED: &str = "not-resolved";
 
 const FAILED: u8 = 1;
 const HOST: u8 = 3;
@@ -123,13 +119,11 @@ fn ring_features() -> String {
 
 /// `weir check`: all problems, sorted by place.
 fn check(origin: &Origin, strict: bool, json: bool) -> ExitCode {
-    let loaded = origin.read().and_then(|sources| load::load(sources, &Resolved::new(), Tests::Refuse));
-    let (sources, mut problems, refused) = match loaded {
+    let loaded = origin.read().and_then(|sources| load::load_without_names(sources, Tests::Refuse));
+    let (sources, problems, refused) = match loaded {
         Ok(loaded) => (loaded.sources, loaded.compiled.warnings, false),
         Err(refused) => (refused.sources, refused.problems, true),
     };
-    // True of every host name here, where no name server is asked.
-    problems.retain(|problem| problem.code != NOT_RESOLVED);
     let refused = refused || (strict && !problems.is_empty());
     if json {
         report::say(&format!("{}\n", report::json(&sources, &problems)));

@@ -237,6 +237,7 @@ pub fn compile(config: &Config, resolved: &Resolved) -> Result<Compiled, Vec<Pro
     let parts = Parts {
         gateways: gateways_as_run,
         routes: routes.used,
+        off_routes: routes.off,
         services: services_as_run,
         destinations: destinations.list,
         endpoints: destinations.endpoints,

@@ -12,11 +12,12 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
+use crate::balance::{Attempt, Loads};
 use crate::classify::Classified;
-use crate::policy::Origin;
+use crate::policy::{Balance, Origin};
 use crate::problem::{Place, Sources};
 use crate::split::{Share, Split};
-use crate::table::{Action, Arrival, Destination, DestinationId, Table, Via};
+use crate::table::{Action, Arrival, Destination, DestinationId, EndpointId, Table, Via};
 
 /// How much of a walk is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +66,7 @@ pub struct ArrivalShown {
     pub destination: SocketAddr,
     /// The gateway's name.
     pub gateway: Arc<str>,
-    /// "namespace/name" of the workload that owns the source.
+    /// The workload that owns the source.
     pub workload: Option<Arc<str>>,
     /// Its labels.
     pub labels: BTreeMap<Arc<str>, Arc<str>>,
@@ -106,6 +107,8 @@ pub struct RulesLeftOut {
     pub farther: usize,
     /// They stand after the one that matched.
     pub not_reached: usize,
+    /// They have `enabled = false`.
+    pub off: usize,
 }
 
 /// A place as people read it.
@@ -139,6 +142,8 @@ pub enum Outcome {
     },
     /// A rule before it took the arrival.
     NotReached,
+    /// It has `enabled = false`.
+    Off,
 }
 
 /// A condition that does not hold.
@@ -172,6 +177,8 @@ pub struct ShareShown {
     /// How many further endpoints are not shown.
     #[serde(skip)]
     pub endpoints_left_out: usize,
+    /// With `balance = "source_ip"`: the endpoint that this source always gets while all of them are usable.
+    pub source_ip: Option<SocketAddr>,
     /// Key by key, in the order of the documentation; in JSON an object.
     #[serde(serialize_with = "by_key")]
     pub policy: Vec<PolicyShown>,
@@ -194,7 +201,7 @@ pub struct ShareShown {
 pub struct EndpointShown {
     /// What is dialled.
     pub address: SocketAddr,
-    /// Its weight.
+    /// Its weight; with 0 it gets no new connection.
     pub weight: u32,
     /// Its priority.
     pub priority: u32,
@@ -267,6 +274,23 @@ impl Explanation {
     }
 }
 
+/// No endpoint is out and none has a connection: what is known where no proxy runs.
+struct AllUsable;
+
+impl Loads for AllUsable {
+    fn usable(&self, _: EndpointId) -> bool {
+        true
+    }
+
+    fn connections(&self, _: EndpointId) -> u64 {
+        0
+    }
+
+    fn next_position(&self, _: DestinationId) -> u64 {
+        0
+    }
+}
+
 /// Reads the decision's own look-ups.
 struct Trace<'t> {
     table: &'t Table,
@@ -310,6 +334,7 @@ impl Trace<'_> {
             total,
             endpoints: if resolved.is_some() { self.endpoints(destination) } else { Vec::new() },
             endpoints_left_out: 0,
+            source_ip: resolved.and_then(|id| self.source_ip(id)),
             policy: destination.policy.origins.0.iter().map(|origin| self.policy(origin)).collect(),
             at: at(&self.table.sources, share.place),
             name: Arc::clone(&destination.name),
@@ -326,14 +351,33 @@ impl Trace<'_> {
         let first = endpoints().map(|endpoint| endpoint.priority).min();
         let weight = |priority: u32, weight: u32| if Some(priority) == first { u64::from(weight) } else { 0 };
         let total: u64 = endpoints().map(|endpoint| weight(endpoint.priority, endpoint.weight)).sum();
-        let shown = endpoints().map(|endpoint| EndpointShown {
+        let weighted = endpoints().map(|endpoint| EndpointShown {
             address: endpoint.address,
             weight: endpoint.weight,
             priority: endpoint.priority,
             share: weight(endpoint.priority, endpoint.weight) as f64 / total.max(1) as f64,
             locality: Arc::clone(&endpoint.locality),
         });
-        shown.collect()
+        let weightless = destination.weightless.iter().map(|endpoint| EndpointShown {
+            address: endpoint.address,
+            weight: 0,
+            priority: endpoint.priority,
+            share: 0.0,
+            locality: Arc::clone(&endpoint.locality),
+        });
+        let mut shown: Vec<_> = weighted.chain(weightless).collect();
+        shown.sort_by_key(|endpoint| (endpoint.priority, endpoint.address));
+        shown
+    }
+
+    fn source_ip(&self, id: DestinationId) -> Option<SocketAddr> {
+        if self.destination(id).policy.balance != Balance::SourceIp {
+            return None;
+        }
+        // This balance draws nothing.
+        let mut rng = fastrand::Rng::with_seed(0);
+        let picked = self.table.pick(id, self.arrival.source.ip(), &AllUsable, Attempt::First, &mut rng)?;
+        Some(self.table.endpoints[picked.index()].address)
     }
 
     fn policy(&self, origin: &Origin) -> PolicyShown {

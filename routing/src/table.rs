@@ -125,20 +125,25 @@ pub struct Gateway {
 
 impl Gateway {
     /// Which of all gateways listen on an address. A listener on the very address gets a connection before one on all
-    /// addresses does.
+    /// addresses does. A free port may turn out to be any that no other gateway has.
     pub fn listening(gateways: &[Self], address: SocketAddr) -> Vec<GatewayId> {
-        let ip = address.ip().to_canonical();
-        let at = |listening: &dyn Fn(IpAddr) -> bool| -> Vec<GatewayId> {
-            let here = |listen: &Listen| listening(listen.address) && listen.ports.contains(&address.port());
+        let (ip, port) = (address.ip().to_canonical(), address.port());
+        let own = |listen: &Listen| listen.address == ip;
+        let all =
+            |listen: &Listen| listen.address.is_unspecified() && listen.address.is_ipv4() == ip.is_ipv4();
+        let fixed = |listen: &Listen| listen.ports.contains(&port);
+        let free = |listen: &Listen| *listen.ports.start() == 0;
+        let at = |listening: &dyn Fn(&Listen) -> bool| -> Vec<GatewayId> {
             let gateways = (0..).map(GatewayId).zip(gateways);
-            gateways.filter(|(_, gateway)| gateway.listen.iter().any(here)).map(|(id, _)| id).collect()
+            gateways.filter(|(_, gateway)| gateway.listen.iter().any(listening)).map(|(id, _)| id).collect()
         };
-        let exact = at(&|own| own == ip);
-        if exact.is_empty() {
-            at(&|own| own.is_unspecified() && own.is_ipv4() == ip.is_ipv4())
-        } else {
-            exact
-        }
+        let ways: [&dyn Fn(&Listen) -> bool; 4] = [
+            &|listen| own(listen) && fixed(listen),
+            &|listen| all(listen) && fixed(listen),
+            &|listen| own(listen) && free(listen),
+            &|listen| all(listen) && free(listen),
+        ];
+        ways.into_iter().map(at).find(|found| !found.is_empty()).unwrap_or_default()
     }
 }
 
@@ -149,10 +154,23 @@ pub struct Route {
     pub name: Arc<str>,
     /// The gateways it holds on, sorted.
     pub gateways: Vec<GatewayId>,
+    /// Where they are named, if they are.
+    pub gateways_place: Option<Place>,
     /// Blocks of its match, of which one must hold; one without conditions stands for "everything".
     pub blocks: Vec<Block>,
     /// What to do with what it takes.
     pub action: RouteAction,
+    /// Where it is declared.
+    pub place: Place,
+}
+
+/// A route with `enabled = false`. It takes nothing; `explain` lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OffRoute {
+    /// As of a [`Route`].
+    pub name: Arc<str>,
+    /// How many of [`Parts::routes`] stand before it.
+    pub before: usize,
     /// Where it is declared.
     pub place: Place,
 }
@@ -233,7 +251,7 @@ pub struct Service {
 /// Who owns an address.
 #[derive(Clone, Debug)]
 pub struct Workload {
-    /// Always "namespace/name", as identities are.
+    /// "client" or "namespace/client".
     pub name: Arc<str>,
     /// Its namespace.
     pub namespace: Arc<str>,
@@ -269,6 +287,17 @@ pub struct Endpoint {
     pub place: Place,
 }
 
+/// An address of a service that gets no new connection, because its weight is 0. `explain` lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Weightless {
+    /// The address with the port that would be dialled.
+    pub address: SocketAddr,
+    /// As of an [`Endpoint`].
+    pub priority: u32,
+    /// "region/zone/subzone", or empty.
+    pub locality: Arc<str>,
+}
+
 /// A service or subset, at one of the service's ports: what a split leads to.
 #[derive(Clone, Debug)]
 pub struct Destination {
@@ -284,6 +313,8 @@ pub struct Destination {
     pub by_client_port: Vec<(u16, DestinationId)>,
     /// Its endpoints with a weight above 0, by priority, then by address.
     pub endpoints: Vec<EndpointId>,
+    /// Those with weight 0, by priority, then by address.
+    pub weightless: Vec<Weightless>,
     /// The policy in force.
     pub policy: Policy,
 }
@@ -295,6 +326,8 @@ pub struct Parts {
     pub gateways: Vec<Gateway>,
     /// In order of evaluation.
     pub routes: Vec<Route>,
+    /// Routes that are off, in the same order.
+    pub off_routes: Vec<OffRoute>,
     /// By name.
     pub services: Vec<Service>,
     /// What splits lead to.

@@ -131,6 +131,26 @@ fn endpoints_by_name_are_said_to_be_left_out() {
     check("10.0.0.11:5432", false);
 }
 
+/// A script reads one shape, whichever command finds the problems.
+#[test]
+fn json_has_the_problems_of_a_broken_file_as_check_prints_them() {
+    let _turn = busy();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("weir.toml");
+    let broken =
+        CONFIG.replace("subset = \"v2\"", "subset = \"v3\"").replace("127.0.0.1:9002", "db.example.com:9002");
+    std::fs::write(&file, broken).unwrap();
+    let file = file.to_str().unwrap();
+    let check = program::run("weir", &["check", "--json", "-c", file]);
+    let arrival = ["--source", "10.0.1.1", "--destination", "192.168.10.10:9000"];
+    let explain = program::run("weirctl", &[&["explain", "--json", "-c", file][..], &arrival].concat());
+    assert_eq!((check.code, explain.code), (1, 1));
+    assert_eq!(explain.stdout, check.stdout);
+    assert_eq!(explain.stderr, "");
+    let problems: Value = serde_json::from_str(&explain.stdout).expect("JSON");
+    assert_eq!(problems[0]["code"], "unknown-reference", "{problems}");
+}
+
 #[test]
 fn misuse_is_told_from_a_broken_file() {
     let _turn = busy();

@@ -10,7 +10,7 @@ use weir::cli::Configuration;
 use weir::load::{self, Origin, Tests};
 use weir::report;
 use weir_routing::explain::{Extent, explain};
-use weir_routing::{Arrival, Gateway, GatewayId, Resolved, Table};
+use weir_routing::{Arrival, Gateway, GatewayId, Table};
 
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
@@ -77,11 +77,15 @@ impl Explain {
             return ExitCode::from(USAGE);
         }
         let origin = Origin::from(self.configuration);
-        let loaded = origin.read().and_then(|sources| load::load(sources, &Resolved::new(), Tests::Skip));
+        let loaded = origin.read().and_then(|sources| load::load_without_names(sources, Tests::Skip));
         let (table, names) = match loaded {
             Ok(loaded) => (loaded.compiled.table, loaded.compiled.host_names),
             Err(refused) => {
-                report::print_refused(&refused);
+                if self.json {
+                    report::say(&format!("{}\n", report::json(&refused.sources, &refused.problems)));
+                } else {
+                    report::print_refused(&refused);
+                }
                 return ExitCode::from(FAILED);
             }
         };
@@ -165,7 +169,7 @@ mod tests {
             endpoints = ["10.9.9.9:1"]
         "#;
         let sources = Sources(vec![Source::new("t.toml", text)]);
-        let table = load::load(sources.into(), &Resolved::new(), Tests::Skip).unwrap().compiled.table;
+        let table = load::load_without_names(sources.into(), Tests::Skip).unwrap().compiled.table;
         #[track_caller]
         fn check(table: &Table, name: Option<&str>, destination: &str, expected: Result<&str, &str>) {
             let found = gateway(table, name, destination.parse().unwrap());

@@ -353,7 +353,14 @@ mod tests {
     fn route(at: usize, blocks: Vec<Block>) -> Route {
         let place = Place { file: 0, start: at as u32, end: at as u32 };
         let name = Arc::from(at.to_string());
-        Route { name, gateways: vec![GatewayId(0)], blocks, action: RouteAction::Reject, place }
+        Route {
+            name,
+            gateways: vec![GatewayId(0)],
+            gateways_place: None,
+            blocks,
+            action: RouteAction::Reject,
+            place,
+        }
     }
 
     /// Every arrival there can be, as (port, destination, source) that the block takes. Labels and namespaces are compared

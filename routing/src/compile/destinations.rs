@@ -16,7 +16,7 @@ use crate::config::spelling::nearest;
 use crate::config::{List, Service as Written, To, place_of};
 use crate::problem::{Place, Problem};
 use crate::split::{Share, Split};
-use crate::table::{self, Destination, DestinationId, Endpoint, EndpointId, ServiceId, SubsetId};
+use crate::table::{self, Destination, DestinationId, Endpoint, EndpointId, ServiceId, SubsetId, Weightless};
 
 /// The destinations and endpoints that something leads to, each made once.
 pub(super) struct Destinations<'a, 'c> {
@@ -164,7 +164,8 @@ impl<'a, 'c> Destinations<'a, 'c> {
         let deciding = if port.is_none() { &service.ports[..] } else { &[] };
         let by_client_port: Vec<(u16, DestinationId)> =
             deciding.iter().map(|port| (port.port, self.make(id, subset, Some(port.port)))).collect();
-        let endpoints = if by_client_port.is_empty() { self.endpoints(id, subset, port) } else { Vec::new() };
+        let (endpoints, weightless) =
+            if by_client_port.is_empty() { self.endpoints(id, subset, port) } else { Default::default() };
         let part = subset.map(|subset| &service.subsets[subset.index()]);
         let mut name = service.printed.to_string();
         if let Some(subset) = part {
@@ -185,27 +186,41 @@ impl<'a, 'c> Destinations<'a, 'c> {
             port,
             by_client_port,
             endpoints,
+            weightless,
             policy,
         });
         self.made.insert((id, subset, port), made);
         made
     }
 
-    fn endpoints(&mut self, id: ServiceId, subset: Option<SubsetId>, port: Option<u16>) -> Vec<EndpointId> {
+    /// The endpoints that are dialled, and those that have no weight.
+    fn endpoints(
+        &mut self,
+        id: ServiceId,
+        subset: Option<SubsetId>,
+        port: Option<u16>,
+    ) -> (Vec<EndpointId>, Vec<Weightless>) {
         let services = self.services;
         let service = &services[id.index()];
         let port = service.ports.iter().find(|other| Some(other.port) == port);
         let wanted = subset.map(|subset| &service.subsets[subset.index()].labels);
-        let mut endpoints = Vec::new();
+        let (mut endpoints, mut weightless) = (Vec::new(), Vec::new());
         for member in &service.members {
-            if member.weight == 0 || wanted.is_some_and(|wanted| !has_labels(&member.labels, wanted)) {
+            if wanted.is_some_and(|wanted| !has_labels(&member.labels, wanted)) {
                 continue;
             }
-            endpoints.extend(member.dialled(port).map(|address| self.intern(id, member, address)));
+            let Some(address) = member.dialled(port) else { continue };
+            if member.weight == 0 {
+                let (priority, locality) = (member.priority, member.locality.clone());
+                weightless.push(Weightless { address, priority, locality });
+            } else {
+                endpoints.push(self.intern(id, member, address));
+            }
         }
         endpoints.sort_by_key(|id| (self.endpoints[id.index()].priority, self.endpoints[id.index()].address));
         endpoints.dedup();
-        endpoints
+        weightless.sort_by_key(|endpoint| (endpoint.priority, endpoint.address));
+        (endpoints, weightless)
     }
 
     fn intern(&mut self, service: ServiceId, member: &Member, address: SocketAddr) -> EndpointId {

@@ -14,7 +14,7 @@ use crate::config::{
     Config, Gateway, Item, List, Match, Route as Written, Service as WrittenService, place_of,
 };
 use crate::problem::{Place, Problem};
-use crate::table::{Block, GatewayId, Route, RouteAction, ServiceId};
+use crate::table::{Block, GatewayId, OffRoute, Route, RouteAction, ServiceId};
 
 /// A checked route, with what only warnings ask of it.
 pub(super) struct Checked {
@@ -34,6 +34,8 @@ pub(super) struct Known<'a, 'c> {
 pub(super) struct Routes {
     /// Those that are used, in order of evaluation.
     pub(super) used: Vec<Route>,
+    /// Those that are off, in the same order.
+    pub(super) off: Vec<OffRoute>,
     /// The names of all, used or not, as they are printed.
     pub(super) names: HashMap<Name, Arc<str>>,
     /// There is one more at least, with something wrong in it.
@@ -59,12 +61,19 @@ pub(super) fn routes(
         report.incomplete || config.routes.iter().any(|item| item.damaged && item.value.name.is_none());
     // Stable: within an order, in order of reading.
     checked.sort_by_key(|checked| checked.order);
-    let used = checked.into_iter().filter(|checked| checked.enabled).map(|checked| checked.route).collect();
+    let (mut used, mut off) = (Vec::new(), Vec::new());
+    for Checked { route, enabled, .. } in checked {
+        if enabled {
+            used.push(route);
+        } else {
+            off.push(OffRoute { name: route.name, before: used.len(), place: route.place });
+        }
+    }
     let printed = |name: Name| {
         let printed = name.printed();
         (name, printed)
     };
-    Routes { used, names: names.into_iter().map(printed).collect(), left_out, nameless }
+    Routes { used, off, names: names.into_iter().map(printed).collect(), left_out, nameless }
 }
 
 /// The names of all routes; one without a name is "route-N", N its place among the unnamed.
@@ -147,7 +156,14 @@ fn route(
         return None;
     }
     Some(Checked {
-        route: Route { name, gateways: gateways?, blocks, action: action?, place },
+        route: Route {
+            name,
+            gateways: gateways?,
+            gateways_place: written.gateways.as_ref().map(|written| place_of(file, written)),
+            blocks,
+            action: action?,
+            place,
+        },
         order: written.order.as_ref().map_or(0, |order| *order.get_ref()),
         enabled: written.enabled.as_ref().is_none_or(|enabled| *enabled.get_ref()),
     })

@@ -79,7 +79,7 @@ impl Workloads {
                 workloads.index.entry(label).or_default().push(at as u32);
             }
             workloads.list.push(Workload {
-                name: Arc::from(declared.name.full()),
+                name: declared.printed.clone(),
                 namespace: namespace.clone(),
                 labels,
                 addresses,

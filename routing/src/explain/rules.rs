@@ -13,8 +13,18 @@ impl Trace<'_> {
     pub(super) fn rules(&self, taken_by: Option<BlockId>, extent: Extent) -> (Vec<Rule>, RulesLeftOut) {
         let matched = taken_by.map(|block| self.table.classifier().route(block));
         let ids = (0..self.table.routes.len() as u32).map(RouteId);
-        if extent == Extent::Whole || ids.len() <= SHOWN_MAX {
-            return (ids.map(|id| self.rule(id, matched)).collect(), RulesLeftOut::default());
+        let off = &self.table.off_routes;
+        if extent == Extent::Whole || ids.len() + off.len() <= SHOWN_MAX {
+            let rules = ids.map(|id| self.rule(id, matched));
+            let off = (0..).zip(off).map(|(off_before, route)| Rule {
+                number: route.before + off_before + 1,
+                route: Arc::clone(&route.name),
+                at: at(&self.table.sources, route.place),
+                outcome: Outcome::Off,
+            });
+            let mut rules: Vec<Rule> = rules.chain(off).collect();
+            rules.sort_unstable_by_key(|rule| rule.number);
+            return (rules, RulesLeftOut::default());
         }
         let reached = matched.map_or(ids.len(), |(route, _)| route.index());
         let mut near: Vec<(usize, RouteId)> =
@@ -23,6 +33,7 @@ impl Trace<'_> {
             far: reached - near.len(),
             farther: near.len().saturating_sub(SHOWN_MAX),
             not_reached: self.table.routes.len() - reached - usize::from(matched.is_some()),
+            off: off.len(),
         };
         near.sort_unstable();
         let near = near.into_iter().take(SHOWN_MAX).map(|(_, id)| id);
@@ -38,7 +49,8 @@ impl Trace<'_> {
             _ => self.failed(id),
         };
         let at = at(&self.table.sources, route.place);
-        Rule { number: id.index() + 1, route: Arc::clone(&route.name), at, outcome }
+        let off_before = self.table.off_routes.partition_point(|off| off.before <= id.index());
+        Rule { number: id.index() + off_before + 1, route: Arc::clone(&route.name), at, outcome }
     }
 
     /// How many conditions keep a rule from matching, in the block where they are fewest. `None`: nothing held that would
@@ -82,7 +94,10 @@ impl Trace<'_> {
         let furthest = failing.max_by_key(|(condition, index)| (*condition, Reverse(*index)));
         let (condition, index) = furthest.expect("a route has a block");
         let block = &blocks[index];
-        let written = block.places.iter().find(|(key, _)| *key == condition.key()).map(|(_, place)| *place);
+        let written = match condition {
+            Condition::Gateways => self.table.routes[route.index()].gateways_place,
+            _ => block.places.iter().find(|(key, _)| *key == condition.key()).map(|(_, place)| *place),
+        };
         let place = written.or(block.place).unwrap_or(self.table.routes[route.index()].place);
         let failed = Failed {
             condition: condition.key(),

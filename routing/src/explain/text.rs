@@ -42,6 +42,15 @@ impl Explanation {
         let always = |name: &Arc<str>| Line::new("sticky", &**name, format!("always, for source {source}"));
         lines.extend(self.sticky.as_ref().map(always));
         lines.extend(self.split.iter().flat_map(endpoints));
+        let always = |share: &ShareShown| {
+            let endpoint = share.source_ip?;
+            Some(Line::new(
+                "source_ip",
+                name(share),
+                format!("{endpoint}, for source {source} while it is usable"),
+            ))
+        };
+        lines.extend(self.split.iter().filter_map(always));
         lines.extend(self.split.iter().filter(|share| !share.policy.is_empty()).map(policy));
         let decision = match self.decision {
             Verdict::Forward => "forward",
@@ -89,12 +98,13 @@ impl Explanation {
 impl RulesLeftOut {
     /// "99 more: no condition held in 90, 9 were not reached".
     fn line(self) -> Option<Line> {
-        let Self { far, farther, not_reached } = self;
-        let total = far + farther + not_reached;
+        let Self { far, farther, not_reached, off } = self;
+        let total = far + farther + not_reached + off;
         let parts = [
             (far, "without a condition that held"),
             (farther, "farther from a match"),
             (not_reached, "not reached"),
+            (off, "off"),
         ];
         let parts = parts.into_iter().filter(|(count, _)| *count > 0);
         let parts: Vec<String> = parts.map(|(count, why)| format!("{count} {why}")).collect();
@@ -122,12 +132,13 @@ fn rule(head: &str, rule: &Rule, places: usize) -> Line {
             line(format!("no     {condition}: wanted {wanted}, found {found}")).at(in_file(failed.line))
         }
         Outcome::NotReached => line("not reached".to_owned()),
+        Outcome::Off => line("off".to_owned()),
     }
 }
 
 fn shares(shares: &[ShareShown]) -> Line {
     let weight =
-        |share: &ShareShown| format!("{} of {} = {:.1} %", share.weight, share.total, share.share * 100.0);
+        |share: &ShareShown| format!("{} of {} = {}", share.weight, share.total, percent(share.share));
     let further = shares[1..].iter().map(|share| format!("     {}  {}", share.name, weight(share)));
     let rest = weight(&shares[0]) + &further.collect::<String>();
     Line::new("split", &*shares[0].name, rest).at(place(&shares[0].at))
@@ -151,7 +162,7 @@ fn endpoints(share: &ShareShown) -> Vec<Line> {
     let lines = share.endpoints.iter().map(|endpoint| {
         let EndpointShown { address, weight, share, priority, locality } = endpoint;
         let mut rest =
-            format!("{:addresses$}   weight {weight:weights$}   {:.1} %", address.to_string(), share * 100.0);
+            format!("{:addresses$}   weight {weight:weights$}   {}", address.to_string(), percent(*share));
         if *priority > 0 {
             let _ = write!(rest, "   priority {priority}");
         }
@@ -165,6 +176,18 @@ fn endpoints(share: &ShareShown) -> Vec<Line> {
         || Line::new("endpoint", &*name, format!("{} more: --all shows them", share.endpoints_left_out));
     lines.extend((share.endpoints_left_out > 0).then(more));
     lines
+}
+
+/// "20.0 %". What is a little more than nothing or a little less than all is not written as nothing or all.
+fn percent(share: f64) -> String {
+    const LEAST: f64 = 0.001;
+    if share > 0.0 && share < LEAST {
+        "< 0.1 %".to_owned()
+    } else if share < 1.0 && share > 1.0 - LEAST {
+        "> 99.9 %".to_owned()
+    } else {
+        format!("{:.1} %", share * 100.0)
+    }
 }
 
 /// Values with the same origin stand together, and the origin after the last of them.

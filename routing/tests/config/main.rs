@@ -2,6 +2,7 @@
 
 mod compiled;
 mod everything;
+mod explained;
 mod large;
 mod mutations;
 mod problems;

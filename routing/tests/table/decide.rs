@@ -243,6 +243,7 @@ proptest! {
                         prop_assert!(CONDITIONS.iter().all(|condition| holds(&parts, &arrival, block, condition)));
                     }
                     Outcome::NotReached => prop_assert!(taken.is_some_and(|taken| taken < id)),
+                    Outcome::Off => prop_assert!(false, "no route is off"),
                     Outcome::Failed { failed, .. } if failed.condition == "gateways" => {
                         prop_assert!(!route.gateways.contains(&arrival.gateway));
                     }

@@ -144,6 +144,7 @@ impl Builder {
             port,
             by_client_port: Vec::new(),
             endpoints: endpoints.to_vec(),
+            weightless: Vec::new(),
             policy: policy(Balance::LeastConnections),
         });
         DestinationId(self.parts.destinations.len() as u32 - 1)
@@ -176,7 +177,7 @@ impl Builder {
     ) -> &mut Route {
         let (name, gateways, place) =
             (name.into(), gateways.to_vec(), line(self.parts.routes.len() as u32 % 90 + 10));
-        self.parts.routes.push(Route { name, gateways, blocks, action, place });
+        self.parts.routes.push(Route { name, gateways, gateways_place: None, blocks, action, place });
         self.parts.routes.last_mut().expect("pushed")
     }
 }

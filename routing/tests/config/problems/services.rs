@@ -186,7 +186,7 @@ ports = [{ port = 1 }]
 selector = { app = "x" }
 "#,
         &[
-            r#"a.toml:1:11 warning no-address workload `default/a` is selected by service `x` and has no single address: it is no endpoint"#,
+            r#"a.toml:1:11 warning no-address workload `a` is selected by service `x` and has no single address: it is no endpoint"#,
             r#"a.toml:4:10 warning no-endpoint service `x` has no endpoint: what is routed to it is reset"#,
         ],
     );
