@@ -6,12 +6,13 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use weir_routing::Source;
 
 use crate::control::{self, Failure};
+use crate::listener::free;
 use crate::load::{Origin, Tests};
 use crate::report;
 
@@ -95,8 +96,9 @@ impl Demo {
             needed.insert(0, ("the gateway".to_owned(), self.port));
             needed.push(("admin".to_owned(), self.port + ADMIN));
         }
+        let until = Instant::now() + free::PATIENCE;
         let refused = needed.into_iter().filter_map(|(what, port)| {
-            let error = TcpListener::bind(address(port)).err()?;
+            let error = free::bind_alone(address(port), until).err()?;
             Some(format!("{} for {what}: {error}", address(port)))
         });
         let refused: Vec<String> = refused.collect();

@@ -1,20 +1,19 @@
 //! Listening sockets: one lock an address for the process, one SO_REUSEPORT socket a shard.
-//!
-//! SO_REUSEPORT would give a second Weir a share of the connections in silence, so each address is locked first: by an abstract
-//! Unix socket, which lives as long as the process and names its owner.
+
+pub mod free;
+pub mod lock;
 
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener, UnixStream};
 use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use weir_routing::Keepalive;
 
+use self::lock::{Lock, Taken, lock};
 use crate::sys;
 
 /// Handshakes that may wait to be accepted, a shard; the kernel cuts it to `net.core.somaxconn`.
@@ -30,7 +29,7 @@ pub struct Listener {
     /// With the port that port 0 became.
     pub address: SocketAddr,
     /// Held for life.
-    _lock: UnixListener,
+    _lock: Lock,
 }
 
 /// Why an address could not be taken.
@@ -81,17 +80,14 @@ impl Listener {
     ) -> Result<(Self, Vec<OwnedFd>), BindError> {
         let fail =
             |error: io::Error, holder| BindError { address, gateway: Arc::clone(gateway), error, holder };
+        let refused = |Taken { error, holder }| fail(error, holder);
         // Port 0 is known only after binding, and then nobody else can have it.
-        let early = if address.port() == 0 {
-            None
-        } else {
-            Some(lock(address).map_err(|(error, pid)| fail(error, pid))?)
-        };
+        let early = if address.port() == 0 { None } else { Some(lock(address).map_err(refused)?) };
         let first = listen(address).map_err(|error| fail(error, None))?;
         let address = sys::local(first.as_fd()).map_err(|error| fail(error, None))?;
         let lock = match early {
             Some(lock) => lock,
-            None => lock(address).map_err(|(error, pid)| fail(error, pid))?,
+            None => lock(address).map_err(refused)?,
         };
         let mut sockets = vec![first];
         for _ in 1..shards {
@@ -125,24 +121,6 @@ fn listen(address: SocketAddr) -> io::Result<OwnedFd> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
-}
-
-/// Locks an address for this process, for as long as the lock lives. Port 0 stands for no address, so it is nobody's.
-///
-/// Errors: with the pid of the Weir that holds it, where the kernel tells.
-pub fn lock(address: SocketAddr) -> Result<UnixListener, (io::Error, Option<i32>)> {
-    let name = match address.port() {
-        0 => UnixAddr::from_pathname(""),
-        _ => UnixAddr::from_abstract_name(format!("weir/listen/{address}")),
-    };
-    let name = name.expect("shorter than 108 bytes");
-    UnixListener::bind_addr(&name).map_err(|error| {
-        let holder = UnixStream::connect_addr(&name)
-            .ok()
-            .and_then(|stream| rustix::net::sockopt::socket_peercred(&stream).ok())
-            .map(|credentials| credentials.pid.as_raw_nonzero().get());
-        (error, holder)
-    })
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd};
 use std::time::Duration;
 
@@ -188,11 +188,10 @@ pub fn raise_descriptor_limit() -> u64 {
     now.unwrap_or(u64::MAX)
 }
 
-/// Gives a listening socket to the glommio executor of this thread. glommio's own `bind` would set SO_REUSEPORT, and a second
-/// process would share the port in silence.
-pub fn adopt_listener(listener: TcpListener) -> glommio::net::TcpListener {
-    // SAFETY: the descriptor is open and listening, and `into_raw_fd` has just given up its only owner.
-    unsafe { glommio::net::TcpListener::from_raw_fd(listener.into_raw_fd()) }
+/// Gives a connected socket to the glommio executor of this thread.
+pub fn adopt_stream(stream: TcpStream) -> glommio::net::TcpStream {
+    // SAFETY: the descriptor is an open socket, and `into_raw_fd` has just given up its only owner.
+    unsafe { glommio::net::TcpStream::from_raw_fd(stream.into_raw_fd()) }
 }
 
 /// Ignores a signal, as opposed to handling it and doing nothing: a write to a terminal of a background process would be

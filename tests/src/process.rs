@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 
@@ -104,6 +104,19 @@ impl Process {
             status.is_some() && self.has_said_all()
         });
         status.unwrap_or_else(|| panic!("still running after {deadline:?}:\n{}", self.output()))
+    }
+
+    /// Waits for its end and returns with no delay after it; panics if it does not end within `deadline`.
+    #[track_caller]
+    pub fn exit_at_once(&mut self, deadline: Duration) -> ExitStatus {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("the child can be waited for") {
+                return status;
+            }
+            assert!(start.elapsed() < deadline, "still running after {deadline:?}:\n{}", self.output());
+            std::thread::yield_now();
+        }
     }
 
     /// What it holds.

@@ -2,12 +2,13 @@
 
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use rustix::process::Signal;
 use weir_tests::client::{ask, ask_once, connect};
 use weir_tests::metrics::{get, request};
 use weir_tests::wait::ms;
-use weir_tests::{Backend, Weir, busy, wait_for};
+use weir_tests::{Backend, Weir, busy, quiet, wait_for};
 
 use crate::support::{edge, edge_with};
 
@@ -134,4 +135,22 @@ fn a_client_that_says_nothing_does_not_keep_others_from_asking() {
     let silent: Vec<TcpStream> = (0..20).map(|_| connect(weir.admin())).collect();
     assert_eq!(weir.get("/live").status, 200);
     drop(silent);
+}
+
+#[test]
+fn silent_clients_make_room_for_those_who_ask() {
+    let _turn = quiet();
+    let backend = Backend::lines("one");
+    let weir = Weir::start(&edge(&[backend.address], ""));
+    let mut silent: Vec<TcpStream> = Vec::new();
+    for round in 0..20 {
+        silent.extend((0..70).map(|_| connect(weir.admin())));
+        for path in ["/live", "/ready"] {
+            let start = Instant::now();
+            assert_eq!(weir.get(path).status, 200, "{path}, round {round}");
+            assert!(start.elapsed() <= ms(100), "{path}, round {round}: {:?}", start.elapsed());
+        }
+    }
+    drop(silent);
+    weir.clean();
 }

@@ -86,6 +86,26 @@ fn a_second_signal_means_now() {
 }
 
 #[test]
+fn two_signals_within_50_ms_are_one() {
+    let _turn = quiet();
+    for second in [Signal::TERM, Signal::INT] {
+        let backend = Backend::lines("one");
+        let (mut weir, stream) = start(&backend, "");
+        let first = Instant::now();
+        weir.signal(Signal::TERM);
+        // As far apart as `timeout` sends them.
+        while first.elapsed() < ms(1) {
+            std::hint::spin_loop();
+        }
+        weir.signal(second);
+        assert!(stopped_accepting(&mut weir), "it goes on accepting");
+        assert!(weir_tests::holds_for(ms(200), || try_ask(&stream, "still").is_ok()), "the session is reset");
+        drop(stream);
+        assert_eq!(weir.exit(Duration::from_secs(3)).code(), Some(0));
+    }
+}
+
+#[test]
 fn nothing_that_the_kernel_has_completed_is_reset() {
     let _turn = quiet();
     for round in 0..10 {

@@ -15,6 +15,7 @@ mod explain;
 mod limits;
 mod preflight;
 mod reload;
+mod restart;
 mod routing;
 mod semantics;
 mod slow_reader;

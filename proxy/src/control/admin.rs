@@ -1,14 +1,20 @@
-//! The admin server: HTTP that only reads. One request a connection, and a deadline for the whole of it, so that nobody holds
-//! a place by silence. It answers also when descriptors have run out, from one that is kept aside.
+//! The admin server: HTTP that only reads. One request a connection, and a deadline for the whole of it; when places run out, the
+//! oldest connection without a request makes room.
+//!
+//! A thread accepts and does nothing else. An accept of the executor's io_uring would hold the listening socket for some
+//! milliseconds beyond the end of the process, and the next Weir would find its address taken.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::fs::File;
-use std::net::{IpAddr, TcpListener};
+use std::io;
+use std::net::{IpAddr, TcpListener, TcpStream};
 use std::rc::Rc;
+use std::thread;
 use std::time::Duration;
 
-use glommio::net::TcpStream;
-use glommio::timer::{Timer, timeout};
+use async_channel::{Receiver, Sender};
+use glommio::timer::timeout;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ALLOW, CONTENT_TYPE, HOST};
@@ -19,7 +25,7 @@ use tracing::{debug, warn};
 
 use super::status::{Ready, Status};
 use crate::metrics_text;
-use crate::sys::adopt_listener;
+use crate::sys::adopt_stream;
 
 /// From accept to the last byte of the answer. Nothing here takes a second; a scraper far away may.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -27,11 +33,17 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// The same where the connection holds the last descriptor.
 const DEADLINE_WITHOUT_DESCRIPTORS: Duration = Duration::from_secs(1);
 
-/// Connections at the same time. More are closed at once: someone reads in a loop.
+/// Connections at the same time. Of more, the oldest without a request is closed, or the new one: someone reads in a loop.
 const MAX_CONNECTIONS: usize = 64;
+
+/// Connections that have been accepted and wait for the control thread. Others wait in the kernel.
+const MAX_ACCEPTED: usize = 16;
 
 /// How long accepting rests after it failed.
 const REST: Duration = Duration::from_millis(100);
+
+/// How long it rests while the connection that got the last descriptor is served.
+const SHORT_REST: Duration = Duration::from_millis(10);
 
 const PATHS: &str = "/live     200 while the process answers
 /ready    200 while connections are welcome; ?gateway=NAME: and its default has an endpoint
@@ -43,37 +55,48 @@ const PLAIN: &str = "text/plain; charset=utf-8";
 
 type Answer = Response<Full<Bytes>>;
 
-/// Serves on this listener for the life of the process.
-pub(super) fn start(listener: TcpListener, status: Rc<Status>) {
-    let listener = adopt_listener(listener);
-    glommio::spawn_local(async move { serve(&listener, status).await }).detach();
+/// A connection, and how long it may last.
+#[derive(Debug)]
+struct Accepted {
+    stream: TcpStream,
+    deadline: Duration,
 }
 
-/// Accepts for ever. Each connection's task holds a clone of `status`, which makes its count their number.
-async fn serve(listener: &glommio::net::TcpListener, status: Rc<Status>) {
-    let own_name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let server = Rc::new(Server { status, own_name });
+/// Serves on this listener for the life of the process.
+///
+/// Errors: there is no thread that could accept.
+pub(super) fn start(listener: TcpListener, status: Rc<Status>) -> io::Result<()> {
+    let (sender, accepted) = async_channel::bounded(MAX_ACCEPTED);
+    thread::Builder::new().name("admin".into()).spawn(move || accept(&listener, &sender))?;
+    glommio::spawn_local(serve(accepted, status)).detach();
+    Ok(())
+}
+
+/// Accepts for ever. A descriptor is kept aside for when there are no others: given up for the connection that waits, and taken
+/// back when that has been served.
+fn accept(listener: &TcpListener, accepted: &Sender<Accepted>) {
     let mut spare = spare();
+    let mut deadline = DEADLINE;
     loop {
-        match listener.accept().await {
-            Ok(stream) if Rc::strong_count(&server) <= MAX_CONNECTIONS => {
-                let server = server.clone();
-                glommio::spawn_local(async move { server.connection(stream, DEADLINE).await }).detach();
-            }
-            Ok(_) => debug!("admin: more than {MAX_CONNECTIONS} connections; one is closed"),
-            Err(error) if is_out_of_descriptors(&error) => {
-                // Given up for the connection that waits, and taken back when it has been served.
-                if spare.take().is_some()
-                    && let Ok(stream) = listener.accept().await
-                {
-                    server.connection(stream, DEADLINE_WITHOUT_DESCRIPTORS).await;
-                } else {
-                    Timer::new(REST).await;
+        match listener.accept() {
+            Ok((stream, _)) => {
+                if accepted.send_blocking(Accepted { stream, deadline }).is_err() {
+                    return;
                 }
+                deadline = DEADLINE;
+            }
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
+                if spare.take().is_some() {
+                    deadline = DEADLINE_WITHOUT_DESCRIPTORS;
+                } else {
+                    thread::sleep(SHORT_REST);
+                    spare = self::spare();
+                }
+                continue;
             }
             Err(error) => {
                 warn!("admin: cannot accept: {error}");
-                Timer::new(REST).await;
+                thread::sleep(REST);
             }
         }
         if spare.is_none() {
@@ -87,12 +110,55 @@ fn spare() -> Option<File> {
     File::open("/dev/null").ok()
 }
 
-fn is_out_of_descriptors(error: &glommio::GlommioError<()>) -> bool {
-    match error {
-        glommio::GlommioError::IoError(error) => {
-            matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+/// Serves each connection that is accepted in a task of its own.
+async fn serve(accepted: Receiver<Accepted>, status: Rc<Status>) {
+    let own_name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let server = Rc::new(Server { status, own_name });
+    let mut places = Places::default();
+    while let Ok(Accepted { stream, deadline }) = accepted.recv().await {
+        if !places.make_room() {
+            debug!("admin: {MAX_CONNECTIONS} connections are being answered; another is closed");
+            continue;
         }
-        _ => false,
+        let (stage, server) = (Rc::new(Cell::new(Stage::Silent)), server.clone());
+        let own = stage.clone();
+        let task = glommio::spawn_local(async move {
+            server.connection(stream, deadline, &own).await;
+            own.set(Stage::Ended);
+        });
+        places.0.push(Place { stage, _task: task });
+    }
+}
+
+/// How far a connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// No whole request yet.
+    Silent,
+    /// It is being answered.
+    Asked,
+    Ended,
+}
+
+/// A connection's place. Its task ends when this is dropped.
+struct Place {
+    stage: Rc<Cell<Stage>>,
+    _task: glommio::Task<()>,
+}
+
+/// The connections, in the order of their coming.
+#[derive(Default)]
+struct Places(Vec<Place>);
+
+impl Places {
+    /// Whether there is room for one more; what has ended leaves, and where that is not enough the oldest silent one.
+    fn make_room(&mut self) -> bool {
+        self.0.retain(|place| place.stage.get() != Stage::Ended);
+        if self.0.len() < MAX_CONNECTIONS {
+            return true;
+        }
+        let silent = self.0.iter().position(|place| place.stage.get() == Stage::Silent);
+        silent.map(|at| self.0.remove(at)).is_some()
     }
 }
 
@@ -102,11 +168,14 @@ struct Server {
 }
 
 impl Server {
-    async fn connection(&self, stream: TcpStream, deadline: Duration) {
-        let service = service_fn(|request| async move { Ok::<_, Infallible>(self.answer(&request)) });
+    async fn connection(&self, stream: TcpStream, deadline: Duration, stage: &Cell<Stage>) {
+        let service = service_fn(|request| {
+            stage.set(Stage::Asked);
+            async move { Ok::<_, Infallible>(self.answer(&request)) }
+        });
         let connection = server::conn::http1::Builder::new()
             .keep_alive(false)
-            .serve_connection(FuturesIo::new(stream), service);
+            .serve_connection(FuturesIo::new(adopt_stream(stream)), service);
         if let Err(error) = timeout(deadline, async { Ok(connection.await) }).await {
             debug!("admin: a connection ended: {error}");
         }

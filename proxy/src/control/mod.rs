@@ -14,7 +14,6 @@ mod status;
 mod watch;
 
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::net::UnixListener;
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -23,7 +22,7 @@ use anyhow::{Context, anyhow};
 use async_channel::Receiver;
 use glommio::LocalExecutorBuilder;
 use tracing::{error, info, warn};
-use weir_routing::{Resolved, Settings, Sources};
+use weir_routing::{Resolved, Settings, Sources, Table};
 
 use self::loader::{Finished, Fresh, Job};
 use self::resolve::Resolver;
@@ -31,10 +30,12 @@ use self::signals::Signal;
 use self::status::Status;
 use crate::cores;
 use crate::fleet::Fleet;
+use crate::listener::lock::{Lock, Taken, lock};
+use crate::listener::{BindError, free};
 use crate::load::{self, Loaded, Origin, Refused, Tests};
 use crate::preflight::{self, Finding, Host, Wanted};
 use crate::process_log::ProcessLog;
-use crate::{listener, report, shard};
+use crate::{report, shard};
 
 /// Events that wait for the control loop. It empties them as they come; the bound only holds back a thread gone wild.
 const MAX_EVENTS: usize = 1024;
@@ -102,7 +103,9 @@ fn run_loaded(host: &Host, origin: Origin, unresolved: Loaded, tests: Tests) -> 
     let fresh = loader::fresh(unresolved, Resolved::new(), &resolver, tests)?;
     report::print(&fresh.loaded.sources, &fresh.loaded.compiled.warnings);
     let started = fresh.loaded.compiled.settings.clone();
-    let admin = started.admin.map(bind_admin).transpose()?;
+    let until = Instant::now() + free::PATIENCE;
+    let admin = started.admin.map(|address| bind_admin(address, until)).transpose()?;
+    wait_for_leftovers(&fresh.loaded.compiled.table, until)?;
     if let Origin::Paths(paths) = &origin
         && let Err(error) = watch::start(paths.clone(), sender.clone())
     {
@@ -118,10 +121,14 @@ fn run_loaded(host: &Host, origin: Origin, unresolved: Loaded, tests: Tests) -> 
         let status = Rc::new(Status::new(fleet, resolver.clone()));
         let mut control = Control { started, in_force: None, status, resolver, log, jobs, events };
         control.put_into_force(fresh)?;
-        let _lock = admin.map(|(listener, lock)| {
-            admin::start(listener, control.status.clone());
-            lock
-        });
+        let _lock = match admin {
+            None => None,
+            Some((listener, lock)) => {
+                let started = admin::start(listener, control.status.clone());
+                started.context("cannot start the thread of the admin server")?;
+                Some(lock)
+            }
+        };
         // What changed between the first reading and the watch has no event.
         control.file_changed();
         control.serve().await;
@@ -166,14 +173,14 @@ fn shard_cores(settings: &Settings, host: &Host) -> Vec<usize> {
 }
 
 /// The admin listener, and the lock that tells a second Weir whose the address is.
-fn bind_admin(address: SocketAddr) -> anyhow::Result<(TcpListener, UnixListener)> {
-    let lock = listener::lock(address).map_err(|(error, holder)| match holder {
+fn bind_admin(address: SocketAddr, until: Instant) -> anyhow::Result<(TcpListener, Lock)> {
+    let lock = lock(address).map_err(|Taken { error, holder }| match holder {
         Some(pid) => anyhow!(
             "the admin address {address} is held by another weir, pid {pid}; stop it, or write another `admin` in [proxy]"
         ),
         None => anyhow!("cannot lock the admin address {address}: {error}"),
     })?;
-    let listener = TcpListener::bind(address).map_err(|error| match error.kind() {
+    let listener = free::bind_alone(address, until).map_err(|error| match error.kind() {
         std::io::ErrorKind::AddrInUse => anyhow!(
             "the admin address {address} is taken: {error}; `ss -ltnp 'sport = :{}'` shows by whom. End that process, or \
              write another `admin` in [proxy]",
@@ -182,6 +189,21 @@ fn bind_admin(address: SocketAddr) -> anyhow::Result<(TcpListener, UnixListener)
         _ => anyhow!("cannot bind the admin address {address}: {error}; write another `admin` in [proxy], or \"off\""),
     })?;
     Ok((listener, lock))
+}
+
+/// Waits for what a Weir that has just ended left on the gateways' addresses.
+fn wait_for_leftovers(table: &Table, until: Instant) -> anyhow::Result<()> {
+    for gateway in &table.gateways {
+        for listen in &gateway.listen {
+            for port in listen.ports.clone() {
+                let address = SocketAddr::new(listen.address, port);
+                free::wait_for_leftovers(address, until).map_err(|error| {
+                    anyhow!(BindError { address, gateway: gateway.name.clone(), error, holder: None })
+                })?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What routes now.
