@@ -1,6 +1,7 @@
 //! All shards, as the control thread sees them: started once, handed a table at each reload, drained and stopped at the end.
 
-use std::collections::{HashMap, HashSet};
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -29,8 +30,6 @@ const RESERVED_DESCRIPTORS: u64 = 128;
 const DESCRIPTORS_A_CONNECTION: u64 = 2;
 /// Descriptors of a pipe.
 const DESCRIPTORS_A_PIPE: u64 = 2;
-/// How long the control thread tries to put a message into a full mailbox before it looks again.
-const MAILBOX_FULL: Duration = Duration::from_millis(1);
 
 /// The shards, and what they share.
 pub struct Fleet {
@@ -48,6 +47,8 @@ pub struct Fleet {
 struct ShardHandle {
     mailbox: Arc<Mailbox>,
     executor: ExecutorJoinHandle<()>,
+    /// Messages that found the mailbox full, in order.
+    waiting: RefCell<VecDeque<Message>>,
 }
 
 /// A listener that is open, and what it was asked for: with port 0 that is not its address.
@@ -111,8 +112,8 @@ impl Fleet {
                 seed,
                 graveyard: graveyard.clone(),
             };
-            shards
-                .push(ShardHandle { mailbox: Arc::clone(&mailboxes[index]), executor: spawn(start, core)? });
+            let mailbox = Arc::clone(&mailboxes[index]);
+            shards.push(ShardHandle { mailbox, executor: spawn(start, core)?, waiting: RefCell::default() });
         }
         let metrics = Metrics::new(counters, seats.clone(), pipes_max(descriptors), Arc::clone(&process));
         Ok(Self {
@@ -254,10 +255,21 @@ impl Fleet {
         self.shards.iter().for_each(|shard| shard.tell(Message::ResetAll(spread)));
     }
 
-    /// Ends the shards and waits for them.
-    pub fn stop(self) {
+    /// Offers the shards again what their mailboxes had no room for; whether nothing waits any more.
+    pub fn deliver(&self) -> bool {
+        // Each gets its turn, also behind one that has no room.
+        let without_room = self.shards.iter().filter(|shard| !shard.deliver());
+        without_room.count() == 0
+    }
+
+    /// Orders the shards to end.
+    pub fn stop(&self) {
         self.shards.iter().for_each(|shard| shard.tell(Message::Stop));
-        for shard in self.shards {
+    }
+
+    /// Waits for the end of the shards that have taken all their messages, the order to end above all.
+    pub fn join(self) {
+        for shard in self.shards.into_iter().filter(ShardHandle::deliver) {
             // A shard that panicked has ended the process.
             let _ = shard.executor.join();
         }
@@ -275,12 +287,23 @@ impl Fleet {
 }
 
 impl ShardHandle {
-    /// Waits for room: a full mailbox is one of a shard that is busy taking in sockets.
-    fn tell(&self, mut message: Message) {
-        while let Err(back) = self.mailbox.send(message) {
-            message = back;
-            std::thread::sleep(MAILBOX_FULL);
+    /// Puts a message behind those that wait, and delivers what there is room for: the mailbox of a shard that is busy taking in
+    /// sockets may be full, and the control loop must not wait for it.
+    fn tell(&self, message: Message) {
+        self.waiting.borrow_mut().push_back(message);
+        self.deliver();
+    }
+
+    /// Whether nothing waits any more.
+    fn deliver(&self) -> bool {
+        let mut waiting = self.waiting.borrow_mut();
+        while let Some(message) = waiting.pop_front() {
+            if let Err(back) = self.mailbox.send(message) {
+                waiting.push_front(back);
+                return false;
+            }
         }
+        true
     }
 }
 

@@ -15,18 +15,23 @@ pub fn coloured(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// Prints all problems on stderr, and how many there are.
+/// Prints all problems on stderr.
 pub fn print(sources: &Sources, problems: &[Problem]) {
+    tell(&text(sources, problems));
+}
+
+/// All problems as they are printed on stderr.
+pub fn text(sources: &Sources, problems: &[Problem]) -> String {
     let renderer = if coloured(&io::stderr()) { Renderer::styled() } else { Renderer::plain() };
     let mut text = String::new();
     for problem in problems {
         text.push_str(&render(sources, problem, &renderer));
         text.push_str("\n\n");
     }
-    tell(&text);
+    text
 }
 
-/// Writes to stderr. A reader that went away (`weir run 2>&1 | head`) is no reason to panic, as `eprint!` would.
+/// Writes to stderr, before Weir runs or after it: what runs has a log for that. A reader that went away (`weir run 2>&1 | head`) is no reason to panic, as `eprint!` would.
 pub fn tell(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }

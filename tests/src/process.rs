@@ -1,7 +1,7 @@
 //! A child process: its lines as they come, its signals, what it holds and what it uses. Killed, by its id, when dropped.
 
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use crate::wait::wait_for;
 pub struct Process {
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,
-    readers: [JoinHandle<()>; 2],
+    readers: Vec<JoinHandle<()>>,
 }
 
 /// Open descriptors of a process. Pipes stand apart: a pool may keep clean ones.
@@ -35,7 +35,15 @@ impl Process {
         let lines = Arc::default();
         let stdout = collect(child.stdout.take().expect("a piped stdout"), &lines);
         let stderr = collect(child.stderr.take().expect("a piped stderr"), &lines);
-        Self { child, lines, readers: [stdout, stderr] }
+        Self { child, lines, readers: vec![stdout, stderr] }
+    }
+
+    /// Starts it with nobody who reads what it prints on stderr but the caller.
+    pub fn spawn_unread(command: &mut Command) -> (Self, ChildStderr) {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("starting {command:?}: {error}"));
+        let stderr = child.stderr.take().expect("a piped stderr");
+        (Self { child, lines: Arc::default(), readers: Vec::new() }, stderr)
     }
 
     /// Its process id.

@@ -1,7 +1,6 @@
 //! An end and a start again at once, at fixed addresses: each start serves, and no handshake is completed that no process serves.
 //! And what may stand in a start's way: the lock of an address.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
 use std::path::PathBuf;
@@ -14,39 +13,18 @@ use weir_tests::client::ask_once;
 use weir_tests::metrics::get;
 use weir_tests::process::Process;
 use weir_tests::wait::ms;
-use weir_tests::weir_process::with_admin;
 use weir_tests::{Backend, busy, host, program, quiet, wait_for};
 
-use crate::support::edge;
+use crate::support::{edge, fixed};
 
 /// Connections through each start, which would meet a socket that the last process has left behind.
 const ASKED: usize = 5;
-
-/// An address that is free now. Other test runs on this host draw from here as well, so it is drawn at random.
-fn free_address() -> SocketAddr {
-    let candidates =
-        std::iter::repeat_with(|| SocketAddr::from((Ipv4Addr::LOCALHOST, fastrand::u16(10_000..20_000))));
-    let mut candidates = candidates.take(1000);
-    candidates
-        .find(|address| TcpListener::bind(address).is_ok())
-        .expect("a free port between 10000 and 20000")
-}
-
-/// A file with a gateway and an admin server at fixed addresses.
-fn configuration(backend: SocketAddr) -> (TempDir, PathBuf, SocketAddr, SocketAddr) {
-    let (gateway, admin) = (free_address(), free_address());
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    let config = directory.path().join("weir.toml");
-    let toml = with_admin(&edge(&[backend], ""), admin).replace("127.0.0.1:0", &gateway.to_string());
-    std::fs::write(&config, toml).expect("the configuration can be written");
-    (directory, config, gateway, admin)
-}
 
 /// Ends a Weir with each signal in turn, starts the next one at once, and wants all of them to serve.
 fn restarts(ends: &[(Signal, u32)]) {
     let _turn = quiet();
     let backend = Backend::lines("one");
-    let (_directory, config, gateway, admin) = configuration(backend.address);
+    let (_directory, config, gateway, admin) = fixed(&edge(&[backend.address], ""));
     let mut command = Command::new(program::path("weir"));
     command.args(["run", "-c"]).arg(&config);
     let mut weir = Process::spawn(&mut command);
@@ -111,7 +89,7 @@ fn an_abstract_name_that_another_user_holds_is_a_warning_and_never_waited_for() 
     let _turn = busy();
     let backend = Backend::lines("one");
     for backlog_is_full in [false, true] {
-        let (directory, config, gateway, admin) = configuration(backend.address);
+        let (directory, config, gateway, admin) = fixed(&edge(&[backend.address], ""));
         let names = [gateway, admin].map(|address| {
             let name = UnixAddr::from_abstract_name(format!("weir/listen/{address}")).expect("a name");
             let listener = UnixListener::bind_addr(&name).expect("the name is free");
@@ -150,11 +128,11 @@ fn an_ordinary_users_second_weir_is_refused_with_the_pid_of_the_first() {
     }
     let _turn = busy();
     let backend = Backend::lines("one");
-    let (directory, config, gateway, _) = configuration(backend.address);
+    let (directory, config, gateway, _) = fixed(&edge(&[backend.address], ""));
     let mut first = as_ordinary_user(&directory, &config);
     first.line(&["listening", &gateway.to_string()]);
     let toml = std::fs::read_to_string(&config).expect("the configuration can be read");
-    let (directory, config, ..) = configuration(backend.address);
+    let (directory, config, ..) = fixed(&edge(&[backend.address], ""));
     let admin = toml.lines().find(|line| line.starts_with("admin")).expect("it has one");
     std::fs::write(&config, toml.replace(admin, "admin = \"off\""))
         .expect("the configuration can be written");
@@ -167,7 +145,7 @@ fn an_ordinary_users_second_weir_is_refused_with_the_pid_of_the_first() {
 fn another_program_that_shares_its_port_is_named_and_not_joined() {
     let _turn = busy();
     let backend = Backend::lines("one");
-    let (_directory, config, gateway, _) = configuration(backend.address);
+    let (_directory, config, gateway, _) = fixed(&edge(&[backend.address], ""));
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
     socket.set_reuse_port(true).expect("SO_REUSEPORT");
     socket.bind(&gateway.into()).and_then(|()| socket.listen(16)).expect("a free address");

@@ -1,6 +1,10 @@
 //! Configurations that more than one subject uses.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+
+use tempfile::TempDir;
+use weir_tests::weir_process::with_admin;
 
 /// Gateway `edge` on a free port, all of it to one service with these endpoints and this policy (lines of TOML).
 pub(crate) fn edge(endpoints: &[SocketAddr], policy: &str) -> String {
@@ -25,4 +29,24 @@ endpoints = [{}]
 "#,
         endpoints.join(", ")
     )
+}
+
+/// An address that is free now. Other test runs on this host draw from here as well, so it is drawn at random.
+fn free_address() -> SocketAddr {
+    let candidates =
+        std::iter::repeat_with(|| SocketAddr::from((Ipv4Addr::LOCALHOST, fastrand::u16(10_000..20_000))));
+    let mut candidates = candidates.take(1000);
+    candidates
+        .find(|address| TcpListener::bind(address).is_ok())
+        .expect("a free port between 10000 and 20000")
+}
+
+/// A file with this configuration, its gateway `edge` and its admin server at fixed addresses: directory, file, gateway, admin.
+pub(crate) fn fixed(toml: &str) -> (TempDir, PathBuf, SocketAddr, SocketAddr) {
+    let (gateway, admin) = (free_address(), free_address());
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let config = directory.path().join("weir.toml");
+    let toml = with_admin(toml, admin).replace("127.0.0.1:0", &gateway.to_string());
+    std::fs::write(&config, toml).expect("the configuration can be written");
+    (directory, config, gateway, admin)
 }

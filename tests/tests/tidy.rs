@@ -14,6 +14,22 @@ const ROUTING: [&str; 4] = ["fastrand", "ipnet", "serde", "toml"];
 /// The only file of the tests that sleeps.
 const SLEEPS: &str = "tests/src/wait.rs";
 
+/// Files of the program that may sleep, or wait for other threads or for whoever reads stderr: threads of their own, and what comes before
+/// and after the time that Weir runs.
+const MAY_WAIT: [(&str, &[&str]); 11] = [
+    ("proxy/src/cli.rs", &["report::print", "report::tell"]),
+    ("proxy/src/report.rs", &["stderr("]),
+    ("proxy/src/demo.rs", &["thread::sleep(", "thread::park("]),
+    ("proxy/src/checks/mod.rs", &["thread::sleep(", "thread::park("]),
+    ("proxy/src/log.rs", &["thread::sleep(", "stderr("]),
+    ("proxy/src/listener/free.rs", &["thread::sleep("]),
+    ("proxy/src/control/accepting.rs", &["thread::sleep(", "_blocking("]),
+    ("proxy/src/control/loader.rs", &["_blocking("]),
+    ("proxy/src/control/resolve.rs", &["_blocking("]),
+    ("proxy/src/control/signals.rs", &["_blocking("]),
+    ("proxy/src/control/watch.rs", &["_blocking("]),
+];
+
 /// Lines of a file that is one noun, tests not counted.
 const LONGEST: usize = 900;
 
@@ -183,6 +199,37 @@ fn only_the_waiting_of_the_tests_sleeps() {
         broken.extend(sleeping.map(|(number, _)| format!("{}:{number}", file.path)));
     }
     none("tests wait for a condition with a deadline, in one place", &broken);
+}
+
+#[test]
+fn what_runs_waits_for_nothing_and_prints_through_its_log() {
+    let words = [
+        "thread::sleep(",
+        "thread::park(",
+        "_blocking(",
+        "recv_timeout(",
+        "stderr(",
+        "eprint",
+        "report::print",
+        "report::tell",
+    ];
+    let mut broken = Vec::new();
+    for file in
+        sources().iter().filter(|file| file.path.starts_with("proxy/src/") && !file.path.contains("/sim/"))
+    {
+        let allowed =
+            MAY_WAIT.iter().find(|(path, _)| *path == file.path).map_or(&[][..], |(_, words)| words);
+        let unit_tests = file.text.find("#[cfg(test)]").unwrap_or(file.text.len());
+        let tests_from = file.text[..unit_tests].lines().count();
+        for (number, line) in code(file).take_while(|(number, _)| *number <= tests_from) {
+            let found = words.iter().find(|word| line.contains(*word) && !allowed.contains(word));
+            broken.extend(found.map(|word| format!("{}:{number}: {word}", file.path)));
+        }
+    }
+    none(
+        "only threads of their own wait, and only the log writes to stderr; the control loop does neither",
+        &broken,
+    );
 }
 
 #[test]

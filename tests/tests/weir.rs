@@ -14,6 +14,7 @@ mod endings;
 mod explain;
 mod limits;
 mod preflight;
+mod process_log;
 mod reload;
 mod restart;
 mod routing;

@@ -1,19 +1,15 @@
 //! The admin server: HTTP that only reads. One request a connection, and a deadline for the whole of it; when places run out, the
 //! oldest connection without a request makes room.
-//!
-//! A thread accepts and does nothing else. An accept of the executor's io_uring would hold the listening socket for some
-//! milliseconds beyond the end of the process, and the next Weir would find its address taken.
+//! `accepting` is the thread that its connections come from.
 
 use std::cell::Cell;
 use std::convert::Infallible;
-use std::fs::File;
 use std::io;
 use std::net::{IpAddr, TcpListener, TcpStream};
 use std::rc::Rc;
-use std::thread;
 use std::time::Duration;
 
-use async_channel::{Receiver, Sender};
+use async_channel::Receiver;
 use glommio::timer::timeout;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -21,29 +17,15 @@ use hyper::header::{ALLOW, CONTENT_TYPE, HOST};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, Version, server};
 use smol_hyper::rt::FuturesIo;
-use tracing::{debug, warn};
+use tracing::debug;
 
+use super::accepting::{self, Accepted};
 use super::status::{Ready, Status};
 use crate::metrics_text;
 use crate::sys::adopt_stream;
 
-/// From accept to the last byte of the answer. Nothing here takes a second; a scraper far away may.
-const DEADLINE: Duration = Duration::from_secs(10);
-
-/// The same where the connection holds the last descriptor.
-const DEADLINE_WITHOUT_DESCRIPTORS: Duration = Duration::from_secs(1);
-
 /// Connections at the same time. Of more, the oldest without a request is closed, or the new one: someone reads in a loop.
 const MAX_CONNECTIONS: usize = 64;
-
-/// Connections that have been accepted and wait for the control thread. Others wait in the kernel.
-const MAX_ACCEPTED: usize = 16;
-
-/// How long accepting rests after it failed.
-const REST: Duration = Duration::from_millis(100);
-
-/// How long it rests while the connection that got the last descriptor is served.
-const SHORT_REST: Duration = Duration::from_millis(10);
 
 const PATHS: &str = "/live     200 while the process answers
 /ready    200 while connections are welcome; ?gateway=NAME: and its default has an endpoint
@@ -55,59 +37,12 @@ const PLAIN: &str = "text/plain; charset=utf-8";
 
 type Answer = Response<Full<Bytes>>;
 
-/// A connection, and how long it may last.
-#[derive(Debug)]
-struct Accepted {
-    stream: TcpStream,
-    deadline: Duration,
-}
-
 /// Serves on this listener for the life of the process.
 ///
 /// Errors: there is no thread that could accept.
 pub(super) fn start(listener: TcpListener, status: Rc<Status>) -> io::Result<()> {
-    let (sender, accepted) = async_channel::bounded(MAX_ACCEPTED);
-    thread::Builder::new().name("admin".into()).spawn(move || accept(&listener, &sender))?;
-    glommio::spawn_local(serve(accepted, status)).detach();
+    glommio::spawn_local(serve(accepting::start(listener)?, status)).detach();
     Ok(())
-}
-
-/// Accepts for ever. A descriptor is kept aside for when there are no others: given up for the connection that waits, and taken
-/// back when that has been served.
-fn accept(listener: &TcpListener, accepted: &Sender<Accepted>) {
-    let mut spare = spare();
-    let mut deadline = DEADLINE;
-    loop {
-        match listener.accept() {
-            Ok((stream, _)) => {
-                if accepted.send_blocking(Accepted { stream, deadline }).is_err() {
-                    return;
-                }
-                deadline = DEADLINE;
-            }
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
-                if spare.take().is_some() {
-                    deadline = DEADLINE_WITHOUT_DESCRIPTORS;
-                } else {
-                    thread::sleep(SHORT_REST);
-                    spare = self::spare();
-                }
-                continue;
-            }
-            Err(error) => {
-                warn!("admin: cannot accept: {error}");
-                thread::sleep(REST);
-            }
-        }
-        if spare.is_none() {
-            spare = self::spare();
-        }
-    }
-}
-
-/// A descriptor to give up when there are no others.
-fn spare() -> Option<File> {
-    File::open("/dev/null").ok()
 }
 
 /// Serves each connection that is accepted in a task of its own.

@@ -12,6 +12,8 @@ use weir_routing::{Resolved, Sources};
 use super::Event;
 use super::resolve::Resolver;
 use crate::load::{self, Loaded, Origin, Refused, Tests};
+use crate::log::Log;
+use crate::report;
 
 /// How long a configuration waits for the addresses of names that it brings. What comes later is another table.
 const WAIT_FOR_NAMES: Duration = Duration::from_secs(1);
@@ -61,11 +63,12 @@ pub(super) fn fresh(
     Ok(Fresh { loaded: loaded.tested(tests)?, resolved })
 }
 
-/// Starts the thread. `last` is the text that is in force.
+/// Starts the thread, which also prints what is wrong with a text. `last` is the text that is in force.
 pub(super) fn start(
     origin: Origin,
     last: Arc<Sources>,
     resolver: Resolver,
+    log: Log,
     events: Sender<Event>,
 ) -> io::Result<mpsc::Sender<Job>> {
     let (jobs, received) = mpsc::channel();
@@ -73,6 +76,7 @@ pub(super) fn start(
         let mut last = Ok(last);
         for job in received {
             let Some(result) = work(&job, &origin, &mut last, &resolver) else { continue };
+            log.print(wrong(&job, &result));
             if events.send_blocking(Event::Loaded(Box::new(Finished { job, result }))).is_err() {
                 return;
             }
@@ -80,6 +84,16 @@ pub(super) fn start(
     };
     thread::Builder::new().name("load".into()).spawn(run)?;
     Ok(jobs)
+}
+
+/// What is wrong with a text that was read, as it is printed.
+fn wrong(job: &Job, result: &Result<Fresh, Refused>) -> String {
+    match result {
+        // The same text as before, and so are its warnings.
+        Ok(_) if matches!(job, Job::Resolved(_)) => String::new(),
+        Ok(fresh) => report::text(&fresh.loaded.sources, &fresh.loaded.compiled.warnings),
+        Err(refused) => report::text(&refused.sources, &refused.problems),
+    }
 }
 
 type Reading = Result<Arc<Sources>, Refused>;

@@ -1,9 +1,11 @@
 //! The control thread: everything that is not data. It puts tables into force, watches the configuration, hears signals,
 //! keeps host names resolved and answers the admin server.
 //!
-//! The loop is one task of a glommio executor; what blocks (reading and compiling, inotify, signals, name servers) runs in
-//! threads that send it `Event`s, so that none of them is ever late.
+//! The loop is one task of a glommio executor. It never sleeps, writes to stderr or waits for another thread: what blocks (reading
+//! and compiling, inotify, signals, name servers) runs in threads that send it `Event`s, what it prints goes through the log's
+//! queue, and a message for a shard whose mailbox is full waits in a queue of its own.
 
+mod accepting;
 mod admin;
 mod drain;
 mod loader;
@@ -13,6 +15,7 @@ mod signals;
 mod status;
 mod watch;
 
+use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
@@ -33,12 +36,18 @@ use crate::fleet::Fleet;
 use crate::listener::lock::{Lock, Taken, lock};
 use crate::listener::{BindError, free};
 use crate::load::{self, Loaded, Origin, Refused, Tests};
+use crate::log::Log;
 use crate::preflight::{self, Finding, Host, Wanted};
-use crate::process_log::ProcessLog;
 use crate::{report, shard};
 
 /// Events that wait for the control loop. It empties them as they come; the bound only holds back a thread gone wild.
 const MAX_EVENTS: usize = 1024;
+
+/// How long a message waits before it is offered again to a shard whose mailbox is full: one that takes in many sockets.
+const MAILBOX_FULL: Duration = Duration::from_millis(1);
+
+/// How long a shard may take to hear that it ends.
+const STOP: Duration = Duration::from_secs(1);
 
 /// What the control loop is told by its threads.
 #[derive(Debug)]
@@ -90,7 +99,20 @@ pub fn run_on(host: &Host, origin: Origin, tests: Tests) -> Result<(), Failure> 
 }
 
 fn run_loaded(host: &Host, origin: Origin, unresolved: Loaded, tests: Tests) -> Result<(), Failure> {
-    let log = ProcessLog::start(unresolved.compiled.settings.log_level);
+    let log = Log::start(unresolved.compiled.settings.log_level);
+    let log = log.context("cannot start the thread that writes the log")?;
+    let result = run_logged(host, origin, unresolved, tests, &log);
+    log.flush();
+    result
+}
+
+fn run_logged(
+    host: &Host,
+    origin: Origin,
+    unresolved: Loaded,
+    tests: Tests,
+    log: &Log,
+) -> Result<(), Failure> {
     shard::abort_on_panic();
     if let Some(hint) = preflight::hint(host) {
         info!("{hint}");
@@ -101,7 +123,7 @@ fn run_loaded(host: &Host, origin: Origin, unresolved: Loaded, tests: Tests) -> 
     let resolver =
         Resolver::start(sender.clone()).context("cannot start the thread that resolves host names")?;
     let fresh = loader::fresh(unresolved, Resolved::new(), &resolver, tests)?;
-    report::print(&fresh.loaded.sources, &fresh.loaded.compiled.warnings);
+    log.print(report::text(&fresh.loaded.sources, &fresh.loaded.compiled.warnings));
     let started = fresh.loaded.compiled.settings.clone();
     let until = Instant::now() + free::PATIENCE;
     let admin = started.admin.map(|address| bind_admin(address, until)).transpose()?;
@@ -111,14 +133,15 @@ fn run_loaded(host: &Host, origin: Origin, unresolved: Loaded, tests: Tests) -> 
     {
         warn!("changed files are not noticed ({error}); send HUP to reload");
     }
-    let jobs = loader::start(origin, sources, resolver.clone(), sender);
+    let jobs = loader::start(origin, sources, resolver.clone(), log.clone(), sender);
     let jobs = jobs.context("cannot start the thread that loads configurations")?;
     // Its tasks do no storage I/O, for which glommio would set 10 MiB aside.
     let executor = LocalExecutorBuilder::default().name("control").io_memory(0).make();
     let executor = executor.map_err(|error| anyhow!("cannot start the control thread: {error}"))?;
+    let log = log.clone();
     executor.run(async move {
         let fleet = Fleet::start(&started, shard_cores(&started, host))?;
-        let status = Rc::new(Status::new(fleet, resolver.clone()));
+        let status = Rc::new(Status::new(fleet, resolver.clone(), log.clone()));
         let mut control = Control { started, in_force: None, status, resolver, log, jobs, events };
         control.put_into_force(fresh)?;
         let _lock = match admin {
@@ -223,7 +246,7 @@ struct Control {
     in_force: Option<InForce>,
     status: Rc<Status>,
     resolver: Resolver,
-    log: ProcessLog,
+    log: Log,
     jobs: mpsc::Sender<Job>,
     events: Receiver<Event>,
 }
@@ -246,20 +269,39 @@ impl Control {
                 None => {}
             }
         }
-        self.status.stop();
+        self.stop().await;
     }
 
-    /// The next event; none if there is none until then.
+    /// The next event; none if there is none until then. Meanwhile messages for shards are delivered.
     async fn next(&self, until: Option<Instant>) -> Option<Event> {
-        // The sender that each thread holds lives as long as its thread, so that a closed channel means that all are gone.
-        match until {
-            None => self.events.recv().await.ok(),
-            Some(until) => {
-                let left = until.saturating_duration_since(Instant::now());
-                let event = glommio::timer::timeout(left, async { Ok(self.events.recv().await.ok()) });
-                event.await.unwrap_or(None)
+        while !self.status.deliver() {
+            let soon = Instant::now() + MAILBOX_FULL;
+            let event = self.event(until.map_or(soon, |until| until.min(soon))).await;
+            if event.is_some() || until.is_some_and(|until| until <= soon) {
+                return event;
             }
         }
+        match until {
+            // The sender that each thread holds lives as long as its thread, so that a closed channel means that all are gone.
+            None => self.events.recv().await.ok(),
+            Some(until) => self.event(until).await,
+        }
+    }
+
+    async fn event(&self, until: Instant) -> Option<Event> {
+        let left = until.saturating_duration_since(Instant::now());
+        let event = glommio::timer::timeout(left, async { Ok(self.events.recv().await.ok()) });
+        event.await.unwrap_or(None)
+    }
+
+    /// Ends the shards. One that takes no message ends with the process.
+    async fn stop(&self) {
+        self.status.stop();
+        let until = Instant::now() + STOP;
+        while !self.status.deliver() && Instant::now() < until {
+            self.next(Some(Instant::now() + MAILBOX_FULL)).await;
+        }
+        self.status.join();
     }
 
     fn settings(&self) -> &Settings {
@@ -291,20 +333,12 @@ impl Control {
         let addresses_only = matches!(job, Job::Resolved(_));
         match result {
             Ok(fresh) if addresses_only && self.is_outdated(&fresh) => self.take_addresses(),
-            Ok(fresh) => {
-                if !addresses_only {
-                    report::print(&fresh.loaded.sources, &fresh.loaded.compiled.warnings);
-                }
-                match self.put_into_force(fresh) {
-                    Ok(()) if !addresses_only => self.status.reload_succeeded(),
-                    Ok(()) => {}
-                    Err(error) => self.refuse(&format!("{error:#}")),
-                }
-            }
-            Err(refused) => {
-                report::print(&refused.sources, &refused.problems);
-                self.refuse(&report::summary(&refused.problems));
-            }
+            Ok(fresh) => match self.put_into_force(fresh) {
+                Ok(()) if !addresses_only => self.status.reload_succeeded(),
+                Ok(()) => {}
+                Err(error) => self.refuse(&format!("{error:#}")),
+            },
+            Err(refused) => self.refuse(&report::summary(&refused.problems)),
         }
     }
 
@@ -326,9 +360,11 @@ impl Control {
     ) -> anyhow::Result<()> {
         let generation = self.in_force.as_ref().map_or(0, |in_force| in_force.generation) + 1;
         let settings = compiled.settings;
+        let mut lines = String::new();
         for bound in self.status.apply(compiled.table, &settings, generation)? {
-            report::tell(&format!("listening gateway={} address={}\n", bound.gateway, bound.address));
+            let _ = writeln!(lines, "listening gateway={} address={}", bound.gateway, bound.address);
         }
+        self.log.print(lines);
         self.resolver.keep(&compiled.host_names, settings.resolve_interval);
         self.log.set_level(settings.log_level);
         let unchangeable = unchangeable(&self.started, &settings);

@@ -9,6 +9,7 @@ use weir_routing::{DestinationId, Settings, Split, Table};
 use super::process::ProcessMetrics;
 use super::resolve::Resolver;
 use crate::fleet::{BindError, Bound, Fleet};
+use crate::log::Log;
 use crate::metrics_text::{Kind, family, sample, single};
 use crate::version;
 
@@ -24,6 +25,7 @@ pub(super) struct Status {
     reload_failures: Cell<u64>,
     restart_needed: Cell<bool>,
     resolver: Resolver,
+    log: Log,
     process: ProcessMetrics,
 }
 
@@ -41,7 +43,7 @@ pub(super) enum Ready {
 }
 
 impl Status {
-    pub(super) fn new(fleet: Fleet, resolver: Resolver) -> Self {
+    pub(super) fn new(fleet: Fleet, resolver: Resolver, log: Log) -> Self {
         Self {
             fleet: RefCell::new(Some(fleet)),
             table: RefCell::default(),
@@ -52,6 +54,7 @@ impl Status {
             reload_failures: Cell::default(),
             restart_needed: Cell::default(),
             resolver,
+            log,
             process: ProcessMetrics::new(),
         }
     }
@@ -89,11 +92,21 @@ impl Status {
         self.with_fleet((), |fleet| fleet.reset_all(spread));
     }
 
-    /// Ends the shards.
+    /// Offers the shards what their mailboxes had no room for; whether nothing waits any more.
+    pub(super) fn deliver(&self) -> bool {
+        self.with_fleet(true, Fleet::deliver)
+    }
+
+    /// Orders the shards to end.
     pub(super) fn stop(&self) {
+        self.with_fleet((), Fleet::stop);
+    }
+
+    /// Waits for the end of those that have taken the order.
+    pub(super) fn join(&self) {
         let fleet = self.fleet.borrow_mut().take();
         if let Some(fleet) = fleet {
-            fleet.stop();
+            fleet.join();
         }
     }
 
@@ -162,6 +175,13 @@ impl Status {
         for (host, failures) in self.resolver.failures() {
             sample(&mut out, FAILURES, &[("host", &host)], failures);
         }
+        single(
+            &mut out,
+            "weir_log_dropped_total",
+            Kind::Counter,
+            "Lines of the process log that were dropped because stderr was not read.",
+            self.log.dropped(),
+        );
         let boards = self.with_fleet(None, |fleet| Some((fleet.metrics(), fleet.health())));
         if let Some((metrics, health)) = boards {
             metrics.render(&mut out);
