@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use weir_routing::{Arrival, DestinationId, GatewayId, RouteId, Via};
+use weir_routing::{Arrival, DestinationId, GatewayId, Refusal, RouteId, Verdict};
 
 use crate::clock::{Millis, earlier};
 use crate::dial::Dial;
-use crate::in_force::{Drawn, InForce};
+use crate::in_force::InForce;
 use crate::limits::Reservation;
 use crate::listener::INHERITED_KEEPALIVE;
 use crate::mailbox::{ListenerId, Message};
@@ -157,14 +157,15 @@ impl Shard {
         if in_force.table.workload(arrival.source.ip()).is_none() {
             self.unknown_source(door);
         }
-        let decision = in_force.table.decide(&arrival);
-        let (to, refusal) = match in_force.draw(decision.action, &arrival, &mut self.rng) {
-            Drawn::Destination(destination) => (Some(destination), None),
-            Drawn::NoPort(destination) => (Some(destination), Some(Reason::NoEndpoint)),
-            Drawn::Reject if decision.via == Via::Unmatched => (None, Some(Reason::NoRoute)),
-            Drawn::Reject => (None, Some(Reason::Rejected)),
+        let (to, route, refusal) = match in_force.table.decide(&arrival, &mut self.rng) {
+            Verdict::Forward { destination, route, .. } => (Some(destination), route, None),
+            Verdict::Refuse { refusal, route, .. } => match refusal {
+                Refusal::NoPort(destination) => (Some(destination), route, Some(Reason::NoEndpoint)),
+                Refusal::NoRoute => (None, route, Some(Reason::NoRoute)),
+                Refusal::Rejected => (None, route, Some(Reason::Rejected)),
+            },
         };
-        let record = Record::open(self.series(door, decision.route, to));
+        let record = Record::open(self.series(door, route, to));
         let limits = to.and_then(|to| in_force.reserve(to));
         match (to, refusal, limits) {
             (Some(to), None, Some(limits)) => {

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use weir_routing::{Action, DestinationId, EndpointId, GatewayId, Loads, Route, RouteId, Table};
+use weir_routing::{DestinationId, EndpointId, GatewayId, Loads, Route, RouteId, Table};
 
 use crate::health::{HealthBoard, Rows};
 use crate::limits::{Limit, LimitsBoard, Reservation};
@@ -148,36 +148,6 @@ impl InForce {
     pub fn leads(&self, endpoint: EndpointId) -> Leads {
         self.leads[endpoint.index()]
     }
-
-    /// The destination of an arrival's split, drawn; see [`Table::decide`].
-    pub fn draw(
-        &self,
-        action: Action<'_>,
-        arrival: &weir_routing::Arrival,
-        rng: &mut fastrand::Rng,
-    ) -> Drawn {
-        match action {
-            Action::Reject => Drawn::Reject,
-            Action::Forward(split) => {
-                let drawn = split.draw(arrival.source.ip(), rng);
-                match self.table.resolve(drawn, arrival) {
-                    Some(destination) => Drawn::Destination(destination),
-                    None => Drawn::NoPort(drawn),
-                }
-            }
-        }
-    }
-}
-
-/// What a decision came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Drawn {
-    /// Dial one of its endpoints.
-    Destination(DestinationId),
-    /// The service has no such port as the client dialled.
-    NoPort(DestinationId),
-    /// Reset.
-    Reject,
 }
 
 /// Ports that the kernel gives to sockets which ask for none; its own default where it does not say.

@@ -73,7 +73,7 @@ fn decide_all(bencher: Bencher<'_, '_>, parts: Parts) {
     let mut samples = arrivals.chunks(ARRIVALS / 100).cycle();
     bencher.counter(ItemsCount::new(ARRIVALS / 100)).bench_local(|| {
         let sample = samples.next().expect("a cycle has no end");
-        sample.iter().filter(|arrival| table.decide(arrival).route.is_some()).count()
+        sample.iter().filter(|arrival| table.matched(arrival).route.is_some()).count()
     });
 }
 

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::problem::{Place, Problem};
-use crate::table::{Action, Arrival, Decision, Destination, Table};
+use crate::table::{Action, Arrival, Destination, DestinationId, Match, Refusal, Table};
 
 /// One `[[test]]`, its names checked.
 #[derive(Clone, Debug)]
@@ -32,7 +32,7 @@ pub struct Expect {
     pub subsets: Option<BTreeSet<Arc<str>>>,
     /// The addresses behind those destinations.
     pub endpoints: Option<BTreeSet<SocketAddr>>,
-    /// Reset, by a route or because nothing took it.
+    /// Reset: by a route, because nothing took it, or because the service lacks the port that was dialled.
     pub reject: Option<bool>,
 }
 
@@ -40,8 +40,7 @@ impl Claim {
     /// Runs it. The problem has no help yet: see [`Claim::walk`].
     #[expect(clippy::result_large_err, reason = "asked once a test at load, never a connection")]
     pub fn check(&self, table: &Table) -> Result<(), Problem> {
-        let decision = table.decide(&self.arrival);
-        let differences = self.differences(table, &decision);
+        let differences = self.differences(table, &table.matched(&self.arrival));
         if differences.is_empty() {
             return Ok(());
         }
@@ -68,9 +67,12 @@ impl Claim {
     }
 
     /// (wanted, found) of each key that is there and not so.
-    fn differences(&self, table: &Table, decision: &Decision<'_>) -> Vec<(String, String)> {
-        let destinations = self.destinations(table, decision);
-        let route = decision.route.map_or("", |id| &*table.routes[id.index()].name);
+    fn differences(&self, table: &Table, found: &Match<'_>) -> Vec<(String, String)> {
+        let ends = self.ends(table, found);
+        let destinations: Vec<&Destination> =
+            ends.iter().filter_map(|end| end.ok()).map(|id| &table.destinations[id.index()]).collect();
+        let refusals: Vec<Refusal> = ends.iter().filter_map(|end| end.err()).collect();
+        let route = found.route.map_or("", |id| &*table.routes[id.index()].name);
         let services: BTreeSet<Arc<str>> = destinations
             .iter()
             .map(|destination| table.services[destination.service.index()].name.clone())
@@ -85,7 +87,6 @@ impl Claim {
             .flat_map(|destination| &destination.endpoints)
             .map(|id| table.endpoints[id.index()].address)
             .collect();
-        let rejected = matches!(decision.action, Action::Reject);
 
         let expect = &self.expect;
         let mut differences = Vec::new();
@@ -107,26 +108,37 @@ impl Claim {
         if let Some(wanted) = &expect.endpoints {
             compare(*wanted == endpoints, "endpoints", list(wanted), list(&endpoints));
         }
-        if let Some(wanted) = expect.reject {
-            compare(wanted == rejected, "reject", wanted.to_string(), rejected.to_string());
+        // Whoever expects a destination expects every connection to get one.
+        let forwarded = expect.service.is_some() || expect.subsets.is_some() || expect.endpoints.is_some();
+        if let Some(wanted) = expect.reject.or((forwarded && !refusals.is_empty()).then_some(false)) {
+            let same = if wanted { destinations.is_empty() } else { refusals.is_empty() };
+            compare(same, "reject", wanted.to_string(), rejected(table, &refusals, &destinations));
         }
         differences
     }
 
-    /// The destinations that a connection may be drawn to.
-    fn destinations<'t>(&self, table: &'t Table, decision: &Decision<'t>) -> Vec<&'t Destination> {
-        let Action::Forward(split) = decision.action else { return Vec::new() };
-        let port = self.arrival.destination.port();
-        split
-            .shares
-            .iter()
-            .filter(|share| share.weight > 0)
-            .map(|share| {
-                let destination = &table.destinations[share.destination.index()];
-                let at_port = destination.by_client_port.iter().find(|(other, _)| *other == port);
-                at_port.map_or(destination, |(_, id)| &table.destinations[id.index()])
-            })
-            .collect()
+    /// How a connection may end: one end for each share that may be drawn, or the one refusal.
+    fn ends(&self, table: &Table, found: &Match<'_>) -> Vec<Result<DestinationId, Refusal>> {
+        let split = match found.action {
+            Action::Forward(split) => split,
+            Action::Refuse(refusal) => return vec![Err(refusal)],
+        };
+        let drawn = table.draws(split, self.arrival.destination.port());
+        drawn.filter(|draw| draw.share.weight > 0).map(|draw| draw.end).collect()
+    }
+}
+
+/// What is found of `reject`: "true", "false", or which destinations are refused.
+fn rejected(table: &Table, refusals: &[Refusal], destinations: &[&Destination]) -> String {
+    let name = |refusal: &Refusal| match refusal {
+        Refusal::NoPort(drawn) => Some(&*table.destinations[drawn.index()].name),
+        Refusal::Rejected | Refusal::NoRoute => None,
+    };
+    let names: Vec<&str> = refusals.iter().filter_map(name).collect();
+    let rejected = if destinations.is_empty() { "true" } else { "true for some connections" };
+    match &names[..] {
+        [] => (!refusals.is_empty()).to_string(),
+        names => format!("{rejected}: {} lacks the port that was dialled", names.join(", ")),
     }
 }
 

@@ -4,6 +4,7 @@
 //! left out, so that the rest is still checked. What lost a part when it was read is checked like all else, but nobody is told
 //! that the part is missing: see `Report::lack`. Freezing the parts and answering from them is left to [`crate::table`].
 
+mod arrivals;
 mod claims;
 mod conditions;
 mod coverage;
@@ -232,6 +233,7 @@ pub fn compile(config: &Config, resolved: &Resolved) -> Result<Compiled, Vec<Pro
         workloads: &workloads,
     };
     conditions::check(report, &scene);
+    arrivals::check(report, &scene, &destinations.list);
     coverage::check(report, &routes.used);
 
     let parts = Parts {

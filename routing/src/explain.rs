@@ -16,8 +16,8 @@ use crate::balance::{Attempt, Loads};
 use crate::classify::Classified;
 use crate::policy::{Balance, Origin};
 use crate::problem::{Place, Sources};
-use crate::split::{Share, Split};
-use crate::table::{Action, Arrival, Destination, DestinationId, EndpointId, Table, Via};
+use crate::split::Split;
+use crate::table::{Action, Arrival, Destination, DestinationId, Draw, EndpointId, Table, Via};
 
 /// How much of a walk is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +78,7 @@ pub struct ArrivalShown {
 pub enum Verdict {
     /// To one of the split.
     Forward,
-    /// Reset.
+    /// Reset, whatever is drawn.
     Reject,
 }
 
@@ -231,20 +231,21 @@ fn by_key<S: Serializer>(policy: &[PolicyShown], serializer: S) -> Result<S::Ok,
 /// The walk of an arrival.
 pub fn explain(table: &Table, arrival: &Arrival, extent: Extent) -> Explanation {
     let classified = table.classifier().classify(arrival);
-    let (decision, block) = table.decide_classified(arrival, &classified);
+    let (found, block) = table.matched_classified(arrival, &classified);
     let trace = Trace { table, arrival, classified: &classified };
     let (rules, rules_left_out) = trace.rules(block, extent);
-    let (verdict, split, sticky) = match decision.action {
-        Action::Forward(split) => (Verdict::Forward, trace.split(split), trace.sticky(split)),
-        Action::Reject => (Verdict::Reject, Vec::new(), None),
+    let (split, sticky) = match found.action {
+        Action::Forward(split) => (trace.split(split), trace.sticky(split)),
+        Action::Refuse(_) => (Vec::new(), None),
     };
+    let forwards = split.iter().any(|share| share.weight > 0 && !share.lacks_port);
     let mut explanation = Explanation {
         schema: 1,
         arrival: trace.arrival(),
         rules,
         rules_left_out,
-        via: decision.via,
-        decision: verdict,
+        via: found.via,
+        decision: if forwards { Verdict::Forward } else { Verdict::Reject },
         split,
         shares_left_out: 0,
         sticky,
@@ -311,18 +312,18 @@ impl Trace<'_> {
     }
 
     fn split(&self, split: &Split) -> Vec<ShareShown> {
-        split.shares.iter().map(|share| self.share(share, split.total())).collect()
+        let draws = self.table.draws(split, self.arrival.destination.port());
+        draws.map(|draw| self.share(draw, split.total())).collect()
     }
 
     fn sticky(&self, split: &Split) -> Option<Arc<str>> {
         let drawn = split.fixed(self.arrival.source.ip())?;
-        let resolved = self.table.resolve(drawn, self.arrival).unwrap_or(drawn);
-        Some(Arc::clone(&self.destination(resolved).name))
+        let at_port = self.table.at_port(drawn, self.arrival.destination.port()).unwrap_or(drawn);
+        Some(Arc::clone(&self.destination(at_port).name))
     }
 
-    fn share(&self, share: &Share, total: u64) -> ShareShown {
-        let resolved = self.table.resolve(share.destination, self.arrival);
-        let destination = self.destination(resolved.unwrap_or(share.destination));
+    fn share(&self, Draw { share, end }: Draw<'_>, total: u64) -> ShareShown {
+        let destination = self.destination(end.unwrap_or(share.destination));
         let service = &self.table.services[destination.service.index()];
         let subset = destination.subset.map(|subset| Arc::clone(&service.subsets[subset.index()].name));
         ShareShown {
@@ -332,13 +333,13 @@ impl Trace<'_> {
             weight: share.weight,
             share: f64::from(share.weight) / total as f64,
             total,
-            endpoints: if resolved.is_some() { self.endpoints(destination) } else { Vec::new() },
+            endpoints: if end.is_ok() { self.endpoints(destination) } else { Vec::new() },
             endpoints_left_out: 0,
-            source_ip: resolved.and_then(|id| self.source_ip(id)),
+            source_ip: end.ok().and_then(|id| self.source_ip(id)),
             policy: destination.policy.origins.0.iter().map(|origin| self.policy(origin)).collect(),
             at: at(&self.table.sources, share.place),
             name: Arc::clone(&destination.name),
-            lacks_port: resolved.is_none(),
+            lacks_port: end.is_err(),
         }
     }
 

@@ -5,7 +5,7 @@
 //! keeps the counts that balancing looks at ([`Loads`]) and prints the problems ([`Problem`]).
 //!
 //! The walk: [`config`] reads text into the configuration as written; [`mod@compile`] checks it and makes the frozen [`Table`];
-//! [`Table::decide`] matches an [`Arrival`]; [`Split::draw`] draws a destination; [`Table::pick`] picks its endpoint.
+//! [`Table::decide`] matches an [`Arrival`], draws a destination and finds its port; [`Table::pick`] picks its endpoint.
 //! [`explain`] shows the same walk, through the same code; [`claim`] runs the `[[test]]`s of a file.
 
 pub mod balance;
@@ -27,6 +27,6 @@ pub use policy::{Balance, Keepalive, Policy, Timeouts};
 pub use problem::{Line, Place, Position, Problem, Related, Severity, Source, Sources};
 pub use split::Split;
 pub use table::{
-    Action, Arrival, Decision, Destination, DestinationId, Endpoint, EndpointId, Gateway, GatewayId, Route,
-    RouteId, Service, ServiceId, SubsetId, Table, Via, WorkloadId,
+    Action, Arrival, Destination, DestinationId, Draw, Endpoint, EndpointId, Gateway, GatewayId, Match,
+    Refusal, Route, RouteId, Service, ServiceId, SubsetId, Table, Verdict, Via, WorkloadId,
 };

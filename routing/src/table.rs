@@ -1,5 +1,6 @@
 //! The compiled table: built once, frozen, then read for every connection. No maybes, names are indexes.
-//! `compile` makes the [`Parts`]; this file freezes them and answers which rule takes an [`Arrival`] (step 6 of the walk).
+//! `compile` makes the [`Parts`]; this file freezes them and decides what becomes of an [`Arrival`] (step 6 of the walk):
+//! match, draw, port. Shards, `[[test]]`s, `explain` and `/ready` all ask [`Table::decide`] or the parts it is made of.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -12,7 +13,7 @@ use crate::balance::{Attempt, Loads, Picker};
 use crate::classify::{BlockId, Classified, Classifier};
 use crate::policy::Policy;
 use crate::problem::{Place, Sources};
-use crate::split::Split;
+use crate::split::{Share, Split};
 
 macro_rules! ids {
     ($($(#[$doc:meta])* $name:ident;)*) => {$(
@@ -79,9 +80,43 @@ pub enum Via {
     Unmatched,
 }
 
-/// What to do with a connection: a value; one place carries it out.
+/// The decision on one connection: a value, which one place carries out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Pick an endpoint of the destination and dial it.
+    Forward {
+        /// The destination that was drawn, at the port in use.
+        destination: DestinationId,
+        /// Which step took the connection.
+        via: Via,
+        /// The route, where one took it.
+        route: Option<RouteId>,
+    },
+    /// Reset the connection.
+    Refuse {
+        /// Why.
+        refusal: Refusal,
+        /// Which step took the connection.
+        via: Via,
+        /// The route, where one took it.
+        route: Option<RouteId>,
+    },
+}
+
+/// Why a connection is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// A route rejects it.
+    Rejected,
+    /// No route, service or default took it.
+    NoRoute,
+    /// The service of the destination that was drawn lacks the port that the client dialled.
+    NoPort(DestinationId),
+}
+
+/// The first part of a decision: which step takes an arrival, before any draw.
 #[derive(Clone, Copy, Debug)]
-pub struct Decision<'t> {
+pub struct Match<'t> {
     /// Which step took it.
     pub via: Via,
     /// The route, where one took it.
@@ -90,13 +125,22 @@ pub struct Decision<'t> {
     pub action: Action<'t>,
 }
 
-/// The end of a decision.
+/// What a match leads to.
 #[derive(Clone, Copy, Debug)]
 pub enum Action<'t> {
     /// Draw a destination from this split.
     Forward(&'t Split),
-    /// Reset: by a route (`rejected`) or because nothing took it (`no_route`).
-    Reject,
+    /// Refuse the connection.
+    Refuse(Refusal),
+}
+
+/// A share of a split, and what becomes of a connection that draws it.
+#[derive(Clone, Copy, Debug)]
+pub struct Draw<'t> {
+    /// The share; one of weight 0 is never drawn.
+    pub share: &'t Share,
+    /// The destination at the port in use, or why the connection is refused.
+    pub end: Result<DestinationId, Refusal>,
 }
 
 /// Addresses a gateway listens on: one address, a range of ports. Port 0: a free one.
@@ -372,24 +416,40 @@ impl Table {
         Self { parts, classifier, pickers }
     }
 
-    /// Which rule takes an arrival, and what it wants done.
-    pub fn decide(&self, arrival: &Arrival) -> Decision<'_> {
-        self.decide_classified(arrival, &self.classifier.classify(arrival)).0
+    /// Decides what becomes of a connection: match, draw, port. First bytes, once they are looked at, are a further argument,
+    /// and bytes to wait for a further verdict.
+    pub fn decide(&self, arrival: &Arrival, chance: &mut fastrand::Rng) -> Verdict {
+        let Match { via, route, action } = self.matched(arrival);
+        let end = match action {
+            Action::Forward(split) => {
+                self.at_port(split.draw(arrival.source.ip(), chance), arrival.destination.port())
+            }
+            Action::Refuse(refusal) => Err(refusal),
+        };
+        match end {
+            Ok(destination) => Verdict::Forward { destination, via, route },
+            Err(refusal) => Verdict::Refuse { refusal, via, route },
+        }
     }
 
-    /// [`Table::decide`] after the look-ups; and the block that held, if a route took it.
-    pub(crate) fn decide_classified(
+    /// Which step takes an arrival: the first part of [`Table::decide`].
+    pub fn matched(&self, arrival: &Arrival) -> Match<'_> {
+        self.matched_classified(arrival, &self.classifier.classify(arrival)).0
+    }
+
+    /// [`Table::matched`] after the look-ups; and the block that held, if a route took it.
+    pub(crate) fn matched_classified(
         &self,
         arrival: &Arrival,
         classified: &Classified,
-    ) -> (Decision<'_>, Option<BlockId>) {
+    ) -> (Match<'_>, Option<BlockId>) {
         if let Some(block) = self.classifier.first(classified) {
             let route = self.classifier.route(block).0;
             let action = match &self.routes[route.index()].action {
                 RouteAction::Forward(split) => Action::Forward(split),
-                RouteAction::Reject => Action::Reject,
+                RouteAction::Reject => Action::Refuse(Refusal::Rejected),
             };
-            return (Decision { via: Via::Route, route: Some(route), action }, Some(block));
+            return (Match { via: Via::Route, route: Some(route), action }, Some(block));
         }
         let by_vip = classified.service.and_then(|service| {
             let by_port = &self.services[service.index()].by_port;
@@ -398,27 +458,29 @@ impl Table {
         let (via, action) = match (by_vip, &self.gateways[arrival.gateway.index()].default) {
             (Some((_, split)), _) => (Via::Service, Action::Forward(split)),
             (None, Some(split)) => (Via::Gateway, Action::Forward(split)),
-            (None, None) => (Via::Unmatched, Action::Reject),
+            (None, None) => (Via::Unmatched, Action::Refuse(Refusal::NoRoute)),
         };
-        (Decision { via, route: None, action }, None)
+        (Match { via, route: None, action }, None)
+    }
+
+    /// Everything that may be drawn from a split by a connection to this port: the rest of [`Table::decide`] without chance.
+    pub fn draws<'t>(&'t self, split: &'t Split, port: u16) -> impl Iterator<Item = Draw<'t>> {
+        split.shares.iter().map(move |share| Draw { share, end: self.at_port(share.destination, port) })
+    }
+
+    /// The destination that was drawn, at the port that the client dialled where that decides.
+    pub(crate) fn at_port(&self, drawn: DestinationId, port: u16) -> Result<DestinationId, Refusal> {
+        let by_client_port = &self.destinations[drawn.index()].by_client_port;
+        if by_client_port.is_empty() {
+            return Ok(drawn);
+        }
+        let at_port = by_client_port.iter().find(|(other, _)| *other == port);
+        at_port.map(|(_, destination)| *destination).ok_or(Refusal::NoPort(drawn))
     }
 
     /// The workload that owns an address: of all that claim it the longest prefix. The address is in canonical form.
     pub fn workload(&self, address: IpAddr) -> Option<WorkloadId> {
         self.classifier.workload(address)
-    }
-
-    /// The destination that was drawn, at the port that the client dialled where that decides. `None`: the service does not
-    /// have that port.
-    pub fn resolve(&self, drawn: DestinationId, arrival: &Arrival) -> Option<DestinationId> {
-        let by_client_port = &self.destinations[drawn.index()].by_client_port;
-        if by_client_port.is_empty() {
-            return Some(drawn);
-        }
-        by_client_port
-            .iter()
-            .find(|(port, _)| *port == arrival.destination.port())
-            .map(|(_, destination)| *destination)
     }
 
     /// An endpoint of a destination for one attempt: of those that are usable and were not tried, the lowest priority, then

@@ -105,11 +105,11 @@ fn spelled(table: &Table, destination: &Destination) -> String {
 
 /// A decision in words: who took it, and where it leads: "route echo-server-2", "unmatched reject".
 fn decided(table: &Table, arrival: &Arrival) -> String {
-    let decision = table.decide(arrival);
+    let decision = table.matched(arrival);
     let via = serde_json::to_value(decision.via).expect("a word");
     let via = via.as_str().expect("a word").to_owned();
     match decision.action {
-        Action::Reject => format!("{via} reject"),
+        Action::Refuse(_) => format!("{via} reject"),
         Action::Forward(split) => {
             let mut names = vec![via];
             for share in split.shares.iter().filter(|share| share.weight > 0) {
@@ -199,7 +199,7 @@ fn drawn(id: &str, toml: &str, arrival_at: (&str, &str, &str), draws: u32) -> u3
     let table = &compiled.table;
     let (at, source, destination) = arrival_at;
     let arrival = arrival(table, at, source, destination);
-    let Action::Forward(split) = table.decide(&arrival).action else { panic!("{id}: not forwarded") };
+    let Action::Forward(split) = table.matched(&arrival).action else { panic!("{id}: not forwarded") };
     let first = split.shares[0].destination;
     let seed = fastrand::u64(..);
     eprintln!("{id}: seed {seed}");

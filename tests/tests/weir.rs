@@ -13,6 +13,7 @@ mod drain;
 mod endings;
 mod explain;
 mod limits;
+mod one_decision;
 mod preflight;
 mod process_log;
 mod reload;

@@ -4,7 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use weir_routing::{DestinationId, Settings, Split, Table};
+use weir_routing::{DestinationId, Settings, Table};
 
 use super::process::ProcessMetrics;
 use super::resolve::Resolver;
@@ -140,9 +140,26 @@ impl Status {
         let table = self.table.borrow();
         match (gateway, &*table) {
             (None, _) => Ready::Yes,
-            (Some(name), Some(table)) => gateway_ready(table, name),
+            (Some(name), Some(table)) => self.gateway_ready(table, name),
             (Some(_), None) => Ready::UnknownGateway,
         }
+    }
+
+    /// Ready, unless no connection that the gateway's `to` takes can reach an endpoint, whichever of its ports was dialled.
+    fn gateway_ready(&self, table: &Table, name: &str) -> Ready {
+        let name = name.strip_prefix("default/").unwrap_or(name);
+        let Some(gateway) = table.gateways.iter().find(|gateway| &*gateway.name == name) else {
+            return Ready::UnknownGateway;
+        };
+        let Some(split) = &gateway.default else { return Ready::Yes };
+        let has_endpoint = |id: DestinationId| !table.destinations[id.index()].endpoints.is_empty();
+        let leads_on = |port| {
+            let mut drawn = table.draws(split, port).filter(|draw| draw.share.weight > 0);
+            drawn.any(|draw| draw.end.is_ok_and(has_endpoint))
+        };
+        let listeners = self.listeners.borrow();
+        let mut of_it = listeners.iter().filter(|bound| bound.gateway == gateway.name);
+        if of_it.any(|bound| leads_on(bound.address.port())) { Ready::Yes } else { Ready::NoEndpoint }
     }
 
     /// What is in force, as JSON: the generation, and each gateway with the addresses it has bound.
@@ -230,25 +247,4 @@ impl Status {
         );
         single(out, "weir_draining", Kind::Gauge, "1 while draining.", u8::from(self.draining.get()));
     }
-}
-
-/// Ready, unless its `to` has no endpoint.
-fn gateway_ready(table: &Table, name: &str) -> Ready {
-    let name = name.strip_prefix("default/").unwrap_or(name);
-    match table.gateways.iter().find(|gateway| &*gateway.name == name) {
-        None => Ready::UnknownGateway,
-        Some(gateway) => match &gateway.default {
-            Some(split) if !has_endpoint(table, split) => Ready::NoEndpoint,
-            _ => Ready::Yes,
-        },
-    }
-}
-
-/// Whether any destination that gets a share has an endpoint.
-fn has_endpoint(table: &Table, split: &Split) -> bool {
-    let used = |id: DestinationId| !table.destinations[id.index()].endpoints.is_empty();
-    let by_port =
-        |id: DestinationId| table.destinations[id.index()].by_client_port.iter().any(|&(_, id)| used(id));
-    let mut shares = split.shares.iter().filter(|share| share.weight > 0);
-    shares.any(|share| used(share.destination) || by_port(share.destination))
 }

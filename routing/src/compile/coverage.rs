@@ -195,7 +195,7 @@ fn condition<T>(mine: &[T], others: &[T], contains: impl Fn(&[T], &[T]) -> bool)
 }
 
 /// Whether each of `others` lies within one of `mine`, which are sorted and do not touch.
-fn inside<T: Ord>(mine: &[(T, T)], others: &[(T, T)]) -> bool {
+pub(super) fn inside<T: Ord>(mine: &[(T, T)], others: &[(T, T)]) -> bool {
     others.iter().all(|(first, last)| {
         let at = mine.partition_point(|(start, _)| start <= first);
         at > 0 && mine[at - 1].1 >= *last
@@ -203,7 +203,7 @@ fn inside<T: Ord>(mine: &[(T, T)], others: &[(T, T)]) -> bool {
 }
 
 /// Sorted ranges, those that overlap or touch as one.
-fn merged<T: Ord + Copy>(mut ranges: Vec<(T, T)>, next: impl Fn(T) -> Option<T>) -> Vec<(T, T)> {
+pub(super) fn merged<T: Ord + Copy>(mut ranges: Vec<(T, T)>, next: impl Fn(T) -> Option<T>) -> Vec<(T, T)> {
     ranges.sort_unstable();
     let mut merged: Vec<(T, T)> = Vec::with_capacity(ranges.len());
     for (first, last) in ranges {

@@ -52,7 +52,7 @@ fn an_endpoint_without_a_port_is_dialled_on_the_target_of_the_port_in_use() {
         let text = format!(
             r#"
             [gateway.edge]
-            listen = ["0.0.0.0:1"]
+            listen = ["0.0.0.0:80-81"]
             to = [{{ service = "db" }}]
             [workload.db-2]
             labels = {{ app = "db" }}

@@ -8,7 +8,9 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use proptest::prelude::*;
 use weir_routing::explain::{Extent, Outcome, explain};
 use weir_routing::table::{Block, Parts, RouteAction};
-use weir_routing::{Action, Arrival, GatewayId, RouteId, ServiceId, Table, Via, WorkloadId};
+use weir_routing::{
+    Action, Arrival, DestinationId, GatewayId, Refusal, RouteId, ServiceId, Table, Verdict, Via, WorkloadId,
+};
 
 use super::support::{Builder, split};
 
@@ -87,6 +89,38 @@ const CONDITIONS: [&str; 6] = [
     "source_namespaces",
     "destination_services",
 ];
+
+/// Every verdict that chance may lead to.
+fn verdicts(parts: &Parts, arrival: &Arrival) -> Vec<Verdict> {
+    let (via, route) = model(parts, arrival);
+    let port = arrival.destination.port();
+    let action = route.map(|route| &parts.routes[route.index()].action);
+    let split = match (via, action) {
+        (_, Some(RouteAction::Forward(split))) => split,
+        (_, Some(RouteAction::Reject)) => {
+            return vec![Verdict::Refuse { refusal: Refusal::Rejected, via, route }];
+        }
+        (Via::Service, None) => {
+            let id = service(parts, arrival).expect("a service took it");
+            let mut by_port = parts.services[id.index()].by_port.iter();
+            &by_port.find(|(other, _)| *other == port).expect("it has the port").1
+        }
+        (Via::Gateway, None) => {
+            parts.gateways[arrival.gateway.index()].default.as_ref().expect("a default took it")
+        }
+        (_, None) => return vec![Verdict::Refuse { refusal: Refusal::NoRoute, via, route }],
+    };
+    let end = |drawn: DestinationId| {
+        let by_client_port = &parts.destinations[drawn.index()].by_client_port;
+        let at_port = by_client_port.iter().find(|(other, _)| *other == port);
+        match at_port {
+            Some((_, destination)) => Verdict::Forward { destination: *destination, via, route },
+            None if by_client_port.is_empty() => Verdict::Forward { destination: drawn, via, route },
+            None => Verdict::Refuse { refusal: Refusal::NoPort(drawn), via, route },
+        }
+    };
+    split.shares.iter().filter(|share| share.weight > 0).map(|share| end(share.destination)).collect()
+}
 
 fn model(parts: &Parts, arrival: &Arrival) -> (Via, Option<RouteId>) {
     for (id, route) in (0..).map(RouteId).zip(&parts.routes) {
@@ -184,17 +218,22 @@ fn parts() -> impl Strategy<Value = Parts> {
             ports.dedup();
             builder.service(&format!("service-{number}"), &vips, &ports);
         }
-        let somewhere = builder.destination(ServiceId(0), None, None, &[]);
+        // Two destinations: at one port, and where the client's port decides.
+        let somewhere = builder.destination(ServiceId(0), None, Some(80), &[]);
+        let by_client = builder.destination(ServiceId(0), None, None, &[]);
+        let at_ports = builder.parts.services[0].by_port.iter();
+        let at_ports = at_ports.map(|(port, split)| (*port, split.shares[0].destination)).collect();
+        builder.parts.destinations[by_client.index()].by_client_port = at_ports;
+        let either = [(somewhere, 1), (by_client, 2), (somewhere, 0)];
         for gateway in 0..GATEWAYS {
-            let default = (default && gateway == 1).then(|| split(&[(somewhere, 1)]));
+            let default = (default && gateway == 1).then(|| split(&either));
             builder.gateway(&format!("gateway-{gateway}"), default);
         }
         for (number, (labels, namespace, nets)) in workloads.into_iter().enumerate() {
             builder.workload(&format!("{namespace}/workload-{number}"), &labels, &nets);
         }
         for (number, (gateways, blocks, reject)) in routes.into_iter().enumerate() {
-            let action =
-                if reject { RouteAction::Reject } else { RouteAction::Forward(split(&[(somewhere, 1)])) };
+            let action = if reject { RouteAction::Reject } else { RouteAction::Forward(split(&either)) };
             builder.route(&format!("route-{number}"), &gateways, blocks, action);
         }
         builder.parts
@@ -215,14 +254,22 @@ proptest! {
     #[test]
     fn table_decides_as_a_scan_over_the_rules(parts in parts(), arrivals in arrivals()) {
         let table = Table::build(parts.clone());
+        let mut rng = fastrand::Rng::with_seed(7);
         for arrival in arrivals {
-            let decision = table.decide(&arrival);
-            let wanted = model(&parts, &arrival);
-            prop_assert_eq!((decision.via, decision.route), wanted, "{:?}", arrival);
-            let rejects = matches!(decision.action, Action::Reject);
-            let route = decision.route.map(|route| &parts.routes[route.index()]);
-            let wanted = route.map_or(decision.via == Via::Unmatched, |it| matches!(it.action, RouteAction::Reject));
-            prop_assert_eq!(rejects, wanted);
+            let found = table.matched(&arrival);
+            prop_assert_eq!((found.via, found.route), model(&parts, &arrival), "{:?}", arrival);
+            let wanted = verdicts(&parts, &arrival);
+            let drawn: Vec<Verdict> = (0..20).map(|_| table.decide(&arrival, &mut rng)).collect();
+            prop_assert!(drawn.iter().all(|verdict| wanted.contains(verdict)), "{drawn:?} of {wanted:?}");
+            if let Action::Forward(split) = found.action {
+                let (via, route) = (found.via, found.route);
+                let draws = table.draws(split, arrival.destination.port()).filter(|draw| draw.share.weight > 0);
+                let ends = draws.map(|draw| match draw.end {
+                    Ok(destination) => Verdict::Forward { destination, via, route },
+                    Err(refusal) => Verdict::Refuse { refusal, via, route },
+                });
+                prop_assert_eq!(ends.collect::<Vec<_>>(), wanted);
+            }
             prop_assert_eq!(table.workload(arrival.source.ip()), workload(&parts, arrival.source.ip()));
         }
     }
@@ -286,7 +333,7 @@ fn a_thousand_rules_inside_one_network_are_told_apart() {
         let check = |source: String, wanted: bool| {
             let arrival = super::support::arrival(0, &source, &format!("1.1.1.1:{n}"));
             let wanted = wanted.then_some(RouteId(n.into()));
-            assert_eq!(table.decide(&arrival).route, wanted, "{source} to port {n}");
+            assert_eq!(table.matched(&arrival).route, wanted, "{source} to port {n}");
         };
         check("10.1.2.3".to_owned(), true);
         check("10.200.2.3".to_owned(), n % 2 == 0);
@@ -305,6 +352,6 @@ fn an_ipv4_prefix_never_holds_for_an_ipv6_address() {
     for (source, wanted) in
         [("1.2.3.4", Some(RouteId(0))), ("::ffff:1.2.3.4", Some(RouteId(0))), ("::1", None), ("::", None)]
     {
-        assert_eq!(table.decide(&super::support::arrival(0, source, "1.1.1.1:1")).route, wanted, "{source}");
+        assert_eq!(table.matched(&super::support::arrival(0, source, "1.1.1.1:1")).route, wanted, "{source}");
     }
 }

@@ -132,7 +132,7 @@ fn a_sticky_split_says_where_its_source_always_goes() {
     let mut seen = std::collections::BTreeSet::new();
     for last in 1..=20 {
         let arrival = arrival(0, &format!("10.0.0.{last}"), "10.9.9.9:9000");
-        let Action::Forward(split) = table.decide(&arrival).action else { panic!("a split") };
+        let Action::Forward(split) = table.matched(&arrival).action else { panic!("a split") };
         let drawn = split.draw(arrival.source.ip(), &mut fastrand::Rng::with_seed(last));
         let name = &table.destinations[drawn.index()].name;
         let explanation = explain(&table, &arrival, Extent::Near);

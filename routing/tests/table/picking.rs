@@ -33,9 +33,9 @@ fn drawing(weights: &[(&str, u32)], sticky: bool) -> Table {
 }
 
 fn split(table: &Table) -> &Split {
-    match table.decide(&arrival(0, "10.0.0.1", "10.0.0.2:80")).action {
+    match table.matched(&arrival(0, "10.0.0.1", "10.0.0.2:80")).action {
         Action::Forward(split) => split,
-        Action::Reject => panic!("the route forwards"),
+        Action::Refuse(_) => panic!("the route forwards"),
     }
 }
 

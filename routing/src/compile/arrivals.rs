@@ -1,0 +1,265 @@
+//! The ports that can arrive where a split is drawn, and those of them that its services lack.
+//!
+//! Only a destination whose port the client decides is looked at. The ports that can arrive are those that the gateways listen
+//! on, narrowed by the route's match, without those that an earlier rule always takes.
+
+use std::collections::HashSet;
+
+use super::Report;
+use super::conditions::Scene;
+use super::coverage::{inside, merged};
+use super::gateways::can_hold;
+use crate::problem::{Place, Problem};
+use crate::split::Split;
+use crate::table::{Block, Destination, GatewayId, Listen, RouteAction, Service};
+
+/// How many ports or ranges a message names.
+const SHOWN: usize = 4;
+
+/// Reports each destination that no port can lead to, and each that some ports cannot.
+pub(super) fn check(report: &mut Report, scene: &Scene<'_>, destinations: &[Destination]) {
+    if destinations.iter().all(|destination| destination.by_client_port.is_empty()) {
+        return;
+    }
+    let mut taken = vec![Ports::default(); scene.gateways.len()];
+    for route in &scene.routes.used {
+        if let RouteAction::Forward(split) = &route.action {
+            let arriving = || {
+                let mut ports = Ports::default();
+                for gateway in &route.gateways {
+                    let taken = &taken[gateway.index()];
+                    for block in &route.blocks {
+                        ports = ports.or(&arriving(scene, *gateway, block).without(taken));
+                    }
+                }
+                ports
+            };
+            check_split(report, scene, destinations, split, &route.gateways, arriving);
+        }
+        for block in route.blocks.iter().filter(|block| asks_only_for_ports(block)) {
+            let ports =
+                if block.ports.is_empty() { Ports::all() } else { Ports::of(block.ports.iter().cloned()) };
+            for gateway in &route.gateways {
+                let taken = &mut taken[gateway.index()];
+                *taken = taken.or(&ports);
+            }
+        }
+    }
+    for (id, gateway) in (0..).map(GatewayId).zip(scene.gateways) {
+        let Some(split) = &gateway.default else { continue };
+        let arriving = || arriving(scene, id, &Block::default()).without(&taken[id.index()]);
+        check_split(report, scene, destinations, split, &[id], arriving);
+    }
+}
+
+fn check_split(
+    report: &mut Report,
+    scene: &Scene<'_>,
+    destinations: &[Destination],
+    split: &Split,
+    gateways: &[GatewayId],
+    arriving: impl FnOnce() -> Ports,
+) {
+    let decided_by_client =
+        |share: &&crate::split::Share| !destinations[share.destination.index()].by_client_port.is_empty();
+    let mut shares = split.shares.iter().filter(decided_by_client).peekable();
+    if shares.peek().is_none() {
+        return;
+    }
+    let arriving = arriving();
+    let mut reported = HashSet::new();
+    for share in shares {
+        let id = destinations[share.destination.index()].service;
+        let service = &scene.services[id.index()];
+        let lacking = arriving.without(&ports_of(service));
+        if lacking.is_empty() || !reported.insert(id) {
+            continue;
+        }
+        // A port that was cut out of the gateway or the service may be the one that meets.
+        let damaged = report.incomplete
+            || scene.known.services[id.index()].damaged
+            || gateways.iter().any(|id| scene.known.gateways.list[id.index()].damaged);
+        let listens = gateways.iter().flat_map(|id| &scene.gateways[id.index()].listen);
+        let listen = listens.clone().find(|listen| !listened(listen).and(&lacking).is_empty());
+        let none_meets = lacking == arriving;
+        let problem = problem(service, &lacking, none_meets, share.place, listen);
+        if none_meets || !damaged {
+            report.push_unless(damaged, problem);
+        }
+    }
+}
+
+fn problem(
+    service: &Service,
+    lacking: &Ports,
+    none_meets: bool,
+    place: Place,
+    listen: Option<&Listen>,
+) -> Problem {
+    let (name, has) = (&service.name, ports_of(service).shown());
+    let first = service.ports.first().map_or(0, |port| port.port);
+    let problem = if none_meets {
+        let message = format!(
+            "nothing can be forwarded to `{name}`: it has the ports {has}, and clients dial {}",
+            lacking.shown()
+        );
+        Problem::error("port-not-served", place, message)
+    } else {
+        let message =
+            format!("connections to {} are refused: `{name}` has only the ports {has}", lacking.with_noun());
+        Problem::warning("port-not-served", place, message)
+    };
+    let problem = problem.found(lacking.shown()).wanted(has);
+    let problem = match listen {
+        Some(listen) => problem.related(listen.place, "clients dial a port of this listener"),
+        None => problem,
+    };
+    problem.related(service.place, "the service").help(format!(
+        "name the port of the service that is meant: {{ service = \"{name}\", port = {first} }}"
+    ))
+}
+
+/// The ports of connections for which all conditions of a block on the original destination can hold at a gateway.
+fn arriving(scene: &Scene<'_>, gateway: GatewayId, block: &Block) -> Ports {
+    let mut arriving = Ports::default();
+    for listen in &scene.gateways[gateway.index()].listen {
+        if !block.destination_subnets.is_empty()
+            && !block.destination_subnets.iter().any(|net| can_hold(listen, net))
+        {
+            continue;
+        }
+        let mut ports = listened(listen);
+        if !block.ports.is_empty() {
+            ports = ports.and(&Ports::of(block.ports.iter().cloned()));
+        }
+        if !block.destination_services.is_empty() {
+            let services = block.destination_services.iter().map(|id| &scene.services[id.index()]);
+            let here = services.filter(|service| service.vips.iter().any(|vip| can_hold(listen, vip)));
+            ports = ports.and(&here.fold(Ports::default(), |all, service| all.or(&ports_of(service))));
+        }
+        arriving = arriving.or(&ports);
+    }
+    arriving
+}
+
+fn asks_only_for_ports(block: &Block) -> bool {
+    block.destination_subnets.is_empty()
+        && block.source_subnets.is_empty()
+        && block.source_labels.is_empty()
+        && block.source_namespaces.is_empty()
+        && block.destination_services.is_empty()
+}
+
+/// The ports of a listener; a free port may be any.
+fn listened(listen: &Listen) -> Ports {
+    if *listen.ports.start() == 0 { Ports::all() } else { Ports::of([listen.ports.clone()]) }
+}
+
+fn ports_of(service: &Service) -> Ports {
+    Ports::of(service.ports.iter().map(|port| port.port..=port.port))
+}
+
+/// A set of ports: sorted ranges, which neither overlap nor touch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Ports(Vec<(u16, u16)>);
+
+impl Ports {
+    fn all() -> Self {
+        Self(vec![(1, u16::MAX)])
+    }
+
+    fn of(ranges: impl IntoIterator<Item = std::ops::RangeInclusive<u16>>) -> Self {
+        Self::merged(ranges.into_iter().map(|range| (*range.start(), *range.end())).collect())
+    }
+
+    fn merged(ranges: Vec<(u16, u16)>) -> Self {
+        Self(merged(ranges, |port| port.checked_add(1)))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn or(&self, other: &Self) -> Self {
+        if inside(&self.0, &other.0) {
+            return self.clone();
+        }
+        Self::merged([&self.0[..], &other.0[..]].concat())
+    }
+
+    fn and(&self, other: &Self) -> Self {
+        self.without(&self.without(other))
+    }
+
+    fn without(&self, other: &Self) -> Self {
+        let mut left = Vec::new();
+        let mut others = other.0.iter().copied().peekable();
+        for &(first, last) in &self.0 {
+            let mut next = Some(first);
+            while let Some((from, to)) = others.peek().copied().filter(|(from, _)| *from <= last) {
+                match next {
+                    Some(first) if first < from => left.push((first, from - 1)),
+                    _ => {}
+                }
+                next = next.and_then(|first| Some(first.max(to.checked_add(1)?)));
+                // A range that reaches beyond this one is still needed for the next.
+                if to > last {
+                    break;
+                }
+                others.next();
+            }
+            left.extend(next.filter(|first| *first <= last).map(|first| (first, last)));
+        }
+        Self(left)
+    }
+
+    /// "port 80", "ports 80-81".
+    fn with_noun(&self) -> String {
+        let is_one = matches!(self.0[..], [(first, last)] if first == last);
+        format!("{} {}", if is_one { "port" } else { "ports" }, self.shown())
+    }
+
+    /// "80, 443, 6000-6099", or the first few and how many more ports there are.
+    fn shown(&self) -> String {
+        let range = |(first, last): &(u16, u16)| match first == last {
+            true => first.to_string(),
+            false => format!("{first}-{last}"),
+        };
+        let shown: Vec<String> = self.0.iter().take(SHOWN).map(range).collect();
+        let more: usize = self.0.iter().skip(SHOWN).map(|(first, last)| usize::from(last - first) + 1).sum();
+        match more {
+            0 => shown.join(", "),
+            more => format!("{} and {more} more", shown.join(", ")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn ports() -> impl Strategy<Value = Ports> {
+        let near = || prop_oneof![0..12_u16, 65_530..=u16::MAX];
+        prop::collection::vec((near(), near()), 0..5).prop_map(|ranges| {
+            Ports::of(ranges.into_iter().map(|(one, other)| one.min(other)..=one.max(other)))
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn sets_of_ports_are_sets(one in ports(), other in ports()) {
+            let has = |ports: &Ports, port: u16| ports.0.iter().any(|(first, last)| (*first..=*last).contains(&port));
+            for port in (0..20).chain(30_000..30_002).chain(65_520..=u16::MAX) {
+                let (in_one, in_other) = (has(&one, port), has(&other, port));
+                prop_assert_eq!(has(&one.or(&other), port), in_one || in_other, "{}", port);
+                prop_assert_eq!(has(&one.and(&other), port), in_one && in_other, "{}", port);
+                prop_assert_eq!(has(&one.without(&other), port), in_one && !in_other, "{}", port);
+            }
+            for set in [one.or(&other), one.and(&other), one.without(&other)] {
+                prop_assert_eq!(&Ports::merged(set.0.clone()), &set, "sorted, apart");
+            }
+        }
+    }
+}

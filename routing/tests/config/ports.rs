@@ -1,0 +1,186 @@
+//! Where the port that the client dials decides: the ports that can arrive against those that the service has.
+
+use weir_routing::Compiled;
+
+use crate::problems::check_files;
+use crate::{line, load, sources};
+
+/// Gateway "edge" with these listeners; services `one` (port 80) and `many` (ports 80, 81 and 443).
+fn text(listen: &str, rest: &str) -> String {
+    format!(
+        r#"[gateway.edge]
+listen = [{listen}]
+{rest}
+[service.one]
+vips = ["10.9.9.1"]
+ports = [{{ port = 80 }}]
+endpoints = ["10.0.0.1"]
+[service.many]
+vips = ["10.9.9.2"]
+ports = [{{ port = 80 }}, {{ port = 81 }}, {{ port = 443 }}]
+endpoints = ["10.0.0.2"]
+subset.v1.labels = {{}}
+"#
+    )
+}
+
+const NONE: &str =
+    "port-not-served nothing can be forwarded to `many`: it has the ports 80-81, 443, and clients dial";
+
+#[test]
+fn no_port_that_can_arrive_is_a_problem_and_some_that_cannot_be_served_a_warning() {
+    let to = "to = [{ service = \"many\" }]";
+    let named = "to = [{ service = \"many\", port = 443 }]";
+    let route = |matches: &str, to: &str| format!("[[route]]\nmatch = [{matches}]\n{to}\n");
+    let some = |place: &str, ports: &str, verb: &str| {
+        format!(
+            "{place} warning port-not-served connections to {ports} {verb} refused: `many` has only the ports 80-81, 443"
+        )
+    };
+    let none = |place: &str, ports: &str| format!("{place} {NONE} {ports}");
+    let past = "a.toml:1:10 warning vip-without-route gateway `edge` covers the VIP of `one`, `many`, which no route of it names: such connections go to the service itself".to_owned();
+    let cases: Vec<(&str, String, Vec<String>)> = vec![
+        // The gateway's `to`.
+        ("\"10.0.0.9:31400\"", to.to_owned(), vec![none("a.toml:3:7", "31400")]),
+        ("\"10.0.0.9:31400\"", named.to_owned(), vec![]),
+        ("\"10.0.0.9:31400\"", "to = [{ service = \"one\" }]".to_owned(), vec![]),
+        ("\"10.0.0.9:443\"", to.to_owned(), vec![]),
+        ("\"10.0.0.9:80-81\", \"10.0.0.8:443\"", to.to_owned(), vec![]),
+        ("\"10.0.0.9:79-90\"", to.to_owned(), vec![some("a.toml:3:7", "ports 79, 82-90", "are")]),
+        ("\"10.0.0.9:0\"", to.to_owned(), vec![some("a.toml:3:7", "ports 1-79, 82-442, 444-65535", "are")]),
+        // Told once for a service, at its first share.
+        (
+            "\"10.0.0.9:1\"",
+            "to = [{ service = \"many\", subset = \"v1\" }, { service = \"many\" }, { service = \"one\" }]"
+                .to_owned(),
+            vec![none("a.toml:3:7", "1")],
+        ),
+        // A route's match narrows the ports of the listeners.
+        ("\"10.0.0.9:79-90\"", route("{ ports = [80] }", to), vec![]),
+        (
+            "\"10.0.0.9:79-90\"",
+            route("{ ports = [80] }, { ports = [79] }", to),
+            vec![some("a.toml:5:7", "port 79", "are")],
+        ),
+        ("\"10.0.0.9:79-90\"", route("{ ports = [79] }", to), vec![none("a.toml:5:7", "79")]),
+        (
+            "\"10.0.0.9:79\", \"10.0.0.8:80\"",
+            route("{ destination_subnets = [\"10.0.0.8/32\"] }", to),
+            vec![],
+        ),
+        (
+            "\"0.0.0.0:79\", \"0.0.0.0:80\", \"[::]:82\"",
+            route("{ destination_services = [\"one\", \"many\"] }", to),
+            vec![],
+        ),
+        // What an earlier rule always takes does not arrive at a later one, nor at the gateway's `to`.
+        (
+            "\"10.0.0.9:79\", \"10.0.0.9:80\"",
+            format!("{to}\n{}", route("{ ports = [79] }", "reject = true")),
+            vec![],
+        ),
+        (
+            "\"10.0.0.9:79\", \"10.0.0.9:80\"",
+            format!("{to}\n{}", route("{ ports = [80] }", "reject = true")),
+            vec![none("a.toml:3:7", "79")],
+        ),
+        (
+            "\"10.0.0.9:79\", \"10.0.0.9:80\"",
+            format!(
+                "{to}\n{}",
+                route("{ ports = [79], source_subnets = [\"10.0.0.0/8\"] }", "reject = true")
+            ),
+            vec![some("a.toml:3:7", "port 79", "are")],
+        ),
+        (
+            "\"10.0.0.9:79\", \"10.0.0.9:80\"",
+            route("{ ports = [79] }", "reject = true") + &route("{ source_subnets = [\"10.0.0.0/8\"] }", to),
+            vec![],
+        ),
+        // An arrival at the VIP is decided by the VIP's port.
+        (
+            "\"0.0.0.0:443\"",
+            "to = [{ service = \"one\" }]".to_owned(),
+            vec![past.replace("`one`, `many`", "`many`")],
+        ),
+    ];
+    for (listen, rest, wanted) in cases {
+        let wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();
+        check_files(&[&text(listen, &rest)], &wanted);
+    }
+}
+
+#[test]
+fn the_message_names_the_listener_the_service_and_the_way_out() {
+    let texts = [&*text("\"10.0.0.9:80\", \"10.0.0.9:31400\"", "to = [{ service = \"many\" }]")];
+    let sources = sources(&texts);
+    let warnings = load(&sources).expect("a warning only").warnings;
+    let lines: Vec<usize> = warnings[0].related.iter().map(|it| sources.position(it.place).line).collect();
+    let columns: Vec<usize> =
+        warnings[0].related.iter().map(|it| sources.position(it.place).column).collect();
+    assert_eq!((lines, columns), (vec![2, 8], vec![26, 10]));
+    assert_eq!(
+        warnings[0].help.as_deref(),
+        Some("name the port of the service that is meant: { service = \"many\", port = 80 }")
+    );
+}
+
+fn compiled(text: &str) -> Compiled {
+    let texts = sources(&[text]);
+    load(&texts).unwrap_or_else(|problems| {
+        panic!("{:?}", problems.iter().map(|problem| line(&texts, problem)).collect::<Vec<_>>())
+    })
+}
+
+#[test]
+fn a_test_expects_what_happens_to_the_port_that_is_dialled() {
+    let all = "to = [{ service = \"many\" }]";
+    let some = "to = [{ service = \"many\" }, { service = \"one\", port = 80 }, { service = \"many\", subset = \"v1\", weight = 0 }]"
+        .replace("\"many\" }", "\"many\", weight = 1 }")
+        .replace("80 }", "80, weight = 1 }");
+    let lacks = "many lacks the port that was dialled";
+    let cases: [(&str, u16, &str, Option<(&str, String)>); 11] = [
+        (all, 80, "service = \"many\"", None),
+        (all, 80, "reject = true", Some(("reject true", "reject false".into()))),
+        (all, 82, "reject = true", None),
+        (all, 82, "reject = false", Some(("reject false", format!("reject true: {lacks}")))),
+        (all, 82, "route = \"\"", None),
+        (
+            all,
+            82,
+            "service = \"many\"",
+            Some(("service \"many\", reject false", format!("service [], reject true: {lacks}"))),
+        ),
+        (all, 82, "endpoints = []", Some(("reject false", format!("reject true: {lacks}")))),
+        (&some, 80, "endpoints = [\"10.0.0.1:80\", \"10.0.0.2:80\"]", None),
+        (
+            &some,
+            82,
+            "reject = true",
+            Some(("reject true", format!("reject true for some connections: {lacks}"))),
+        ),
+        (
+            &some,
+            82,
+            "reject = false",
+            Some(("reject false", format!("reject true for some connections: {lacks}"))),
+        ),
+        (
+            &some,
+            82,
+            "service = \"one\"",
+            Some(("reject false", format!("reject true for some connections: {lacks}"))),
+        ),
+    ];
+    for (to, port, expect, wanted) in cases {
+        let test = format!(
+            "[[test]]\nsource = \"10.1.0.1\"\ndestination = \"10.0.0.9:{port}\"\nexpect = {{ {expect} }}"
+        );
+        let compiled = compiled(&text("\"10.0.0.9:80-90\"", &format!("{to}\n{test}")));
+        let found = compiled.claims[0].check(&compiled.table).err();
+        let found = found.as_ref().map(|problem| {
+            (problem.wanted.as_deref().unwrap_or(""), problem.found.clone().unwrap_or_default())
+        });
+        assert_eq!(found, wanted, "{to} {port} {expect}");
+    }
+}
