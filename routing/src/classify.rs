@@ -5,10 +5,11 @@
 //! they are kept once, for every combination of dimensions ([`Classifier::wild`]); what is left of a class is short, as a
 //! rule. `explain` reads which condition failed from the same classes.
 //!
-//! How an address becomes an interval is left to `ranges`, what a set is to `sets`.
+//! How an address becomes an interval is left to `ranges`, what a set is to `sets`, which service has a VIP's port to `vips`.
 
 mod ranges;
 mod sets;
+mod vips;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -18,6 +19,7 @@ use ipnet::IpNet;
 
 use self::ranges::{NOBODY, Named, Prefix, Ranges, prefixes_of};
 use self::sets::{Class, ClassBuilder, Sets, WILD};
+use self::vips::Vips;
 use crate::table::{Arrival, Block, GatewayId, Parts, Route, RouteId, ServiceId, WorkloadId};
 
 /// A dimension of the match, in the order in which `explain` tries them.
@@ -150,15 +152,6 @@ struct Addresses {
     v6: Ranges<u128>,
 }
 
-/// Whose a port is, by VIP: a VIP may belong to several services, each with other ports.
-#[derive(Clone, Debug, Default)]
-struct Vips {
-    /// One past the last port, by VIP.
-    ends: Vec<u32>,
-    /// Sorted within a VIP.
-    ports: Vec<(u16, ServiceId)>,
-}
-
 impl Classifier {
     pub(crate) fn build(parts: &Parts) -> Self {
         Builder::new(parts).build()
@@ -170,8 +163,7 @@ impl Classifier {
         let destination = self.destinations.leaf(arrival.destination.ip());
         let port = arrival.destination.port();
         let workload = (source.owner != NOBODY).then_some(WorkloadId(source.owner));
-        let service =
-            if destination.owner == NOBODY { None } else { self.vips.service(destination.owner, port) };
+        let service = self.vips.service(destination.owner, port);
         let (labels, namespace) =
             workload.map_or((Class::NONE, Class::NONE), |workload| self.identities[workload.index()]);
         let classes = [
@@ -247,8 +239,7 @@ impl Classifier {
             + self.ports.bytes()
             + self.destinations.bytes()
             + self.sources.bytes()
-            + self.vips.ends.capacity() * size_of::<u32>()
-            + self.vips.ports.capacity() * size_of::<(u16, ServiceId)>()
+            + self.vips.bytes()
     }
 
     /// Whether a block holds in all dimensions of `conditions`, all of which it asks.
@@ -312,40 +303,6 @@ impl Addresses {
             }
         }
         Self { v4: Ranges::build(v4, classes), v6: Ranges::build(v6, classes) }
-    }
-}
-
-impl Vips {
-    /// Numbers the distinct VIPs; the owners are their numbers.
-    fn build(parts: &Parts) -> (Self, Vec<(IpNet, u32)>) {
-        let mut by_vip: BTreeMap<IpNet, Vec<(u16, ServiceId)>> = BTreeMap::new();
-        for (service, id) in parts.services.iter().zip((0..).map(ServiceId)) {
-            for vip in &service.vips {
-                by_vip
-                    .entry(vip.trunc())
-                    .or_default()
-                    .extend(service.by_port.iter().map(|(port, _)| (*port, id)));
-            }
-        }
-        let mut vips = Self::default();
-        let mut owners = Vec::new();
-        for (number, (vip, mut ports)) in (0..).zip(by_vip) {
-            ports.sort_unstable();
-            vips.ports.append(&mut ports);
-            vips.ends.push(vips.ports.len() as u32);
-            owners.push((vip, number));
-        }
-        (vips, owners)
-    }
-
-    fn service(&self, vip: u32, port: u16) -> Option<ServiceId> {
-        let vip = vip as usize;
-        let start = vip.checked_sub(1).map_or(0, |before| self.ends[before]);
-        let ports = &self.ports[start as usize..self.ends[vip] as usize];
-        ports
-            .get(ports.partition_point(|(of, _)| *of < port))
-            .filter(|(of, _)| *of == port)
-            .map(|(_, id)| *id)
     }
 }
 

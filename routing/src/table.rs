@@ -399,6 +399,12 @@ impl Table {
     /// Freezes what `compile` made: splits learn the names of their destinations, and everything that a connection would
     /// have to work out is worked out.
     pub fn build(mut parts: Parts) -> Self {
+        for service in &mut parts.services {
+            service.by_port.sort_by_key(|(port, _)| *port);
+        }
+        for destination in &mut parts.destinations {
+            destination.by_client_port.sort_by_key(|(port, _)| *port);
+        }
         let destinations = &parts.destinations;
         let routes = parts.routes.iter_mut().filter_map(|route| match &mut route.action {
             RouteAction::Forward(split) => Some(split),
@@ -451,12 +457,11 @@ impl Table {
             };
             return (Match { via: Via::Route, route: Some(route), action }, Some(block));
         }
-        let by_vip = classified.service.and_then(|service| {
-            let by_port = &self.services[service.index()].by_port;
-            by_port.iter().find(|(port, _)| *port == arrival.destination.port())
-        });
+        let by_vip = classified
+            .service
+            .and_then(|service| at_port(&self.services[service.index()].by_port, arrival.destination.port()));
         let (via, action) = match (by_vip, &self.gateways[arrival.gateway.index()].default) {
-            (Some((_, split)), _) => (Via::Service, Action::Forward(split)),
+            (Some(split), _) => (Via::Service, Action::Forward(split)),
             (None, Some(split)) => (Via::Gateway, Action::Forward(split)),
             (None, None) => (Via::Unmatched, Action::Refuse(Refusal::NoRoute)),
         };
@@ -474,8 +479,7 @@ impl Table {
         if by_client_port.is_empty() {
             return Ok(drawn);
         }
-        let at_port = by_client_port.iter().find(|(other, _)| *other == port);
-        at_port.map(|(_, destination)| *destination).ok_or(Refusal::NoPort(drawn))
+        at_port(by_client_port, port).copied().ok_or(Refusal::NoPort(drawn))
     }
 
     /// The workload that owns an address: of all that claim it the longest prefix. The address is in canonical form.
@@ -504,6 +508,12 @@ impl Table {
     pub(crate) fn classifier(&self) -> &Classifier {
         &self.classifier
     }
+}
+
+/// What stands at a port in a list sorted by port, as [`Table::build`] leaves them.
+fn at_port<T>(by_port: &[(u16, T)], port: u16) -> Option<&T> {
+    let at = by_port.binary_search_by_key(&port, |(port, _)| *port).ok()?;
+    Some(&by_port[at].1)
 }
 
 impl std::ops::Deref for Table {

@@ -132,6 +132,9 @@ fn compiled(text: &str) -> Compiled {
     })
 }
 
+/// `to`, the port that is dialled, what the test expects, and the difference: wanted, found.
+type Expectation<'a> = (&'a str, u16, &'a str, Option<(&'a str, String)>);
+
 #[test]
 fn a_test_expects_what_happens_to_the_port_that_is_dialled() {
     let all = "to = [{ service = \"many\" }]";
@@ -139,7 +142,7 @@ fn a_test_expects_what_happens_to_the_port_that_is_dialled() {
         .replace("\"many\" }", "\"many\", weight = 1 }")
         .replace("80 }", "80, weight = 1 }");
     let lacks = "many lacks the port that was dialled";
-    let cases: [(&str, u16, &str, Option<(&str, String)>); 11] = [
+    let cases: [Expectation<'_>; 11] = [
         (all, 80, "service = \"many\"", None),
         (all, 80, "reject = true", Some(("reject true", "reject false".into()))),
         (all, 82, "reject = true", None),
@@ -182,5 +185,49 @@ fn a_test_expects_what_happens_to_the_port_that_is_dialled() {
             (problem.wanted.as_deref().unwrap_or(""), problem.found.clone().unwrap_or_default())
         });
         assert_eq!(found, wanted, "{to} {port} {expect}");
+    }
+}
+
+#[test]
+fn a_vip_belongs_to_its_port() {
+    let reject =
+        "[[route]]\nname = \"not-wide\"\nmatch = [{ destination_services = [\"wide\"] }]\nreject = true\n";
+    let cases = [
+        ("", "10.3.0.1:443", "service = \"narrow\""),
+        // The narrow VIP hides nothing that its service does not have.
+        ("", "10.3.0.1:80", "service = \"wide\""),
+        (reject, "10.3.0.1:80", "route = \"not-wide\", reject = true"),
+        (reject, "10.3.0.1:443", "route = \"\", service = \"narrow\""),
+        // Two services share a VIP, at different ports, and hide a port that both and a wider one have.
+        ("", "10.3.0.1:5432", "service = \"shared\""),
+        (reject, "10.3.0.1:5432", "route = \"\", service = \"shared\""),
+        (reject, "10.3.0.2:5432", "route = \"not-wide\", reject = true"),
+        ("", "10.3.0.2:443", "reject = true"),
+        ("", "10.3.0.2:80", "service = \"wide\""),
+    ];
+    for (rest, destination, expect) in cases {
+        let compiled = compiled(&format!(
+            r#"[gateway.mesh]
+listen = ["0.0.0.0:80", "0.0.0.0:443", "0.0.0.0:5432"]
+[service.wide]
+vips = ["10.0.0.0/8"]
+ports = [{{ port = 80 }}, {{ port = 5432 }}]
+endpoints = ["192.0.2.1"]
+[service.narrow]
+vips = ["10.3.0.1"]
+ports = [{{ port = 443 }}]
+endpoints = ["192.0.2.2"]
+[service.shared]
+vips = ["10.3.0.1"]
+ports = [{{ port = 5432 }}]
+endpoints = ["192.0.2.3"]
+{rest}
+[[test]]
+source = "10.1.0.1"
+destination = "{destination}"
+expect = {{ {expect} }}
+"#
+        ));
+        assert_eq!(compiled.claims[0].check(&compiled.table), Ok(()), "{rest} {destination}");
     }
 }

@@ -33,18 +33,20 @@ fn workload(parts: &Parts, address: IpAddr) -> Option<WorkloadId> {
     longest.map(|(_, id)| id)
 }
 
-/// The service that has the port among those of the longest VIP.
+/// Of the services that have the port the one with the longest VIP; of equals the first.
 fn service(parts: &Parts, arrival: &Arrival) -> Option<ServiceId> {
-    let vips = || {
-        let services = (0..).map(ServiceId).zip(&parts.services);
-        services.flat_map(|(id, service)| service.vips.iter().map(move |vip| (id, vip)))
-    };
-    let around = || vips().filter(|(_, vip)| vip.contains(&arrival.destination.ip()));
-    let longest = around().map(|(_, vip)| vip.prefix_len()).max()?;
-    let has_port = |id: ServiceId| {
-        parts.services[id.index()].ports.iter().any(|port| port.port == arrival.destination.port())
-    };
-    around().filter(|(_, vip)| vip.prefix_len() == longest).map(|(id, _)| id).find(|id| has_port(*id))
+    let mut longest: Option<(u8, ServiceId)> = None;
+    for (id, service) in (0..).map(ServiceId).zip(&parts.services) {
+        if service.ports.iter().all(|port| port.port != arrival.destination.port()) {
+            continue;
+        }
+        for vip in service.vips.iter().filter(|vip| vip.contains(&arrival.destination.ip())) {
+            if longest.is_none_or(|(length, _)| vip.prefix_len() > length) {
+                longest = Some((vip.prefix_len(), id));
+            }
+        }
+    }
+    longest.map(|(_, id)| id)
 }
 
 /// Whether one condition of a block holds.
