@@ -63,14 +63,14 @@ impl Demo {
             }
         }
         let text = configuration(self.port);
-        let built_in = Origin::Text(Source::new("demo.toml", text.as_str()));
+        let built_in = Origin::from_text(Source::new("demo.toml", text.as_str()));
         // Before a file is written that a second attempt would not write over.
         let host = control::look_at_host(&built_in)?;
         self.refuse_taken_addresses()?;
         self.prepare()?;
         report::say(&format!("{text}\n{}\n", self.told()));
         let origin = match self.config_out {
-            Some(path) => Origin::Paths(vec![path]),
+            Some(path) => Origin::from_arguments(vec![path]),
             None => built_in,
         };
         control::run_on(&host, origin, Tests::Refuse)

@@ -3,10 +3,13 @@
 //!
 //! A file that cannot be read is a problem like any other, so that one run shows everything that has to be mended.
 
-use std::fs::File;
+use std::fs::{self, FileType};
 use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use weir_routing::claim::Claim;
 use weir_routing::{Compiled, Place, Problem, Resolved, Severity, Source, Sources};
@@ -21,13 +24,19 @@ const _: () = assert!(MAX_FILE_BYTES < u32::MAX as u64);
 /// How often a configuration that is being written to is read again until two readings are equal.
 const MAX_READINGS: usize = 20;
 
-/// Where the text of a configuration comes from.
+/// Two readings that are to be equal are this far apart: a writer that was interrupted between two writes goes on within it.
+const SETTLES_IN: Duration = Duration::from_millis(20);
+
+/// Where the text of a configuration comes from, in this order.
 #[derive(Clone, Debug)]
-pub enum Origin {
-    /// Files and directories, in this order.
-    Paths(Vec<PathBuf>),
-    /// A text that was never a file (the demo's).
-    Text(Source),
+pub struct Origin(Vec<Input>);
+
+#[derive(Clone, Debug)]
+enum Input {
+    /// A file or a directory, read each time.
+    Path(PathBuf),
+    /// What is there once only: the text of a pipe, or one that was never a file (the demo's).
+    Once { name: PathBuf, text: Result<Source, Box<Problem>> },
 }
 
 /// So many failing tests show the walk of their arrival: one wrong rule may fail hundreds, and the walks of the first few
@@ -64,41 +73,103 @@ pub struct Refused {
 }
 
 impl Origin {
-    /// What `-c` named; without any, [`DEFAULT_PATH`].
-    pub fn from_arguments(paths: Vec<PathBuf>) -> Self {
-        Self::Paths(if paths.is_empty() { vec![DEFAULT_PATH.into()] } else { paths })
+    /// What `-c` named; without any, [`DEFAULT_PATH`]. A pipe among them (`-c <(...)`, `/dev/stdin`) is read here, once.
+    pub fn from_arguments(mut paths: Vec<PathBuf>) -> Self {
+        if paths.is_empty() {
+            paths.push(DEFAULT_PATH.into());
+        }
+        let input = |path: PathBuf| match path.metadata() {
+            Ok(metadata) if !metadata.is_file() && !metadata.is_dir() => {
+                let text = fs::File::open(&path).map_err(|error| unreadable(&path, &error));
+                let text = text.and_then(|file| source(&path, file));
+                Input::Once { name: path, text }
+            }
+            _ => Input::Path(path),
+        };
+        Self(paths.into_iter().map(input).collect())
     }
 
-    /// Reads all texts, once.
+    /// A text that is no file.
+    pub fn from_text(source: Source) -> Self {
+        Self(vec![Input::Once { name: PathBuf::from(&*source.name), text: Ok(source) }])
+    }
+
+    /// The files and directories that may change.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.0.iter().filter_map(|input| match input {
+            Input::Path(path) => Some(path.as_path()),
+            Input::Once { .. } => None,
+        })
+    }
+
+    /// What was read once and will not be read again.
+    pub fn read_once(&self) -> impl Iterator<Item = &Path> {
+        self.0.iter().filter_map(|input| match input {
+            Input::Path(_) => None,
+            Input::Once { name, .. } => Some(name.as_path()),
+        })
+    }
+
+    /// Reads all texts.
     /// Errors: each path that cannot be read, and each text that holds nothing.
     pub fn read(&self) -> Result<Arc<Sources>, Refused> {
-        let paths = match self {
-            Self::Paths(paths) => paths,
-            Self::Text(source) => return Ok(Arc::new(Sources(vec![source.clone()]))),
-        };
-        let mut sources = Sources::default();
-        let mut problems = Vec::new();
-        for path in paths {
-            match files(path) {
-                Ok(files) => files.iter().for_each(|file| read_file(file, &mut sources, &mut problems)),
-                Err(problem) => problems.push(*problem),
-            }
-        }
-        let sources = Arc::new(sources);
-        if problems.is_empty() { Ok(sources) } else { Err(Refused { sources, problems }) }
+        self.read_each(&|_| ())
     }
 
-    /// Reads until two readings in a row are equal, so that a file in the middle of being written is not taken.
-    pub fn read_settled(&self) -> Result<Arc<Sources>, Refused> {
-        let mut last = self.read();
+    /// Reads until two readings in a row are equal, so that a file in the middle of being written is not taken. Calls `begin`
+    /// with each path before it is looked at.
+    /// Errors: as [`Self::read`] has them, and a text that keeps changing.
+    pub fn read_settled(&self, begin: &dyn Fn(&Path)) -> Result<Arc<Sources>, Refused> {
+        let mut last = self.read_each(begin);
+        if self.paths().next().is_none() {
+            return last;
+        }
         for _ in 0..MAX_READINGS {
-            let next = self.read();
+            thread::sleep(SETTLES_IN);
+            let next = self.read_each(begin);
             if next == last {
                 return next;
             }
             last = next;
         }
-        last
+        let took = SETTLES_IN * MAX_READINGS as u32;
+        let problem = Problem::error(
+            "unsettled",
+            None,
+            format!("the configuration was still being written to after {} ms", took.as_millis()),
+        );
+        Err(problem.help("write a new file beside the old one and rename it over that").into())
+    }
+
+    fn read_each(&self, begin: &dyn Fn(&Path)) -> Result<Arc<Sources>, Refused> {
+        let mut sources = Sources::default();
+        let mut problems = Vec::new();
+        let mut take = |text: Result<Source, Box<Problem>>| match text {
+            Ok(source) if source.text.trim().is_empty() => problems.push(
+                Problem::error("empty-file", None, format!("{} is empty", source.name))
+                    .wanted("a configuration")
+                    .help("remove the file if nothing is to be configured in it"),
+            ),
+            Ok(source) => sources.0.push(source),
+            Err(problem) => problems.push(*problem),
+        };
+        for input in &self.0 {
+            match input {
+                Input::Path(path) => {
+                    begin(path);
+                    match files(path) {
+                        Ok(files) => files.iter().for_each(|file| {
+                            begin(file);
+                            take(regular(file).and_then(|opened| source(file, opened)));
+                        }),
+                        Err(problem) => take(Err(problem)),
+                    }
+                }
+                Input::Once { text, .. } => take(text.clone()),
+            }
+        }
+        let sources = Arc::new(sources);
+        if problems.is_empty() { Ok(sources) } else { Err(Refused { sources, problems }) }
     }
 }
 
@@ -172,6 +243,13 @@ impl Refused {
     }
 }
 
+impl From<Problem> for Refused {
+    /// One that no text is to blame for.
+    fn from(problem: Problem) -> Self {
+        Self { sources: Arc::default(), problems: vec![problem] }
+    }
+}
+
 /// By place; what has none comes first.
 fn sort(problems: &mut [Problem]) {
     let key = |place: Option<Place>| place.map(|place| (place.file, place.start));
@@ -209,37 +287,54 @@ pub(crate) fn is_configuration_file(name: &std::ffi::OsStr) -> bool {
     name.ends_with(b".toml") && !name.starts_with(b".")
 }
 
-fn read_file(path: &Path, sources: &mut Sources, problems: &mut Vec<Problem>) {
-    match text_of(path) {
-        Ok(text) if text.trim().is_empty() => problems.push(
-            Problem::error("empty-file", None, format!("{} is empty", path.display()))
-                .wanted("a configuration")
-                .help("remove the file if nothing is to be configured in it"),
-        ),
-        Ok(text) => {
-            sources.0.push(Source::new(path.to_string_lossy(), text));
-        }
-        Err(problem) => problems.push(*problem),
-    }
+/// Opens a file. Anything else is refused before it is opened: opening a FIFO waits for a writer, opening a device may act.
+fn regular(path: &Path) -> Result<fs::File, Box<Problem>> {
+    let unreadable = |error: io::Error| unreadable(path, &error);
+    refuse_others(path, path.metadata().map_err(unreadable)?.file_type())?;
+    // A FIFO that took the file's place since would wait for a writer.
+    let file = fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+    let file = match file {
+        // A lease: whoever holds it is asked to give it up, which takes a while.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => fs::File::open(path),
+        opened => opened,
+    };
+    let file = file.map_err(unreadable)?;
+    refuse_others(path, file.metadata().map_err(unreadable)?.file_type())?;
+    Ok(file)
 }
 
-fn text_of(path: &Path) -> Result<String, Box<Problem>> {
-    let unreadable = |error: io::Error| unreadable(path, &error);
+fn refuse_others(path: &Path, kind: FileType) -> Result<(), Box<Problem>> {
+    let found = match kind {
+        _ if kind.is_file() => return Ok(()),
+        _ if kind.is_fifo() => "a named pipe (FIFO)",
+        _ if kind.is_socket() => "a socket",
+        _ if kind.is_dir() => "a directory",
+        _ => "a device",
+    };
+    let problem = Problem::error("not-a-file", None, format!("{} is not a regular file", path.display()));
+    Err(problem
+        .found(found)
+        .wanted("a regular file, or a link to one")
+        .help("remove it, or rename it so that it does not end in .toml")
+        .into())
+}
+
+/// Reads what was opened to its end.
+fn source(path: &Path, file: fs::File) -> Result<Source, Box<Problem>> {
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(unreadable)?;
-    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|error| unreadable(path, &error))?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
         let problem = Problem::error("too-large", None, format!("{} is too large", path.display()));
         return Err(problem.wanted(format!("at most {} MiB", MAX_FILE_BYTES >> 20)).into());
     }
-    String::from_utf8(bytes).map_err(|error| {
+    let text = String::from_utf8(bytes).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
         let line = 1 + error.as_bytes()[..valid].iter().filter(|&&byte| byte == b'\n').count();
         Problem::error("not-utf8", None, format!("{}:{line} is not UTF-8", path.display()))
             .found(format!("the byte 0x{:02x}", error.as_bytes()[valid]))
             .help("TOML is written in UTF-8; save the file so")
-            .into()
-    })
+    })?;
+    Ok(Source::new(path.to_string_lossy(), text))
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Box<Problem> {
@@ -273,10 +368,10 @@ mod tests {
     fn a_directory_is_its_toml_files_in_name_order() {
         let home = tempfile::tempdir().unwrap();
         for name in ["b.toml", "a.toml", "10.toml", ".hidden.toml", "notes.txt", "c.toml~"] {
-            std::fs::write(home.path().join(name), "x = 1").unwrap();
+            fs::write(home.path().join(name), "x = 1").unwrap();
         }
-        std::fs::create_dir(home.path().join("sub.toml")).unwrap();
-        let sources = Origin::Paths(vec![home.path().into()]).read().unwrap();
+        fs::create_dir(home.path().join("sub.toml")).unwrap();
+        let sources = Origin::from_arguments(vec![home.path().into()]).read().unwrap();
         assert_eq!(names(&sources, home.path()), ["10.toml", "a.toml", "b.toml"]);
     }
 
@@ -284,11 +379,11 @@ mod tests {
     fn paths_are_read_in_the_order_of_the_arguments() {
         let home = tempfile::tempdir().unwrap();
         let path = |name: &str| home.path().join(name);
-        std::fs::create_dir(path("dir")).unwrap();
+        fs::create_dir(path("dir")).unwrap();
         for name in ["z.toml", "dir/b.toml", "dir/a.toml"] {
-            std::fs::write(path(name), "x = 1").unwrap();
+            fs::write(path(name), "x = 1").unwrap();
         }
-        let sources = Origin::Paths(vec![path("z.toml"), path("dir")]).read().unwrap();
+        let sources = Origin::from_arguments(vec![path("z.toml"), path("dir")]).read().unwrap();
         assert_eq!(names(&sources, home.path()), ["z.toml", "dir/a.toml", "dir/b.toml"]);
     }
 
@@ -296,12 +391,13 @@ mod tests {
     fn all_that_cannot_be_read_is_told_at_once() {
         let home = tempfile::tempdir().unwrap();
         let path = |name: &str| home.path().join(name);
-        std::fs::create_dir(path("bare")).unwrap();
-        std::fs::write(path("empty.toml"), " \n").unwrap();
-        std::fs::write(path("latin1.toml"), b"a = 1\nb = \"\xe9\"").unwrap();
+        fs::create_dir(path("bare")).unwrap();
+        fs::write(path("empty.toml"), " \n").unwrap();
+        fs::write(path("latin1.toml"), b"a = 1\nb = \"\xe9\"").unwrap();
         std::os::unix::fs::symlink("nowhere", path("dangling.toml")).unwrap();
         let given = ["missing", "bare", "empty.toml", "latin1.toml", "dangling.toml"];
-        let refused = Origin::Paths(given.iter().map(|name| path(name)).collect()).read().unwrap_err();
+        let refused =
+            Origin::from_arguments(given.iter().map(|name| path(name)).collect()).read().unwrap_err();
         let codes: Vec<_> = refused.problems.iter().map(|problem| problem.code).collect();
         assert_eq!(codes, ["unreadable", "no-files", "empty-file", "not-utf8", "unreadable"]);
         for (problem, name) in refused.problems.iter().zip(given) {
@@ -311,8 +407,54 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_regular_file_is_refused_by_name_and_never_opened() {
+        let home = tempfile::tempdir().unwrap();
+        let path = |name: &str| home.path().join(name);
+        let fifo = |name: &str| {
+            rustix::fs::mkfifoat(rustix::fs::CWD, path(name), rustix::fs::Mode::RUSR).unwrap();
+        };
+        let link = |to: &str, name: &str| std::os::unix::fs::symlink(to, path(name)).unwrap();
+        fs::write(path("good.toml"), "x = 1").unwrap();
+        fifo("fifo.toml");
+        fifo("other");
+        link("other", "link.toml");
+        link("/dev/zero", "zero.toml");
+        let _socket = std::os::unix::net::UnixListener::bind(path("socket.toml")).unwrap();
+        let refused = Origin::from_arguments(vec![home.path().into()]).read().unwrap_err();
+        let found = refused.problems.iter().map(|it| (it.code, it.found.as_deref().unwrap_or_default()));
+        let wanted = ["a named pipe (FIFO)", "a named pipe (FIFO)", "a socket", "a device"];
+        assert!(found.eq(wanted.map(|found| ("not-a-file", found))), "{:?}", refused.problems);
+        for (problem, name) in refused.problems.iter().zip(["fifo", "link", "socket", "zero"]) {
+            assert!(problem.message.contains(name), "{problem:?} does not name {name}.toml");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_being_written_is_read_until_it_stays_the_same_for_a_while() {
+        use std::cell::Cell;
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("a.toml");
+        // A text for each reading, as a slow writer leaves it; the last one stays.
+        let check = |texts: &[&str], expected: Option<&str>| {
+            let origin = Origin::from_arguments(vec![path.clone()]);
+            let (begun, readings) = (std::time::Instant::now(), Cell::new(0));
+            // It is called for what the argument names, then for the file.
+            let write = |_: &Path| {
+                let reading = readings.replace(readings.get() + 1);
+                fs::write(&path, texts[(reading / 2).min(texts.len() - 1)]).unwrap();
+            };
+            let read = origin.read_settled(&write).ok().map(|sources| sources.0[0].text.to_string());
+            assert_eq!(read.as_deref(), expected, "{texts:?}");
+            assert!(begun.elapsed() >= SETTLES_IN * texts.len().min(MAX_READINGS) as u32);
+        };
+        check(&["whole"], Some("whole"));
+        check(&["ha", "half", "whole"], Some("whole"));
+        let all: Vec<String> = (0..=MAX_READINGS).map(|number| number.to_string()).collect();
+        check(&all.iter().map(String::as_str).collect::<Vec<_>>(), None);
+    }
+
+    #[test]
     fn without_arguments_it_is_the_default_path() {
-        let Origin::Paths(paths) = Origin::from_arguments(Vec::new()) else { panic!("a text") };
-        assert_eq!(paths, [PathBuf::from(DEFAULT_PATH)]);
+        assert!(Origin::from_arguments(Vec::new()).paths().eq([Path::new(DEFAULT_PATH)]));
     }
 }

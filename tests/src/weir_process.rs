@@ -56,6 +56,11 @@ impl Launch {
         self
     }
 
+    /// Its configuration.
+    pub fn text(&self) -> &str {
+        &self.toml
+    }
+
     /// The command that runs it from `config`.
     fn command(&self, config: &Path) -> Command {
         let program = program::path("weir");

@@ -12,6 +12,7 @@ mod dialling;
 mod drain;
 mod endings;
 mod explain;
+mod files;
 mod limits;
 mod one_decision;
 mod preflight;

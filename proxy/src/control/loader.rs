@@ -10,8 +10,9 @@ use async_channel::Sender;
 use weir_routing::{Resolved, Sources};
 
 use super::Event;
+use super::reader::{Reader, Reading};
 use super::resolve::Resolver;
-use crate::load::{self, Loaded, Origin, Refused, Tests};
+use crate::load::{self, Loaded, Refused, Tests};
 use crate::log::Log;
 use crate::report;
 
@@ -25,6 +26,8 @@ pub(super) enum Job {
     Changed,
     /// Read in any case.
     Reload,
+    /// The last table could not be brought into force, by no fault of its text: the same text may be taken when it is saved again.
+    Forget,
     /// The texts in force, with the addresses of now.
     Resolved(Arc<Sources>),
 }
@@ -65,7 +68,7 @@ pub(super) fn fresh(
 
 /// Starts the thread, which also prints what is wrong with a text. `last` is the text that is in force.
 pub(super) fn start(
-    origin: Origin,
+    mut reader: Reader,
     last: Arc<Sources>,
     resolver: Resolver,
     log: Log,
@@ -73,9 +76,9 @@ pub(super) fn start(
 ) -> io::Result<mpsc::Sender<Job>> {
     let (jobs, received) = mpsc::channel();
     let run = move || {
-        let mut last = Ok(last);
+        let mut last = Some(Ok(last));
         for job in received {
-            let Some(result) = work(&job, &origin, &mut last, &resolver) else { continue };
+            let Some(result) = work(&job, &mut reader, &mut last, &resolver) else { continue };
             log.print(wrong(&job, &result));
             if events.send_blocking(Event::Loaded(Box::new(Finished { job, result }))).is_err() {
                 return;
@@ -96,27 +99,30 @@ fn wrong(job: &Job, result: &Result<Fresh, Refused>) -> String {
     }
 }
 
-type Reading = Result<Arc<Sources>, Refused>;
-
-/// Does one job. None: nothing has changed.
+/// Does one job. `last` is what was read last, unless it may be taken again. None: there is nothing to take.
 fn work(
     job: &Job,
-    origin: &Origin,
-    last: &mut Reading,
+    reader: &mut Reader,
+    last: &mut Option<Reading>,
     resolver: &Resolver,
 ) -> Option<Result<Fresh, Refused>> {
     let compile = |sources, tests| {
         let resolved = resolver.known();
         fresh(load::compile(sources, &resolved)?, resolved, resolver, tests)
     };
-    if let Job::Resolved(sources) = job {
+    match job {
         // A test may well fail by an address that moved; the text that is in force has passed.
-        return Some(compile(sources.clone(), Tests::Skip));
+        Job::Resolved(sources) => return Some(compile(sources.clone(), Tests::Skip)),
+        Job::Forget => {
+            *last = None;
+            return None;
+        }
+        Job::Changed | Job::Reload => {}
     }
-    let reading = origin.read_settled();
-    if matches!(job, Job::Changed) && reading == *last {
+    let reading = reader.read();
+    if matches!(job, Job::Changed) && last.as_ref() == Some(&reading) {
         return None;
     }
-    last.clone_from(&reading);
+    *last = Some(reading.clone());
     Some(reading.and_then(|sources| compile(sources, Tests::Refuse)))
 }

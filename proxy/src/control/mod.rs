@@ -10,6 +10,7 @@ mod admin;
 mod drain;
 mod loader;
 mod process;
+mod reader;
 mod resolve;
 mod signals;
 mod status;
@@ -22,12 +23,13 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
-use async_channel::Receiver;
+use async_channel::{Receiver, Sender};
 use glommio::LocalExecutorBuilder;
 use tracing::{error, info, warn};
 use weir_routing::{Resolved, Settings, Sources, Table};
 
 use self::loader::{Finished, Fresh, Job};
+use self::reader::Reader;
 use self::resolve::Resolver;
 use self::signals::Signal;
 use self::status::Status;
@@ -87,38 +89,54 @@ impl From<anyhow::Error> for Failure {
 
 /// Runs Weir until a signal ends it. `tests` is for the start alone: a reload is refused by a failing `[[test]]` in any case.
 pub fn run(origin: Origin, tests: Tests) -> Result<(), Failure> {
-    let unresolved = load::compile(origin.read_settled()?, &Resolved::new())?;
+    let (unresolved, reading) = read(origin)?;
     let host = allowed_host(&unresolved)?;
-    run_loaded(&host, origin, unresolved, tests)
+    run_loaded(&host, reading, unresolved, tests)
 }
 
 /// The same on a host that [`look_at_host`] has found to allow it.
 pub fn run_on(host: &Host, origin: Origin, tests: Tests) -> Result<(), Failure> {
-    let unresolved = load::compile(origin.read_settled()?, &Resolved::new())?;
-    run_loaded(host, origin, unresolved, tests)
+    let (unresolved, reading) = read(origin)?;
+    run_loaded(host, reading, unresolved, tests)
 }
 
-fn run_loaded(host: &Host, origin: Origin, unresolved: Loaded, tests: Tests) -> Result<(), Failure> {
+/// What reads the configuration, and how it and other threads tell the control loop.
+struct FirstReading {
+    origin: Origin,
+    reader: Reader,
+    sender: Sender<Event>,
+    events: Receiver<Event>,
+}
+
+fn read(origin: Origin) -> Result<(Loaded, FirstReading), Failure> {
+    let (sender, events) = async_channel::bounded(MAX_EVENTS);
+    let reader = Reader::start(origin.clone(), sender.clone());
+    let mut reader = reader.context("cannot start the thread that reads the configuration")?;
+    let unresolved = load::compile(reader.read()?, &Resolved::new())?;
+    Ok((unresolved, FirstReading { origin, reader, sender, events }))
+}
+
+fn run_loaded(host: &Host, reading: FirstReading, unresolved: Loaded, tests: Tests) -> Result<(), Failure> {
     let log = Log::start(unresolved.compiled.settings.log_level);
     let log = log.context("cannot start the thread that writes the log")?;
-    let result = run_logged(host, origin, unresolved, tests, &log);
+    let result = run_logged(host, reading, unresolved, tests, &log);
     log.flush();
     result
 }
 
 fn run_logged(
     host: &Host,
-    origin: Origin,
+    reading: FirstReading,
     unresolved: Loaded,
     tests: Tests,
     log: &Log,
 ) -> Result<(), Failure> {
+    let FirstReading { origin, reader, sender, events } = reading;
     shard::abort_on_panic();
     if let Some(hint) = preflight::hint(host) {
         info!("{hint}");
     }
     let sources = unresolved.sources.clone();
-    let (sender, events) = async_channel::bounded(MAX_EVENTS);
     signals::start(sender.clone()).context("cannot hear signals")?;
     let resolver =
         Resolver::start(sender.clone()).context("cannot start the thread that resolves host names")?;
@@ -128,12 +146,16 @@ fn run_logged(
     let until = Instant::now() + free::PATIENCE;
     let admin = started.admin.map(|address| bind_admin(address, until)).transpose()?;
     wait_for_leftovers(&fresh.loaded.compiled.table, until)?;
-    if let Origin::Paths(paths) = &origin
-        && let Err(error) = watch::start(paths.clone(), sender.clone())
+    for name in origin.read_once() {
+        info!("{} is not a file: it was read once, and a change of it is not noticed", name.display());
+    }
+    let paths: Vec<_> = origin.paths().map(Into::into).collect();
+    if !paths.is_empty()
+        && let Err(error) = watch::start(paths, sender.clone())
     {
         warn!("changed files are not noticed ({error}); send HUP to reload");
     }
-    let jobs = loader::start(origin, sources, resolver.clone(), log.clone(), sender);
+    let jobs = loader::start(reader, sources, resolver.clone(), log.clone(), sender);
     let jobs = jobs.context("cannot start the thread that loads configurations")?;
     // Its tasks do no storage I/O, for which glommio would set 10 MiB aside.
     let executor = LocalExecutorBuilder::default().name("control").io_memory(0).make();
@@ -336,7 +358,10 @@ impl Control {
             Ok(fresh) => match self.put_into_force(fresh) {
                 Ok(()) if !addresses_only => self.status.reload_succeeded(),
                 Ok(()) => {}
-                Err(error) => self.refuse(&format!("{error:#}")),
+                Err(error) => {
+                    self.refuse(&format!("{error:#}"));
+                    self.order(Job::Forget);
+                }
             },
             Err(refused) => self.refuse(&report::summary(&refused.problems)),
         }

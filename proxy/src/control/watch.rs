@@ -1,10 +1,13 @@
-//! Notices that the files of a configuration have changed: inotify on the directory of each file and on each directory on the way
-//! of a symbolic link, so that an edit in place, a rename over the file and Kubernetes' symlink swap all show. It says only
-//! "look again"; reading, and finding out whether anything differs, is the loader's.
+//! Notices that the files of a configuration have changed: inotify on each file, on its directory and on each directory on the way
+//! of a symbolic link, so that an edit in place, a rename over the file, Kubernetes' symlink swap and a write through another
+//! name of the same file (a hard link, a bind mount) all show. Where inotify shows nothing (a write by another host to a network
+//! file system), device, inode, size and time of each file are compared now and then. The watch reports only that something may
+//! have changed; reading, and finding out whether the text differs, is the loader's.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -23,12 +26,16 @@ const QUIET: Duration = Duration::from_millis(100);
 /// And at the latest this long after the first: a file that is written to for ever must not hold a reload up.
 const LATEST: Duration = Duration::from_millis(400);
 
+/// How often the files are compared with what they were.
+const LOOK: Duration = Duration::from_secs(5);
+
 /// As many symbolic links as the kernel follows (MAXSYMLINKS).
 const MAX_LINKS: usize = 40;
 
 /// Starts the thread that watches what `paths` name, for the life of the process.
 pub(super) fn start(paths: Vec<PathBuf>, events: Sender<Event>) -> io::Result<()> {
-    let mut watcher = Watcher { paths, inotify: Inotify::init()?, watched: Vec::new() };
+    let mut watcher =
+        Watcher { paths, inotify: Inotify::init()?, watched: Vec::new(), looks: BTreeMap::new() };
     watcher.arm();
     let run = move || {
         if let Err(error) = watcher.run(&events) {
@@ -43,30 +50,43 @@ struct Watcher {
     paths: Vec<PathBuf>,
     inotify: Inotify,
     watched: Vec<(WatchDescriptor, Interest)>,
+    /// How each file looked when the watches were last armed.
+    looks: BTreeMap<PathBuf, Look>,
 }
+
+/// What changes with a file's text, without reading it. None: there is no file.
+type Look = Option<(u64, u64, u64, i64, i64)>;
 
 impl Watcher {
     fn run(&mut self, events: &Sender<Event>) -> io::Result<()> {
         let mut debounce = Debounce::default();
+        let mut look = Instant::now() + LOOK;
         loop {
-            let due = debounce.due();
-            if due.is_some_and(|due| due <= Instant::now()) {
+            let now = Instant::now();
+            if debounce.due().is_some_and(|due| due <= now) {
                 debounce = Debounce::default();
                 // Armed again before anyone reads: what changes after this is a new event.
                 self.arm();
                 if events.send_blocking(Event::Changed).is_err() {
                     return Ok(());
                 }
-            } else if self.wait(due)? && self.saw_a_change()? {
-                debounce.note(Instant::now());
+            } else if look <= now {
+                look = now + LOOK;
+                if looks(interests(&self.paths).into_keys()) != self.looks {
+                    debounce.note(now);
+                }
+            } else {
+                let until = debounce.due().map_or(look, |due| due.min(look));
+                if self.wait(until)? && self.saw_a_change()? {
+                    debounce.note(Instant::now());
+                }
             }
         }
     }
 
-    /// Waits for an event, until `due`; whether there is one.
-    fn wait(&self, due: Option<Instant>) -> io::Result<bool> {
-        let timeout = due.map(|due| due.saturating_duration_since(Instant::now()));
-        let timeout = timeout.and_then(|left| Timespec::try_from(left).ok());
+    /// Waits for an event, until then; whether there is one.
+    fn wait(&self, until: Instant) -> io::Result<bool> {
+        let timeout = Timespec::try_from(until.saturating_duration_since(Instant::now())).ok();
         match poll(&mut [PollFd::new(&self.inotify, PollFlags::IN)], timeout.as_ref()) {
             Ok(ready) => Ok(ready > 0),
             Err(rustix::io::Errno::INTR) => Ok(false),
@@ -87,10 +107,12 @@ impl Watcher {
         Ok(changed)
     }
 
-    /// Watches the directories that matter as links now lead, and no others.
+    /// Watches the directories and files that matter as links now lead, and no others.
     fn arm(&mut self) {
         let mut armed = Vec::new();
-        for (directory, interest) in interests(&self.paths) {
+        let interests = interests(&self.paths);
+        self.looks = looks(interests.keys().cloned());
+        for (path, interest) in interests {
             let mask = WatchMask::CREATE
                 | WatchMask::MODIFY
                 | WatchMask::CLOSE_WRITE
@@ -99,11 +121,11 @@ impl Watcher {
                 | WatchMask::DELETE
                 | WatchMask::DELETE_SELF
                 | WatchMask::MOVE_SELF;
-            match self.inotify.watches().add(&directory, mask) {
+            match self.inotify.watches().add(&path, mask) {
                 Ok(watch) => armed.push((watch, interest)),
-                // A directory that went away this moment is told of by the one above it.
+                // The directory above reports one that went away this moment.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => warn!("cannot watch {}: {error}; send HUP to reload", directory.display()),
+                Err(error) => warn!("cannot watch {}: {error}; send HUP to reload", path.display()),
             }
         }
         for (old, _) in std::mem::take(&mut self.watched) {
@@ -134,7 +156,16 @@ impl Debounce {
     }
 }
 
-/// What in a directory concerns the configuration.
+/// How these files look now.
+fn looks(paths: impl Iterator<Item = PathBuf>) -> BTreeMap<PathBuf, Look> {
+    let look = |path: &Path| {
+        let it = path.metadata().ok().filter(std::fs::Metadata::is_file)?;
+        Some((it.dev(), it.ino(), it.size(), it.mtime(), it.mtime_nsec()))
+    };
+    paths.map(|path| (path.clone(), look(&path))).collect()
+}
+
+/// What in a directory concerns the configuration; of a file, which is an interest without a name, everything does.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Interest {
     /// These names: files, links, and what is missing.
@@ -151,21 +182,31 @@ impl Interest {
 
 type Interests = BTreeMap<PathBuf, Interest>;
 
-/// All directories that matter for these paths, and what in them.
+/// All directories that matter for these paths, with what in them, and all files.
 fn interests(paths: &[PathBuf]) -> Interests {
     let mut interests = Interests::new();
     for path in paths {
         let Ok(path) = std::path::absolute(path) else { continue };
         let end = walk(&path, &mut interests);
-        let Ok(entries) = end.read_dir() else { continue };
+        let Ok(entries) = end.read_dir() else {
+            note_file(end, &mut interests);
+            continue;
+        };
         interests.entry(end.clone()).or_default().files = true;
         let names =
             entries.flatten().map(|entry| entry.file_name()).filter(|name| is_configuration_file(name));
         for name in names {
-            walk(&end.join(name), &mut interests);
+            let file = walk(&end.join(name), &mut interests);
+            note_file(file, &mut interests);
         }
     }
     interests
+}
+
+fn note_file(end: PathBuf, interests: &mut Interests) {
+    if end.is_file() {
+        interests.entry(end).or_default();
+    }
 }
 
 /// Follows a path through its links, notes where a change could make it lead elsewhere, and returns where it ends: each directory
@@ -235,7 +276,7 @@ mod tests {
         check(&[0, 90, 180, 270, 360], Some(400));
     }
 
-    /// The interests of a path below a home, as "directory: names", without those above the home.
+    /// The interests of a path below a home, as "directory: names" or "file:", without those above the home.
     #[track_caller]
     fn check(home: &Path, path: &str, expected: &[&str]) {
         let home = home.canonicalize().unwrap();
@@ -244,17 +285,18 @@ mod tests {
             let directory = directory.strip_prefix(&home).ok()?.display().to_string();
             let names = interest.names.iter().map(|name| name.display().to_string());
             let files = interest.files.then(|| "*.toml".to_owned());
-            Some(format!("{directory}: {}", names.chain(files).collect::<Vec<_>>().join(" ")))
+            let names = names.chain(files).collect::<Vec<_>>().join(" ");
+            Some(format!("{directory}: {names}").trim_end().to_owned())
         });
         assert_eq!(lines.collect::<Vec<_>>(), expected);
     }
 
     #[test]
-    fn each_directory_on_the_way_of_a_link_is_watched() {
+    fn each_directory_on_the_way_of_a_link_is_watched_and_the_file_itself() {
         let home = tempfile::tempdir().unwrap();
         let path = |name: &str| home.path().join(name);
         fs::write(path("plain.toml"), "x").unwrap();
-        check(home.path(), "plain.toml", &[": plain.toml"]);
+        check(home.path(), "plain.toml", &[": plain.toml", "plain.toml:"]);
         check(home.path(), "missing.toml", &[": missing.toml"]);
         check(home.path(), "missing/dir/a.toml", &[": missing"]);
 
@@ -263,9 +305,9 @@ mod tests {
         fs::write(path("k8s/..2026/weir.toml"), "x").unwrap();
         symlink("..2026", path("k8s/..data")).unwrap();
         symlink("..data/weir.toml", path("k8s/weir.toml")).unwrap();
-        let inside = "k8s/..2026: weir.toml";
-        check(home.path(), "k8s/weir.toml", &["k8s: ..data weir.toml", inside]);
-        check(home.path(), "k8s", &[": k8s", "k8s: ..data weir.toml *.toml", inside]);
+        let (inside, file) = ("k8s/..2026: weir.toml", "k8s/..2026/weir.toml:");
+        check(home.path(), "k8s/weir.toml", &["k8s: ..data weir.toml", inside, file]);
+        check(home.path(), "k8s", &[": k8s", "k8s: ..data weir.toml *.toml", inside, file]);
 
         symlink("loop", path("loop")).unwrap();
         check(home.path(), "loop", &[": loop"]);
