@@ -25,7 +25,7 @@ use crate::sys;
 
 /// Descriptors that ran out are asked for again after this long: never at once, for nothing tells when there are some again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// A listener that goes away hears no new SYN and goes on this long for handshakes under way.
+/// How long a closing listener, which gets no new SYNs already, waits for handshakes in progress.
 const HANDSHAKES_END: Duration = Duration::from_millis(5);
 
 /// What the connections of a listener are decided by.
@@ -41,7 +41,7 @@ pub struct Door {
 
 /// This shard's socket of a listener.
 pub struct Listening {
-    socket: OwnedFd,
+    socket: Arc<OwnedFd>,
     door: Door,
     is_armed: bool,
     closing: Closing,
@@ -51,7 +51,7 @@ pub struct Listening {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Closing {
     No,
-    /// New handshakes are refused; it is emptied at this time.
+    /// It is emptied at this time.
     At(Millis),
     /// The accept was cancelled; its last completion closes the socket.
     Cancelled,
@@ -229,7 +229,7 @@ impl Shard {
         &mut self,
         in_force: &Arc<InForce>,
         gateways: &HashMap<ListenerId, GatewayId>,
-        opened: Vec<(ListenerId, SocketAddr, OwnedFd)>,
+        opened: Vec<(ListenerId, SocketAddr, Arc<OwnedFd>)>,
     ) {
         let ids: Vec<ListenerId> = self.listeners.keys().copied().collect();
         for id in ids {
@@ -290,8 +290,6 @@ impl Shard {
         if let Some(listening) =
             self.listeners.get_mut(&id).filter(|listening| listening.closing == Closing::No)
         {
-            // Without the filter some clients of the last moment are reset, as everywhere else.
-            let _ = sys::refuse_new_handshakes(listening.socket.as_fd());
             listening.closing = Closing::At(at);
             self.listeners_close = earlier(self.listeners_close, Some(at));
         }

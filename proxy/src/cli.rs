@@ -121,7 +121,12 @@ fn ring_features() -> String {
 fn check(origin: &Origin, strict: bool, json: bool) -> ExitCode {
     let loaded = origin.read().and_then(|sources| load::load_without_names(sources, Tests::Refuse));
     let (sources, problems, refused) = match loaded {
-        Ok(loaded) => (loaded.sources, loaded.compiled.warnings, false),
+        Ok(mut loaded) => {
+            // It has no place, and those come first.
+            let warning = control::descriptors_warning(&loaded.compiled);
+            loaded.compiled.warnings.splice(..0, warning);
+            (loaded.sources, loaded.compiled.warnings, false)
+        }
         Err(refused) => (refused.sources, refused.problems, true),
     };
     let refused = refused || (strict && !problems.is_empty());

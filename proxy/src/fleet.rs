@@ -13,23 +13,16 @@ use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use weir_routing::{GatewayId, Settings, Table};
 
 use crate::checks;
+use crate::descriptors::Standing;
 use crate::health::HealthBoard;
 use crate::in_force::InForce;
 use crate::limits::{Limit, LimitsBoard, Seats};
-pub use crate::listener::BindError;
 use crate::listener::Listener;
 use crate::mailbox::{ListenerId, Mailbox, Message, NewTable};
 use crate::metrics::{Metrics, ShardCounters};
 use crate::pools::pipes_max;
 use crate::shard::{Shard, Start};
 use crate::sys;
-
-/// Descriptors that are no connection's: rings, listeners, files, the admin server.
-const RESERVED_DESCRIPTORS: u64 = 128;
-/// Descriptors of a connection: its two sockets.
-const DESCRIPTORS_A_CONNECTION: u64 = 2;
-/// Descriptors of a pipe.
-const DESCRIPTORS_A_PIPE: u64 = 2;
 
 /// The shards, and what they share.
 pub struct Fleet {
@@ -129,35 +122,47 @@ impl Fleet {
         })
     }
 
-    /// Brings a table into force: new listeners are bound first, all or none; then every shard gets its copy, and listeners that
-    /// are gone close. Listeners whose address stays are not touched. Returns all listeners.
+    /// Brings a table into force: new listeners are bound first, all or none, and only then listen; every shard gets its copy, and
+    /// listeners that are gone close. Listeners whose address stays are not touched. Returns all listeners.
     ///
-    /// Errors: an address could not be bound; nothing has changed then.
+    /// Errors: an address could not be bound, or there are not descriptors enough for all; nothing has changed then.
     pub fn apply(
         &mut self,
         table: &Table,
         settings: &Settings,
         generation: u64,
-    ) -> Result<Vec<Bound>, BindError> {
+    ) -> anyhow::Result<Vec<Bound>> {
         let wanted = asked(table);
+        let least = self.standing(wanted.len()).least_limit();
+        anyhow::ensure!(
+            least <= self.descriptors,
+            "{} addresses to listen on take {least} descriptors, and this process may open {}; raise its hard limit \
+             (LimitNOFILE in systemd, `ulimit -Hn`)",
+            wanted.len(),
+            self.descriptors
+        );
         let mut opened = Vec::new();
         let known: HashSet<&Asked> = self.listeners.iter().map(|open| &open.asked).collect();
         for (asked, gateway) in &wanted {
             if !known.contains(asked) {
                 let name = &table.gateways[gateway.index()].name;
-                let (listener, sockets) = Listener::bind(name, asked.address, self.shards.len())?;
-                opened.push((asked.clone(), listener, sockets));
+                let listener = Listener::bind(name, asked.address, self.shards.len())?;
+                opened.push((asked.clone(), name, listener));
             }
         }
+        opened.iter().try_for_each(|(_, gateway, listener)| listener.listen(gateway))?;
         let still: HashSet<&Asked> = wanted.iter().map(|(asked, _)| asked).collect();
+        self.listeners.iter_mut().filter(|open| !still.contains(&open.asked)).for_each(|open| {
+            open.listener.turn_away();
+        });
         self.listeners.retain(|open| still.contains(&open.asked));
-        let mut sockets_of_shards: Vec<Vec<(ListenerId, SocketAddr, OwnedFd)>> =
+        let mut sockets_of_shards: Vec<Vec<(ListenerId, SocketAddr, Arc<OwnedFd>)>> =
             self.shards.iter().map(|_| Vec::new()).collect();
-        for (asked, listener, sockets) in opened {
+        for (asked, _, listener) in opened {
             self.last_listener += 1;
             let id = ListenerId(self.last_listener);
-            for (shard, socket) in sockets_of_shards.iter_mut().zip(sockets) {
-                shard.push((id, listener.address, socket));
+            for (shard, socket) in sockets_of_shards.iter_mut().zip(listener.sockets()) {
+                shard.push((id, listener.address, Arc::clone(socket)));
             }
             self.listeners.push(Open { id, asked, listener });
         }
@@ -172,7 +177,7 @@ impl Fleet {
         settings: &Settings,
         generation: u64,
         wanted: &[(Asked, GatewayId)],
-        sockets: Vec<Vec<(ListenerId, SocketAddr, OwnedFd)>>,
+        sockets: Vec<Vec<(ListenerId, SocketAddr, Arc<OwnedFd>)>>,
     ) {
         let bound: Vec<SocketAddr> = self.listeners.iter().map(|open| open.listener.address).collect();
         let ids: HashMap<&Asked, ListenerId> =
@@ -211,12 +216,13 @@ impl Fleet {
             .collect()
     }
 
-    /// `max_connections`, but never more than the descriptors allow: two a connection and a pipe, and each listener has one a
-    /// shard and its lock.
+    fn standing(&self, listeners: usize) -> Standing {
+        Standing { listeners, shards: self.shards.len() }
+    }
+
+    /// `max_connections`, but never more than the descriptors allow.
     fn max_connections(&self, settings: &Settings) -> u64 {
-        let listeners = (self.listeners.len() * (self.shards.len() + 1)) as u64;
-        let others = RESERVED_DESCRIPTORS + listeners + pipes_max(self.descriptors) * DESCRIPTORS_A_PIPE;
-        let allowed = (self.descriptors.saturating_sub(others) / DESCRIPTORS_A_CONNECTION).max(1);
+        let allowed = self.standing(self.listeners.len()).connections(self.descriptors);
         match settings.max_connections {
             Some(wanted) if wanted > allowed => {
                 tracing::warn!(
@@ -236,7 +242,8 @@ impl Fleet {
     }
 
     /// Closes every listener, as a reload that has none of them would: what the kernel has completed is served.
-    pub fn stop_accepting(&self) {
+    pub fn stop_accepting(&mut self) {
+        self.listeners.iter_mut().for_each(|open| open.listener.turn_away());
         self.shards.iter().for_each(|shard| shard.tell(Message::CloseListeners));
     }
 

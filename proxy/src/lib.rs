@@ -11,6 +11,7 @@ pub mod clock;
 pub mod control;
 pub mod cores;
 pub mod demo;
+pub mod descriptors;
 pub mod dial;
 pub mod fleet;
 pub mod health;

@@ -23,11 +23,13 @@ const BACKLOG: i32 = 4096;
 pub const INHERITED_KEEPALIVE: Keepalive =
     Keepalive { time: Duration::from_secs(60), interval: Duration::from_secs(15), probes: 4 };
 
-/// An address that this process listens on.
+/// An address of this process.
 #[derive(Debug)]
 pub struct Listener {
     /// With the port that port 0 became.
     pub address: SocketAddr,
+    /// One a shard; each shard holds its own as well, and closes it once it is empty.
+    sockets: Vec<Arc<OwnedFd>>,
     /// Held for life.
     _lock: Lock,
 }
@@ -62,6 +64,12 @@ impl fmt::Display for BindError {
             (None, Some(libc::EACCES)) => {
                 write!(f, "ports below net.ipv4.ip_unprivileged_port_start need CAP_NET_BIND_SERVICE")
             }
+            (None, Some(libc::EMFILE)) => {
+                write!(
+                    f,
+                    "this process has no descriptor left; raise its limit (LimitNOFILE in systemd, `ulimit -n`)"
+                )
+            }
             _ => write!(f, "{error}"),
         }
     }
@@ -70,30 +78,60 @@ impl fmt::Display for BindError {
 impl std::error::Error for BindError {}
 
 impl Listener {
-    /// Locks and binds `address`: the listener, and its sockets, one a shard.
+    /// Locks and binds `address`, with a socket for each shard. Nobody can connect yet.
     ///
     /// Errors: what took the address, if that can be told.
-    pub fn bind(
-        gateway: &Arc<str>,
-        address: SocketAddr,
-        shards: usize,
-    ) -> Result<(Self, Vec<OwnedFd>), BindError> {
+    pub fn bind(gateway: &Arc<str>, address: SocketAddr, shards: usize) -> Result<Self, BindError> {
         let fail =
             |error: io::Error, holder| BindError { address, gateway: Arc::clone(gateway), error, holder };
         let refused = |Taken { error, holder }| fail(error, holder);
         // Port 0 is known only after binding, and then nobody else can have it.
         let early = if address.port() == 0 { None } else { Some(lock(address).map_err(refused)?) };
-        let first = listen(address).map_err(|error| fail(error, None))?;
+        let first = bound(address).map_err(|error| fail(error, None))?;
         let address = sys::local(first.as_fd()).map_err(|error| fail(error, None))?;
         let lock = match early {
             Some(lock) => lock,
             None => lock(address).map_err(refused)?,
         };
-        let mut sockets = vec![first];
+        let mut sockets = vec![first.into()];
         for _ in 1..shards {
-            sockets.push(listen(address).map_err(|error| fail(error, None))?);
+            sockets.push(bound(address).map_err(|error| fail(error, None))?.into());
         }
-        Ok((Self { address, _lock: lock }, sockets))
+        Ok(Self { address, sockets, _lock: lock })
+    }
+
+    /// Its sockets, one a shard.
+    pub fn sockets(&self) -> &[Arc<OwnedFd>] {
+        &self.sockets
+    }
+
+    /// From now on clients may connect: what they begin waits in the queues.
+    ///
+    /// Errors: another listens there; it came between binding and this.
+    pub fn listen(&self, gateway: &Arc<str>) -> Result<(), BindError> {
+        for socket in &self.sockets {
+            rustix::net::listen(socket, BACKLOG).map_err(|error| BindError {
+                address: self.address,
+                gateway: Arc::clone(gateway),
+                error: error.into(),
+                holder: None,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Lets no more connections begin, and gives up the sockets, which the shards empty and close. Dropping SYNs would let
+    /// clients wait for a second until they try again; now they find whoever listens there next, or are refused at once.
+    pub fn turn_away(&mut self) {
+        let sockets = std::mem::take(&mut self.sockets);
+        // All SYNs go to the last socket until that, too, is out of the way: one that reached a socket that is already would be
+        // dropped. An error leaves some of the last moment unserved.
+        if let [_, .., last] = &sockets[..] {
+            let _ = sys::steer_new_handshakes(last.as_fd(), sockets.len() as u32 - 1);
+        }
+        for socket in &sockets {
+            let _ = sys::turn_away_new_handshakes(socket.as_fd());
+        }
     }
 }
 
@@ -109,7 +147,7 @@ pub fn is_local(ip: IpAddr) -> bool {
     ip.is_loopback() || std::net::UdpSocket::bind((ip, 0)).is_ok()
 }
 
-fn listen(address: SocketAddr) -> io::Result<OwnedFd> {
+fn bound(address: SocketAddr) -> io::Result<OwnedFd> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.cloexec(), Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -119,7 +157,6 @@ fn listen(address: SocketAddr) -> io::Result<OwnedFd> {
     socket.set_reuse_port(true)?;
     sys::set_options(socket.as_fd(), Some(INHERITED_KEEPALIVE), None)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
 
@@ -131,12 +168,48 @@ mod tests {
     fn a_second_owner_is_told_who_holds_the_address() {
         let gateway: Arc<str> = "edge".into();
         let any = "127.0.0.1:0".parse().expect("an address");
-        let (first, sockets) = Listener::bind(&gateway, any, 2).expect("a free port");
-        assert_eq!(sockets.len(), 2);
+        let first = Listener::bind(&gateway, any, 2).expect("a free port");
+        assert_eq!(first.sockets().len(), 2);
         let error = Listener::bind(&gateway, first.address, 1).expect_err("it is taken");
         let message = error.to_string();
         assert!(message.contains(&format!("pid {}", std::process::id())), "{message}");
         assert!(message.contains(&first.address.to_string()), "{message}");
+    }
+
+    #[test]
+    fn who_is_turned_away_is_refused_or_served_by_the_next_and_what_was_completed_stays() {
+        use rustix::net::{SocketFlags, accept_with};
+        use std::net::TcpStream;
+        let gateway: Arc<str> = "edge".into();
+        let any = "127.0.0.1:0".parse().expect("an address");
+        for shards in [1, 2, 5] {
+            let mut old = Listener::bind(&gateway, any, shards).expect("a free port");
+            let address = old.address;
+            assert!(TcpStream::connect(address).is_err(), "it is bound and does not listen");
+            old.listen(&gateway).expect("its own port");
+            let completed: Vec<_> =
+                (0..20).map(|_| TcpStream::connect(address).expect("it listens")).collect();
+            let sockets = old.sockets().to_vec();
+            old.turn_away();
+            drop(old);
+            let error = TcpStream::connect(address).expect_err("nobody listens");
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+            let next = Listener::bind(&gateway, address, shards).expect("the address is free again");
+            next.listen(&gateway).expect("its own port");
+            let later: Vec<_> = (0..20).map(|_| TcpStream::connect(address).expect("it listens")).collect();
+            let waiting = |sockets: &[Arc<OwnedFd>]| {
+                let count = |socket: &Arc<OwnedFd>| {
+                    rustix::io::ioctl_fionbio(socket, true).expect("a socket");
+                    std::iter::from_fn(|| accept_with(socket, SocketFlags::CLOEXEC).ok()).count()
+                };
+                sockets.iter().map(count).sum::<usize>()
+            };
+            assert_eq!(
+                [waiting(&sockets), waiting(next.sockets())],
+                [completed.len(), later.len()],
+                "{shards}"
+            );
+        }
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub enum Message {
     InForce(Box<NewTable>),
     /// A socket that another shard accepted.
     Socket(HandedOver),
-    /// Close every listener, as a reload that has none of them would.
+    /// Close every listener, as a reload that has none of them would: they get no new connections any more.
     CloseListeners,
     /// Reset what is left, spread over this time.
     ResetAll(Duration),
@@ -44,10 +44,10 @@ pub enum Message {
 pub struct NewTable {
     /// The shard's own copy.
     pub in_force: Arc<InForce>,
-    /// The gateway of each listener that stays or is new; the others are closed.
+    /// The gateway of each listener that stays or is new; the others, which get no new connections any more, are closed.
     pub listeners: Arc<HashMap<ListenerId, GatewayId>>,
     /// This shard's sockets of the new ones.
-    pub opened: Vec<(ListenerId, SocketAddr, OwnedFd)>,
+    pub opened: Vec<(ListenerId, SocketAddr, Arc<OwnedFd>)>,
     /// How long the shard spins before it sleeps.
     pub busy_poll: Duration,
 }

@@ -9,18 +9,26 @@ use std::io;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use weir_routing::compile::Cores;
 
+use crate::descriptors::Standing;
 use crate::ring::{self, Features};
 
 /// The limits that are judged are hard ones (the soft ones were raised to them): only root can raise those.
 const MORE_LOCKED: &str = "as root `ulimit -l unlimited`, or for a shell that is open `prlimit --pid PID --memlock=unlimited` \
      (systemd: LimitMEMLOCK=infinity)";
-const MORE_DESCRIPTORS: &str = "as root `ulimit -n 65536`, or for a shell that is open `prlimit --pid PID --nofile=65536` (systemd: LimitNOFILE=65536)";
+fn more_descriptors(limit: u64) -> String {
+    format!(
+        "as root `ulimit -n {limit}`, or for a shell that is open `prlimit --pid PID --nofile={limit}` (systemd: LimitNOFILE={limit})"
+    )
+}
 
 /// What glommio locks for the ring of an executor.
 const MIN_LOCKED_BYTES: u64 = 512 << 10;
 
 /// Under this a process runs out with some hundred connections, which nobody meant.
 const MIN_DESCRIPTORS: u64 = 1024;
+
+/// A limit that is asked for where nothing calls for more.
+const COMMON_DESCRIPTORS: u64 = 65_536;
 
 /// CAP_NET_BIND_SERVICE, its bit in a capability set (linux/capability.h).
 const CAP_NET_BIND_SERVICE: u32 = 10;
@@ -53,6 +61,8 @@ pub struct Wanted {
     pub ports: Vec<(String, u16)>,
     /// The cores it names.
     pub cores: Cores,
+    /// What takes descriptors for as long as it runs.
+    pub standing: Standing,
 }
 
 /// One thing a host does not allow.
@@ -87,6 +97,7 @@ pub fn findings(host: &Host, wanted: &Wanted) -> Vec<Finding> {
         Err(error) => findings.push(no_ring(error, host.io_uring_disabled)),
     }
     findings.extend(limits(host));
+    findings.extend(few_descriptors(host.descriptors, wanted.standing));
     findings.extend(privileged_ports(host, wanted));
     findings.extend(forbidden_cores(host, wanted));
     findings
@@ -132,9 +143,11 @@ fn no_ring(error: &io::Error, disabled: Option<u32>) -> Finding {
         (Some(libc::ENOMEM), _) => {
             Finding::new(format!("io_uring gets no memory ({error})"), WANTED, MORE_LOCKED)
         }
-        (Some(libc::EMFILE | libc::ENFILE), _) => {
-            Finding::new(format!("io_uring gets no descriptor ({error})"), WANTED, MORE_DESCRIPTORS)
-        }
+        (Some(libc::EMFILE | libc::ENFILE), _) => Finding::new(
+            format!("io_uring gets no descriptor ({error})"),
+            WANTED,
+            more_descriptors(COMMON_DESCRIPTORS),
+        ),
         _ => Finding::new(
             format!("io_uring does not work here: {error}"),
             WANTED,
@@ -152,14 +165,31 @@ fn limits(host: &Host) -> Vec<Finding> {
             MORE_LOCKED,
         ));
     }
-    if let Some(count) = host.descriptors.filter(|&count| count < MIN_DESCRIPTORS) {
-        findings.push(Finding::new(
-            format!("this process may open {count} descriptors (RLIMIT_NOFILE)"),
-            format!("at least {MIN_DESCRIPTORS}; each connection takes two"),
-            MORE_DESCRIPTORS,
-        ));
-    }
     findings
+}
+
+/// Whether this many descriptors are too few for what takes them.
+pub fn few_descriptors(limit: Option<u64>, standing: Standing) -> Option<Finding> {
+    let limit = limit?;
+    let least = standing.least_limit();
+    let found = format!("this process may open {limit} descriptors (RLIMIT_NOFILE)");
+    // A round number, for the command.
+    let command = more_descriptors(COMMON_DESCRIPTORS.max(least.next_multiple_of(1024)));
+    if limit < least && least > MIN_DESCRIPTORS {
+        let Standing { listeners, shards } = standing;
+        let wanted = format!("at least {least}, for {listeners} addresses to listen on with {shards} shards");
+        Some(Finding::new(found, wanted, command))
+    } else if limit < MIN_DESCRIPTORS {
+        let wanted = format!("at least {MIN_DESCRIPTORS}; each connection takes two");
+        Some(Finding::new(found, wanted, command))
+    } else {
+        None
+    }
+}
+
+/// The hard limit of descriptors; none: no limit.
+pub fn descriptor_limit() -> Option<u64> {
+    getrlimit(Resource::Nofile).maximum
 }
 
 fn privileged_ports(host: &Host, wanted: &Wanted) -> Vec<Finding> {
@@ -307,6 +337,13 @@ mod tests {
         check(Host { locked_bytes: Some(512 << 10), ..good() }, &nothing, &[]);
         check(Host { locked_bytes: Some((512 << 10) - 1), ..good() }, &nothing, &["ulimit -l unlimited"]);
         check(Host { descriptors: Some(1023), ..good() }, &nothing, &["may open 1023"]);
+        let listeners =
+            |listeners| Wanted { standing: Standing { listeners, shards: 2 }, ..Wanted::default() };
+        check(good(), &listeners(200), &[]);
+        check(good(), &listeners(9_001), &["9001 addresses to listen on with 2 shards"]);
+        check(Host { descriptors: Some(40_000), ..good() }, &listeners(9_001), &[]);
+        check(Host { descriptors: Some(20_000), ..good() }, &listeners(9_001), &["ulimit -n 65536"]);
+        check(Host { descriptors: Some(65_536), ..good() }, &listeners(30_000), &["ulimit -n 97280"]);
 
         check(Host { ring: errno(libc::ENOSYS), ..good() }, &nothing, &["no io_uring"]);
         check(Host { ring: errno(libc::EPERM), ..good() }, &nothing, &["seccomp"]);
@@ -331,7 +368,11 @@ mod tests {
     #[test]
     fn all_findings_come_at_once() {
         let host = Host { ring: errno(libc::ENOSYS), locked_bytes: Some(0), descriptors: Some(10), ..good() };
-        let wanted = Wanted { ports: vec![("gateway edge".into(), 80)], cores: Cores::List(vec![9]) };
+        let wanted = Wanted {
+            ports: vec![("gateway edge".into(), 80)],
+            cores: Cores::List(vec![9]),
+            standing: Standing::default(),
+        };
         assert_eq!(findings(&host, &wanted).len(), 5);
     }
 

@@ -162,21 +162,33 @@ pub fn reset(socket: BorrowedFd<'_>) {
     let _ = rustix::net::connect_unspec(socket);
 }
 
-/// Drops SYNs without ACK on a listener: no new handshake begins, those under way complete.
-pub fn refuse_new_handshakes(listener: BorrowedFd<'_>) -> io::Result<()> {
-    const FLAGS: u32 = 13;
-    const SYN_ACK: u32 = 0x12;
-    const SYN: u32 = 0x02;
-    let instruction = |code: u32, k: u32, jt: u8, jf: u8| socket2::SockFilter::new(code as u16, jt, jf, k);
-    // The packet begins with the TCP header.
-    let program = [
-        instruction(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, FLAGS, 0, 0),
-        instruction(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, SYN_ACK, 0, 0),
-        instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, SYN, 0, 1),
-        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
-        instruction(libc::BPF_RET | libc::BPF_K, u32::MAX, 0, 0),
-    ];
-    socket2::SockRef::from(&listener).attach_filter(&program)
+/// Leads all SYNs that a group of SO_REUSEPORT listeners gets to one of them: the `index`th to have listened.
+pub fn steer_new_handshakes(listener: BorrowedFd<'_>, index: u32) -> io::Result<()> {
+    let code = (libc::BPF_RET | libc::BPF_K) as u16;
+    let mut program = [libc::sock_filter { code, jt: 0, jf: 0, k: index }];
+    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    // SAFETY: the option is a `sock_fprog`, whose instructions live until the call has copied them.
+    unsafe { set_socket_option(listener, libc::SO_ATTACH_REUSEPORT_CBPF, &program) }
+}
+
+/// Takes a listener out of the kernel's look-up: a new SYN finds another listener of its address or is refused with a reset.
+/// Handshakes that have begun complete, and its queue stays.
+pub fn turn_away_new_handshakes(listener: BorrowedFd<'_>) -> io::Result<()> {
+    // It listens only on an interface that no packet comes in by: interfaces are numbered from 1 up.
+    let no_interface = libc::c_int::MAX;
+    // SAFETY: the option is one int.
+    unsafe { set_socket_option(listener, libc::SO_BINDTOIFINDEX, &no_interface) }
+}
+
+/// Sets an option of level SOL_SOCKET.
+///
+/// # Safety
+/// `T` is what the kernel reads for this option, and what it points to is valid.
+unsafe fn set_socket_option<T>(socket: BorrowedFd<'_>, name: libc::c_int, value: &T) -> io::Result<()> {
+    let (value, length) = ((&raw const *value).cast(), size_of::<T>() as u32);
+    // SAFETY: the caller's promise; `value` is valid for reads of `length` bytes.
+    let result = unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, name, value, length) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Raises the soft limit of open descriptors to the hard one and returns it.

@@ -37,6 +37,27 @@ fn few_descriptors_are_a_finding() {
 }
 
 #[test]
+fn more_ports_than_descriptors_are_a_finding_of_run_and_a_warning_of_check() {
+    if host::has(&["prlimit"]) {
+        let _turn = busy();
+        let toml = edge(&nowhere(), "").replace("127.0.0.1:0", "127.0.0.1:10000-19000");
+        let limit = ["prlimit", "--nofile=8192:8192"];
+        let words = ["8192", "9001 addresses", "ulimit -n 65536", "LimitNOFILE"];
+        refused(Launch::new(&toml).under(&limit), &words);
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("weir.toml");
+        std::fs::write(&file, &toml).unwrap();
+        let mut command = Command::new(limit[0]);
+        command.arg(limit[1]).arg(program::path("weir")).args(["check", "-c"]).arg(&file);
+        let output = program::run_command(&mut command);
+        assert_eq!(output.code, 0, "{}", output.stderr);
+        for word in words.into_iter().chain(["1 warning"]) {
+            assert!(output.stderr.contains(word), "no {word:?} in\n{}", output.stderr);
+        }
+    }
+}
+
+#[test]
 fn a_demo_that_is_not_allowed_writes_no_file_and_tells_nobody_what_to_type() {
     if host::has(&["prlimit"]) {
         let _turn = busy();

@@ -14,6 +14,7 @@ mod endings;
 mod explain;
 mod files;
 mod limits;
+mod listeners;
 mod one_decision;
 mod preflight;
 mod process_log;

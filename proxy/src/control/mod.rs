@@ -26,7 +26,7 @@ use anyhow::{Context, anyhow};
 use async_channel::{Receiver, Sender};
 use glommio::LocalExecutorBuilder;
 use tracing::{error, info, warn};
-use weir_routing::{Resolved, Settings, Sources, Table};
+use weir_routing::{Compiled, Problem, Resolved, Settings, Sources, Table};
 
 use self::loader::{Finished, Fresh, Job};
 use self::reader::Reader;
@@ -34,6 +34,7 @@ use self::resolve::Resolver;
 use self::signals::Signal;
 use self::status::Status;
 use crate::cores;
+use crate::descriptors::Standing;
 use crate::fleet::Fleet;
 use crate::listener::lock::{Lock, Taken, lock};
 use crate::listener::{BindError, free};
@@ -189,12 +190,13 @@ pub fn look_at_host(origin: &Origin) -> Result<Host, Failure> {
 /// The host, if it allows what the configuration wants of it.
 fn allowed_host(loaded: &Loaded) -> Result<Host, Failure> {
     let host = Host::read();
-    let findings = preflight::findings(&host, &wanted(loaded));
+    let standing = standing(&loaded.compiled, shards_planned(&loaded.compiled.settings, &host.cores).len());
+    let findings = preflight::findings(&host, &wanted(loaded, standing));
     if findings.is_empty() { Ok(host) } else { Err(Failure::Host(findings)) }
 }
 
 /// What a configuration wants of the host.
-fn wanted(loaded: &Loaded) -> Wanted {
+fn wanted(loaded: &Loaded, standing: Standing) -> Wanted {
     let settings = &loaded.compiled.settings;
     let gateways = loaded.compiled.table.gateways.iter().flat_map(|gateway| {
         let who = format!("gateway {}", gateway.name);
@@ -203,11 +205,30 @@ fn wanted(loaded: &Loaded) -> Wanted {
     let admin = settings.admin.map(|address| ("admin".to_owned(), address.port()));
     // Port 0 is a free one, and those are never privileged.
     let ports = gateways.chain(admin).filter(|&(_, port)| port != 0).collect();
-    Wanted { ports, cores: settings.cores.clone() }
+    Wanted { ports, cores: settings.cores.clone(), standing }
+}
+
+fn standing(compiled: &Compiled, shards: usize) -> Standing {
+    let listen = compiled.table.gateways.iter().flat_map(|gateway| &gateway.listen);
+    let listeners = listen.map(|listen| listen.ports.clone().count()).sum();
+    Standing { listeners, shards }
+}
+
+/// What `check` warns of on a host whose descriptors are too few for `run`.
+pub fn descriptors_warning(compiled: &Compiled) -> Option<Problem> {
+    let shards = shards_planned(&compiled.settings, &cores::usable()).len();
+    let finding = preflight::few_descriptors(preflight::descriptor_limit(), standing(compiled, shards))?;
+    let problem =
+        Problem::warning("few-descriptors", None, "`weir run` has too few descriptors on this host");
+    Some(problem.found(finding.found).wanted(finding.wanted).help(finding.command))
+}
+
+fn shards_planned(settings: &Settings, usable: &[usize]) -> Vec<usize> {
+    cores::plan(&settings.cores, settings.shards, usable, cores::quota())
 }
 
 fn shard_cores(settings: &Settings, host: &Host) -> Vec<usize> {
-    let cores = cores::plan(&settings.cores, settings.shards, &host.cores, cores::quota());
+    let cores = shards_planned(settings, &host.cores);
     let mut distinct = cores.clone();
     distinct.sort_unstable();
     distinct.dedup();

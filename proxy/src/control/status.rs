@@ -8,7 +8,7 @@ use weir_routing::{DestinationId, Settings, Table};
 
 use super::process::ProcessMetrics;
 use super::resolve::Resolver;
-use crate::fleet::{BindError, Bound, Fleet};
+use crate::fleet::{Bound, Fleet};
 use crate::log::Log;
 use crate::metrics_text::{Kind, family, sample, single};
 use crate::version;
@@ -65,7 +65,7 @@ impl Status {
         table: Table,
         settings: &Settings,
         generation: u64,
-    ) -> Result<Vec<Bound>, BindError> {
+    ) -> Result<Vec<Bound>, anyhow::Error> {
         let mut fleet = self.fleet.borrow_mut();
         let Some(fleet) = fleet.as_mut() else { return Ok(Vec::new()) };
         let all = fleet.apply(&table, settings, generation)?;
@@ -77,7 +77,9 @@ impl Status {
     }
 
     pub(super) fn stop_accepting(&self) {
-        self.with_fleet((), |fleet| fleet.stop_accepting());
+        if let Some(fleet) = self.fleet.borrow_mut().as_mut() {
+            fleet.stop_accepting();
+        }
     }
 
     pub(super) fn active(&self) -> u64 {
