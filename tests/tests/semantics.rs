@@ -358,8 +358,8 @@ fn what_istio_refuses_is_refused_in_its_words() {
         ("V11", weights(5, -1), &["weight -1 < 0"]),
         (
             "V15",
-            format!("{A_AND_B}\n[service.a.subset.v_1]\nlabels = {{ version = \"v1\" }}\n"),
-            &["subset name is invalid: v_1"],
+            format!("{A_AND_B}\n[service.a.subset._v1]\nlabels = {{ version = \"v1\" }}\n"),
+            &["subset name is invalid: _v1"],
         ),
         (
             "V16",

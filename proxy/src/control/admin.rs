@@ -138,7 +138,7 @@ impl Server {
     }
 
     fn ready(&self, query: &str) -> Answer {
-        // The names of gateways are DNS labels, with a slash at most: browsers and curl send both as they are.
+        // The names of gateways need no escaping in a query, but for the slash, which some clients escape.
         let gateway = query.split('&').find_map(|pair| pair.strip_prefix("gateway="));
         let gateway = gateway.map(|name| name.replace("%2F", "/").replace("%2f", "/"));
         match self.status.ready(gateway.as_deref()) {

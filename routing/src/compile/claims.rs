@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Report;
 use super::destinations::unknown_subset;
-use super::names::Name;
+use super::names::{Name, check_name};
 use super::routes::{Known, Routes};
 use super::values::socket;
 use crate::claim::{Claim, Expect};
@@ -127,7 +127,8 @@ fn expect(
             let unknown = |service: &&super::services::Service| {
                 !name.is_empty() && !service.subsets.iter().any(|subset| &*subset.name == name)
             };
-            if let Some(service) = service.filter(unknown) {
+            let allowed = name.is_empty() || check_name(report, place_of(file, text), "subset name", name);
+            if let Some(service) = service.filter(|service| allowed && unknown(service)) {
                 report.push_unless(service.damaged, unknown_subset(service, name, place_of(file, text)));
             }
             names.insert(Arc::from(name));
@@ -168,10 +169,10 @@ fn route(report: &mut Report, file: u32, written: &Text, routes: &Routes) -> Opt
         return Some(Arc::from(""));
     }
     let namespace = report.namespaces[file as usize].clone();
-    let name = match text.split_once('/') {
-        Some((namespace, name)) => Name { namespace: Arc::from(namespace), name: Arc::from(name) },
-        None => Name { namespace, name: Arc::from(text) },
-    };
+    let name = Name::read(text, &namespace);
+    if !name.check_reference(report, place_of(file, written), "route", text) {
+        return None;
+    }
     if let Some(printed) = routes.names.get(&name) {
         return Some(printed.clone());
     }

@@ -8,7 +8,7 @@ use toml::Spanned;
 
 use super::Report;
 use super::members::Member;
-use super::names::Registry;
+use super::names::{Registry, as_key, check_name};
 use super::services::Service;
 use super::values::{port, weight};
 use super::workloads::has_labels;
@@ -133,14 +133,15 @@ impl<'a, 'c> Destinations<'a, 'c> {
         let service = &self.services[id];
         let subset = match &to.subset {
             None => None,
-            Some(name) => match service.subsets.iter().position(|subset| *subset.name == **name.get_ref()) {
-                Some(at) => Some(SubsetId(at as u32)),
-                None => {
-                    let problem = unknown_subset(service, name.get_ref(), place_of(file, name));
-                    report.push_unless(service.damaged, problem);
-                    return None;
+            Some(name) => {
+                let (name, place) = (name.get_ref(), place_of(file, name));
+                let allowed = check_name(report, place, "subset name", name);
+                let found = service.subsets.iter().position(|subset| *subset.name == **name);
+                if allowed && found.is_none() {
+                    report.push_unless(service.damaged, unknown_subset(service, name, place));
                 }
-            },
+                Some(SubsetId(found? as u32))
+            }
         };
         let port = match &to.port {
             None => None,
@@ -280,7 +281,8 @@ pub(super) fn unknown_subset(service: &Service, name: &str, place: Place) -> Pro
     match nearest(name, names()) {
         Some(meant) => problem.help(format!("did you mean `{meant}`?")),
         None if service.subsets.is_empty() => {
-            problem.help(format!("the service has none: declare [service.{}.subset.{name}]", service.printed))
+            let header = format!("[service.{}.subset.{}]", as_key(&service.printed), as_key(name));
+            problem.help(format!("the service has none: declare {header}"))
         }
         None => problem.wanted(names().collect::<Vec<_>>().join(", ")),
     }

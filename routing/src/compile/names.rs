@@ -1,4 +1,4 @@
-//! Names and references: DNS labels, with or without their namespace, and what they stand for.
+//! Names and references, with or without their namespace: which are allowed, and what they stand for.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,8 +29,24 @@ impl Name {
         format!("{}/{}", self.namespace, self.name)
     }
 
+    /// Reports a reference that no thing may be called, also where something is: it has to be changed in both places.
+    /// `text` was read as this name.
+    pub(super) fn check_reference(&self, report: &mut Report, place: Place, kind: &str, text: &str) -> bool {
+        let with_namespace = text.contains('/');
+        if is_name(&self.name) && (!with_namespace || is_name(&self.namespace)) {
+            return true;
+        }
+        let name = nearest_name(&self.name);
+        let nearest = match with_namespace {
+            true => nearest_name(&self.namespace).zip(name).map(|(space, name)| format!("{space}/{name}")),
+            false => name,
+        };
+        report.push(bad_name(place, &format!("{kind} name"), text, nearest));
+        false
+    }
+
     /// "db" or "foo/db" as written in a text of `namespace`.
-    fn read(text: &str, namespace: &Arc<str>) -> Self {
+    pub(super) fn read(text: &str, namespace: &Arc<str>) -> Self {
         match text.split_once('/') {
             Some((namespace, name)) => Self { namespace: Arc::from(namespace), name: Arc::from(name) },
             None => Self { namespace: namespace.clone(), name: Arc::from(text) },
@@ -38,23 +54,55 @@ impl Name {
     }
 }
 
-/// RFC 1123: at most 63 lower-case letters, digits and hyphens, no hyphen at either end.
-pub(super) fn is_dns_label(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    (1..=63).contains(&bytes.len())
-        && bytes[0] != b'-'
-        && bytes[bytes.len() - 1] != b'-'
-        && bytes.iter().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-')
+/// The most characters of a name: as many as a DNS name has, since many things are called by theirs.
+const MAX_NAME: usize = 253;
+
+/// Letters, digits, `-`, `_` and `.`, beginning with a letter or digit. `/` and `:` are not among them: where names are printed
+/// or referred to they separate namespace, service, subset and port.
+fn is_name(text: &str) -> bool {
+    text.len() <= MAX_NAME
+        && text.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && text.chars().all(may_stand_in_name)
 }
 
-/// Tells a name that is not a DNS label.
-pub(super) fn check_label(report: &mut Report, place: Place, what: &str, text: &str) {
-    if !is_dns_label(text) {
-        let problem = Problem::error("bad-name", place, format!("{what} is invalid: {text}")).found(text);
-        report.push(
-            problem.wanted("at most 63 lower-case letters, digits and `-`, not beginning or ending with `-`"),
-        );
+fn may_stand_in_name(letter: char) -> bool {
+    letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.')
+}
+
+/// The nearest allowed name: whatever is not allowed becomes one `-`, or goes where it stands at an end. `None` if nothing of
+/// the text is left.
+fn nearest_name(text: &str) -> Option<String> {
+    let parts: Vec<&str> =
+        text.split(|letter| !may_stand_in_name(letter)).filter(|part| !part.is_empty()).collect();
+    let joined = parts.join("-");
+    let mut name = joined.trim_start_matches(|first: char| !first.is_ascii_alphanumeric()).to_owned();
+    name.truncate(MAX_NAME);
+    (!name.is_empty()).then_some(name)
+}
+
+/// Reports a name that is not allowed, where it is declared or referred to. Whether it is allowed.
+pub(super) fn check_name(report: &mut Report, place: Place, what: &str, text: &str) -> bool {
+    if is_name(text) {
+        return true;
     }
+    report.push(bad_name(place, what, text, nearest_name(text)));
+    false
+}
+
+fn bad_name(place: Place, what: &str, text: &str, nearest: Option<String>) -> Problem {
+    let problem = Problem::error("bad-name", place, format!("{what} is invalid: {text}"))
+        .found(text)
+        .wanted("at most 253 letters, digits, `-`, `_` and `.`, beginning with a letter or digit");
+    match nearest {
+        Some(name) => problem.help(format!("write \"{name}\"")),
+        None => problem,
+    }
+}
+
+/// A name as a key of a header: quoted where TOML would read a bare one as something else.
+pub(super) fn as_key(name: &str) -> String {
+    let bare = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+    if bare && !name.is_empty() { name.to_owned() } else { format!("{name:?}") }
 }
 
 /// The namespace of each text.
@@ -62,7 +110,7 @@ pub(super) fn namespaces(report: &mut Report, config: &Config) -> Vec<Arc<str>> 
     let mut namespaces = Vec::new();
     for (file, written) in config.namespaces.iter().enumerate() {
         if let Some(written) = written {
-            check_label(report, place_of(file as u32, written), "namespace", written.get_ref());
+            check_name(report, place_of(file as u32, written), "namespace", written.get_ref());
         }
         namespaces.push(Arc::from(written.as_ref().map_or(DEFAULT, |written| written.get_ref())));
     }
@@ -111,9 +159,9 @@ impl<'c, T> Registry<'c, T> {
         let mut list = Vec::new();
         for item in items {
             let name = Name::read(&item.key, &namespaces[item.file as usize]);
-            check_label(report, item.place, &format!("{kind} name"), &name.name);
+            check_name(report, item.place, &format!("{kind} name"), &name.name);
             if item.key.contains('/') {
-                check_label(report, item.place, "namespace", &name.namespace);
+                check_name(report, item.place, "namespace", &name.namespace);
             }
             let printed = name.printed();
             let (file, place, damaged) = (item.file, item.place, item.damaged);
@@ -160,9 +208,9 @@ impl<'c, T> Registry<'c, T> {
         let namespace = report.namespaces[file as usize].clone();
         let name = Name::read(text, &namespace);
         let found = self.find(&name);
-        if found.is_none() {
-            let problem = self.unknown(&name, text, place_of(file, reference));
-            report.push_unless(report.incomplete, problem);
+        let place = place_of(file, reference);
+        if name.check_reference(report, place, self.kind, text) && found.is_none() {
+            report.push_unless(report.incomplete, self.unknown(&name, text, place));
         }
         found
     }
@@ -183,7 +231,7 @@ impl<'c, T> Registry<'c, T> {
         let candidates = self.list.iter().filter(near).map(|declared| &*declared.name.name);
         match nearest(&name.name, candidates) {
             Some(meant) => problem.help(format!("did you mean `{meant}`?")),
-            None => problem.help(format!("declare it, with a header of its own, or take the reference out: a {kind} must exist when the file is read")),
+            None => problem.help(format!("declare it, [{kind}.{}], or take the reference out: a {kind} must exist when the file is read", as_key(text))),
         }
     }
 }
@@ -193,25 +241,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_dns_labels() {
-        let long = "a".repeat(64);
+    fn names_that_are_not_allowed_have_a_nearest_one_that_is() {
+        let long = "a".repeat(254);
         let cases = [
-            ("db", true),
-            ("v1", true),
-            ("1", true),
-            ("a-b", true),
-            (&long[..63], true),
-            (&long, false),
-            ("v_1", false),
-            ("-a", false),
-            ("a-", false),
-            ("", false),
-            ("A", false),
-            ("a.b", false),
-            ("ä", false),
+            ("db", Ok(())),
+            ("1", Ok(())),
+            ("BE_db.example.com", Ok(())),
+            ("a-", Ok(())),
+            ("a.", Ok(())),
+            (&long[..253], Ok(())),
+            (&long, Err(Some(&long[..253]))),
+            ("_a", Err(Some("a"))),
+            ("-.a", Err(Some("a"))),
+            ("a b", Err(Some("a-b"))),
+            ("www.example.com:443", Err(Some("www.example.com-443"))),
+            ("a/b", Err(Some("a-b"))),
+            ("  a  b ", Err(Some("a-b"))),
+            ("köln", Err(Some("k-ln"))),
+            ("$", Err(None)),
+            ("", Err(None)),
+            ("ä", Err(None)),
         ];
         for (name, wanted) in cases {
-            assert_eq!(is_dns_label(name), wanted, "{name}");
+            let nearest = nearest_name(name);
+            let found = if is_name(name) { Ok(()) } else { Err(nearest.as_deref()) };
+            assert_eq!(found, wanted, "{name}");
+            assert!(nearest.is_none_or(|name| is_name(&name)), "the nearest to {name}");
         }
     }
 }

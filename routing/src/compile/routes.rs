@@ -7,7 +7,7 @@ use toml::Spanned;
 
 use super::Report;
 use super::destinations::Destinations;
-use super::names::{Name, Registry, check_label};
+use super::names::{Name, Registry, check_name};
 use super::services::Service;
 use super::values::{labels, network, port_range, word};
 use crate::config::{
@@ -86,7 +86,7 @@ fn names(report: &mut Report, items: &[Item<Written>]) -> Vec<Name> {
         let (name, place) = match &item.value.name {
             Some(written) => {
                 let place = place_of(item.file, written);
-                check_label(report, place, "route name", written.get_ref());
+                check_name(report, place, "route name", written.get_ref());
                 (Arc::from(written.get_ref().as_str()), place)
             }
             None => {
@@ -266,7 +266,7 @@ fn block(
     }
     if let Some(list) = condition(report, &mut block, file, "source_namespaces", &written.source_namespaces) {
         for text in list {
-            check_label(report, place_of(file, text), "namespace", text.get_ref());
+            check_name(report, place_of(file, text), "namespace", text.get_ref());
             block.source_namespaces.push(Arc::from(text.get_ref().as_str()));
         }
     }

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::gateways::OwnAddresses;
 use super::members::{Member, Members};
-use super::names::{Declared, Registry, check_label};
+use super::names::{Declared, Registry, check_name};
 use super::policies::{Layer, Policies};
 use super::values::{labels, network, port};
 use super::workloads::{Workloads, has_labels};
@@ -131,7 +131,7 @@ fn ports(report: &mut Report, file: u32, written: &Written) -> Vec<ServicePort> 
         let target = entry.target_port.as_ref();
         let target_port = target.and_then(|target| port(report, place_of(file, target), *target.get_ref()));
         if let Some(name) = &entry.name {
-            check_label(report, place_of(file, name), "port name", name.get_ref());
+            check_name(report, place_of(file, name), "port name", name.get_ref());
         }
         let name: Option<Arc<str>> = entry.name.as_ref().map(|name| Arc::from(name.get_ref().as_str()));
         let same = |(other, _): &&(ServicePort, Place)| {
@@ -156,7 +156,7 @@ fn subsets(
     let file = declared.file;
     let mut subsets = Vec::new();
     for (name, written) in &declared.written.subset {
-        check_label(report, place_of(file, name), "subset name", name.get_ref());
+        check_name(report, place_of(file, name), "subset name", name.get_ref());
         let own = policies.written(report, file, written.policy.as_ref());
         subsets.push(Subset {
             name: Arc::from(name.get_ref().as_str()),

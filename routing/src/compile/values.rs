@@ -279,8 +279,16 @@ fn is_label_key(key: &str) -> bool {
     };
     !name.is_empty()
         && is_label_value(name)
-        && prefix
-            .is_none_or(|prefix| prefix.len() <= 253 && prefix.split('.').all(super::names::is_dns_label))
+        && prefix.is_none_or(|prefix| prefix.len() <= 253 && prefix.split('.').all(is_dns_label))
+}
+
+/// RFC 1123: at most 63 lower-case letters, digits and hyphens, no hyphen at either end.
+fn is_dns_label(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    (1..=63).contains(&bytes.len())
+        && bytes[0] != b'-'
+        && bytes[bytes.len() - 1] != b'-'
+        && bytes.iter().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-')
 }
 
 fn is_label_value(value: &str) -> bool {
@@ -407,9 +415,14 @@ mod tests {
         {
             assert_eq!(is_label_value(value), wanted, "{value}");
         }
-        for (key, wanted) in
-            [("app", true), ("k8s.io/app", true), ("", false), ("/app", false), ("a/b/c", false)]
-        {
+        for (key, wanted) in [
+            ("app", true),
+            ("k8s.io/app", true),
+            ("", false),
+            ("/app", false),
+            ("a/b/c", false),
+            ("K8s.io/app", false),
+        ] {
             assert_eq!(is_label_key(key), wanted, "{key}");
         }
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::Report;
-use super::names::{Registry, check_label};
+use super::names::{Registry, check_name};
 use super::values::{labels, locality, network, port, weight};
 use crate::config::{Workload as Written, place_of};
 use crate::problem::{Place, Problem};
@@ -68,7 +68,7 @@ impl Workloads {
             }
             let mut ports = BTreeMap::new();
             for (name, number) in written.ports.iter().flatten() {
-                check_label(report, place_of(file, name), "port name", name.get_ref());
+                check_name(report, place_of(file, name), "port name", name.get_ref());
                 let number = port(report, place_of(file, number), *number.get_ref());
                 ports.extend(number.map(|number| (Arc::from(name.get_ref().as_str()), number)));
             }

@@ -1,14 +1,16 @@
 //! "Did you mean ...?": the nearest of the words that would have been right.
 
-/// The nearest of `candidates` to `word`, if it is near enough to be a slip of the hand: at most a third of the word away.
+/// The nearest of `candidates` to `word`, whatever their case, if it is near enough to be a slip of the hand: at most a third
+/// of the word away. Words of one letter are no guess, since each of them is one letter from any other.
 pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // A word longer than any name is no slip, and its distance to 10,000 names would take long.
     let allowed = (word.chars().count().min(64) / 3).max(1);
+    let folded = word.to_lowercase();
     candidates
         .into_iter()
         .filter(|candidate| *candidate != word && candidate.len().abs_diff(word.len()) <= 4 * allowed)
-        .filter(|_| word.len() <= 256)
-        .map(|candidate| (distance(word, candidate), candidate))
+        .filter(|candidate| (2..=256).contains(&word.len()) && candidate.len() > 1)
+        .map(|candidate| (distance(&folded, &candidate.to_lowercase()), candidate))
         .filter(|(distance, _)| *distance <= allowed)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
@@ -40,13 +42,17 @@ mod tests {
 
     #[test]
     fn a_slip_finds_its_word_and_another_word_does_not() {
-        let keys = ["listen", "to", "source_labels", "source_subnets"];
+        let keys = ["listen", "to", "source_labels", "source_subnets", "a"];
         let cases = [
             ("lisen", Some("listen")),
             ("lsiten", Some("listen")),
             ("source_label", Some("source_labels")),
             ("ot", Some("to")),
+            ("LISTEN", Some("listen")),
+            ("Source_Label", Some("source_labels")),
             ("colour", None),
+            ("t", None),
+            ("l", None),
             ("", None),
         ];
         for (word, wanted) in cases {

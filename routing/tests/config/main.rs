@@ -11,7 +11,7 @@ mod together;
 
 use std::sync::Arc;
 
-use weir_routing::{Compiled, Problem, Resolved, Severity, Source, Sources, compile, parse};
+use weir_routing::{Compiled, Place, Problem, Resolved, Severity, Source, Sources, compile, parse};
 
 /// Texts as they would be read from files a.toml, b.toml, ...
 fn sources(texts: &[&str]) -> Sources {
@@ -37,12 +37,15 @@ fn said(sources: &Sources) -> Vec<Problem> {
     }
 }
 
+/// A place as it is printed: "a.toml:3:10".
+fn position(sources: &Sources, place: Place) -> String {
+    let position = sources.position(place);
+    format!("{}:{}:{}", sources.source(place).name, position.line, position.column)
+}
+
 /// A problem in a line: "a.toml:3:10 unknown-key unknown key `x`"; a warning has "warning" before its code.
 fn line(sources: &Sources, problem: &Problem) -> String {
-    let place = problem.place.map_or("-".to_owned(), |place| {
-        let position = sources.position(place);
-        format!("{}:{}:{}", sources.source(place).name, position.line, position.column)
-    });
+    let place = problem.place.map_or("-".to_owned(), |place| position(sources, place));
     let severity = if problem.severity == Severity::Warning { "warning " } else { "" };
     format!("{place} {severity}{} {}", problem.code, problem.message)
 }

@@ -10,7 +10,7 @@ mod services;
 mod settings;
 mod shape;
 
-use crate::{line, said, sources};
+use crate::{line, position, said, sources};
 
 /// What follows each case: the smallest useful configuration.
 const BASE: &str = r#"[gateway.edge]
@@ -24,6 +24,25 @@ endpoints = ["10.0.0.11:5432"]
 #[track_caller]
 pub(crate) fn check(text: &str, wanted: &[&str]) {
     check_files(&[&format!("{text}{BASE}")], wanted);
+}
+
+/// Checks all that is said about a text that [`BASE`] follows: of each problem its line, and below it what was found, what was
+/// wanted, the help and further places, as far as it has them.
+#[track_caller]
+pub(crate) fn check_whole(text: &str, wanted: &[&str]) {
+    let sources = sources(&[&format!("{text}{BASE}")]);
+    let mut found = Vec::new();
+    for problem in said(&sources) {
+        found.push(line(&sources, &problem));
+        let facts = [("found", &problem.found), ("wanted", &problem.wanted), ("help", &problem.help)];
+        let facts =
+            facts.into_iter().filter_map(|(word, fact)| Some(format!("  {word}: {}", fact.as_ref()?)));
+        found.extend(facts);
+        let related = problem.related.iter();
+        found
+            .extend(related.map(|other| format!("  {}: {}", position(&sources, other.place), other.message)));
+    }
+    assert_eq!(found, wanted, "{text}");
 }
 
 /// Checks what is said about texts: "file:line:column code message", in order of places.

@@ -1,6 +1,6 @@
 //! Names, what is declared twice, and references to what is not there.
 
-use super::check;
+use super::{check, check_files, check_whole};
 
 #[test]
 fn what_is_declared_twice_is_told_with_both_places() {
@@ -66,45 +66,182 @@ endpoints = ["10.0.0.1:1", "10.0.0.1:1"]
     );
 }
 
+/// What [`check_whole`] expects below each name that is not allowed.
+const ALLOWED: &str =
+    "  wanted: at most 253 letters, digits, `-`, `_` and `.`, beginning with a letter or digit";
+
 #[test]
-fn names_are_dns_labels() {
-    check(
-        r#"namespace = "Foo"
-"#,
-        &[r#"a.toml:1:13 bad-name namespace is invalid: Foo"#],
-    );
-    check(
-        r#"[gateway.Edge]
+fn names_are_letters_digits_hyphens_underscores_and_dots_in_their_case() {
+    let long = "n".repeat(253);
+    let text = format!(
+        r#"namespace = "Team_1.eu"
+[gateway.Edge_1]
 listen = ["0.0.0.0:1"]
-"#,
-        &[r#"a.toml:1:10 bad-name gateway name is invalid: Edge"#],
+to = [{{ service = "BE.db", subset = "V_1.2" }}]
+[service."BE.db"]
+policy.use = "default/{long}"
+ports = [{{ name = "Main.tcp", port = 1 }}]
+endpoints = [{{ address = "10.0.0.1", labels = {{ version = "1" }} }}]
+[service."BE.db".subset."V_1.2"]
+labels = {{ version = "1" }}
+[policy."default/{long}"]
+balance = "random"
+[workload."Team_2/w_1"]
+ports = {{ "Main.tcp" = 2 }}
+[[route]]
+name = "to.BE_db"
+gateways = ["Edge_1", "default/edge"]
+to = [{{ service = "Team_1.eu/BE.db" }}]
+[[test]]
+source = "10.0.0.1"
+destination = "10.0.0.2:1"
+expect = {{ route = "Team_1.eu/to.BE_db", service = "BE.db", subsets = [""] }}
+[gateway."default/edge"]
+listen = ["0.0.0.0:5432"]
+to = [{{ service = "BE.db" }}]
+"#
     );
-    check(
-        r#"[service.x.subset.v_1]
-[service.x]
-endpoints = ["10.0.0.1:1"]
-"#,
-        &[r#"a.toml:1:19 bad-name subset name is invalid: v_1"#],
+    check_files(&[&text], &[]);
+}
+
+#[test]
+fn where_a_name_is_declared_that_is_not_allowed_the_nearest_one_is_offered() {
+    check_whole(
+        "namespace = \"team a\"\n",
+        &[
+            "a.toml:1:13 bad-name namespace is invalid: team a",
+            "  found: team a",
+            ALLOWED,
+            "  help: write \"team-a\"",
+        ],
     );
-    check(
-        r#"[service."a/b/c"]
-endpoints = ["10.0.0.1:1"]
-"#,
-        &[r#"a.toml:1:10 bad-name service name is invalid: b/c"#],
+    check_whole(
+        "[gateway._edge]\nlisten = [\"0.0.0.0:1\"]\nto = [{ service = \"db\" }]\n",
+        &[
+            "a.toml:1:10 bad-name gateway name is invalid: _edge",
+            "  found: _edge",
+            ALLOWED,
+            "  help: write \"edge\"",
+        ],
     );
-    check(
+    check_whole(
+        "[service.x]\nendpoints = [\"10.0.0.1:1\"]\n[service.x.subset.\"v:1\"]\n",
+        &[
+            "a.toml:3:19 bad-name subset name is invalid: v:1",
+            "  found: v:1",
+            ALLOWED,
+            "  help: write \"v-1\"",
+        ],
+    );
+    check_whole(
+        "[service.\"a/b/c\"]\nendpoints = [\"10.0.0.1:1\"]\n",
+        &[
+            "a.toml:1:10 bad-name service name is invalid: b/c",
+            "  found: b/c",
+            ALLOWED,
+            "  help: write \"b-c\"",
+        ],
+    );
+    check_whole(
+        "[policy.\"/x\"]\nbalance = \"random\"\n",
+        &["a.toml:1:9 bad-name namespace is invalid: ", "  found: ", ALLOWED],
+    );
+    check_whole(
+        "[[route]]\nname = \"a b\"\nto = [{ service = \"db\" }]\n",
+        &["a.toml:2:8 bad-name route name is invalid: a b", "  found: a b", ALLOWED, "  help: write \"a-b\""],
+    );
+    check_whole(
+        "[workload.a]\nports = { \"ü\" = 1 }\n",
+        &["a.toml:2:11 bad-name port name is invalid: ü", "  found: ü", ALLOWED],
+    );
+    check_whole(
+        "[service.x]\nports = [{ name = \"tcp/1\", port = 1 }]\nendpoints = [\"10.0.0.1\"]\n",
+        &[
+            "a.toml:2:19 bad-name port name is invalid: tcp/1",
+            "  found: tcp/1",
+            ALLOWED,
+            "  help: write \"tcp-1\"",
+        ],
+    );
+}
+
+#[test]
+fn where_a_name_is_referred_to_that_is_not_allowed_the_nearest_one_is_offered() {
+    // Declared or not: it has to be changed in both places.
+    check_whole(
         r#"[[route]]
-name = "a b"
-match = [{ ports = [5432] }]
-to = [{ service = "db" }]
+to = [{ service = "b d", subset = "v:1" }, { service = "foo/b d" }]
+[service."b d"]
+endpoints = ["10.0.0.1:1"]
+subset."v:1" = {}
 "#,
-        &[r#"a.toml:2:8 bad-name route name is invalid: a b"#],
+        &[
+            "a.toml:2:19 bad-name service name is invalid: b d",
+            "  found: b d",
+            ALLOWED,
+            "  help: write \"b-d\"",
+            "a.toml:2:35 bad-name subset name is invalid: v:1",
+            "  found: v:1",
+            ALLOWED,
+            "  help: write \"v-1\"",
+            "a.toml:2:56 bad-name service name is invalid: foo/b d",
+            "  found: foo/b d",
+            ALLOWED,
+            "  help: write \"foo/b-d\"",
+            "a.toml:3:10 bad-name service name is invalid: b d",
+            "  found: b d",
+            ALLOWED,
+            "  help: write \"b-d\"",
+            "a.toml:5:8 bad-name subset name is invalid: v:1",
+            "  found: v:1",
+            ALLOWED,
+            "  help: write \"v-1\"",
+        ],
     );
-    check(
-        r#"[workload.a]
-ports = { "T" = 1 }
+    check_whole(
+        r#"[[route]]
+gateways = ["edge "]
+match = [{ source_namespaces = ["a:b"] }]
+to = [{ service = "db", subset = "v 1" }]
+[[test]]
+source = "10.0.0.1"
+destination = "10.0.0.2:5432"
+expect = { route = "r 1", service = "db", subsets = ["v 1"] }
 "#,
-        &[r#"a.toml:2:11 bad-name port name is invalid: T"#],
+        &[
+            "a.toml:2:13 bad-name gateway name is invalid: edge ",
+            "  found: edge ",
+            ALLOWED,
+            "  help: write \"edge\"",
+            "a.toml:3:33 bad-name namespace is invalid: a:b",
+            "  found: a:b",
+            ALLOWED,
+            "  help: write \"a-b\"",
+            "a.toml:4:34 bad-name subset name is invalid: v 1",
+            "  found: v 1",
+            ALLOWED,
+            "  help: write \"v-1\"",
+            "a.toml:8:20 bad-name route name is invalid: r 1",
+            "  found: r 1",
+            ALLOWED,
+            "  help: write \"r-1\"",
+        ],
+    );
+}
+
+#[test]
+fn a_guess_ignores_case_and_is_never_made_of_one_letter() {
+    check_whole(
+        "[[route]]\nto = [{ service = \"DB\" }]\n",
+        &["a.toml:2:19 unknown-reference unknown service `DB`", "  found: DB", "  help: did you mean `db`?"],
+    );
+    check_whole(
+        "[[route]]\nto = [{ service = \"y\" }]\n[service.x]\nendpoints = [\"10.0.0.1:1\"]\n",
+        &[
+            "a.toml:2:19 unknown-reference unknown service `y`",
+            "  found: y",
+            "  help: declare it, [service.y], or take the reference out: a service must exist when the file is read",
+        ],
     );
 }
 
