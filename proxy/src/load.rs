@@ -197,7 +197,7 @@ pub fn load_without_names(sources: Arc<Sources>, tests: Tests) -> Result<Loaded,
 
 /// Parses and compiles what was read.
 pub fn compile(sources: Arc<Sources>, resolved: &Resolved) -> Result<Loaded, Refused> {
-    let environment = |name: &str| std::env::var(name).ok();
+    let environment = |name: &str| std::env::var(name);
     let compiled = weir_routing::parse(&sources, &environment)
         .and_then(|config| weir_routing::compile(&config, resolved));
     match compiled {

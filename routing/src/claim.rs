@@ -21,19 +21,19 @@ pub struct Claim {
     pub expect: Expect,
 }
 
-/// What a `[[test]]` expects; `None` is not compared.
+/// What a `[[test]]` expects, each with the place where it is written; `None` is not compared.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Expect {
     /// The route that takes it; "": none.
-    pub route: Option<Arc<str>>,
+    pub route: Option<(Arc<str>, Place)>,
     /// The service of all destinations with a weight above 0.
-    pub service: Option<Arc<str>>,
+    pub service: Option<(Arc<str>, Place)>,
     /// The subsets of those destinations; "": no subset.
-    pub subsets: Option<BTreeSet<Arc<str>>>,
+    pub subsets: Option<(BTreeSet<Arc<str>>, Place)>,
     /// The addresses behind those destinations.
-    pub endpoints: Option<BTreeSet<SocketAddr>>,
+    pub endpoints: Option<(BTreeSet<SocketAddr>, Place)>,
     /// Reset: by a route, because nothing took it, or because the service lacks the port that was dialled.
-    pub reject: Option<bool>,
+    pub reject: Option<(bool, Place)>,
 }
 
 impl Claim {
@@ -41,11 +41,11 @@ impl Claim {
     #[expect(clippy::result_large_err, reason = "asked once a test at load, never a connection")]
     pub fn check(&self, table: &Table) -> Result<(), Problem> {
         let differences = self.differences(table, &table.matched(&self.arrival));
-        if differences.is_empty() {
-            return Ok(());
-        }
-        let (wanted, found): (Vec<String>, Vec<String>) = differences.into_iter().unzip();
-        Err(Problem::error("test-failed", self.place, format!("test `{}` fails", self.name))
+        let Some(first) = differences.first().map(|(_, _, place)| *place) else { return Ok(()) };
+        let (wanted, found): (Vec<String>, Vec<String>) =
+            differences.into_iter().map(|(wanted, found, _)| (wanted, found)).unzip();
+        Err(Problem::error("test-failed", first, format!("test `{}` fails", self.name))
+            .related(self.place, "of this test")
             .wanted(wanted.join(", "))
             .found(found.join(", ")))
     }
@@ -66,8 +66,8 @@ impl Claim {
         format!("weirctl explain --source {source} --destination {destination} --gateway {gateway}")
     }
 
-    /// (wanted, found) of each key that is there and not so.
-    fn differences(&self, table: &Table, found: &Match<'_>) -> Vec<(String, String)> {
+    /// (wanted, found, where it is written) of each key that is there and not so.
+    fn differences(&self, table: &Table, found: &Match<'_>) -> Vec<(String, String, Place)> {
         let ends = self.ends(table, found);
         let destinations: Vec<&Destination> =
             ends.iter().filter_map(|end| end.ok()).map(|id| &table.destinations[id.index()]).collect();
@@ -90,30 +90,34 @@ impl Claim {
 
         let expect = &self.expect;
         let mut differences = Vec::new();
-        let mut compare = |same: bool, key: &str, wanted: String, found: String| {
+        let mut compare = |same: bool, place: &Place, key: &str, wanted: String, found: String| {
             if !same {
-                differences.push((format!("{key} {wanted}"), format!("{key} {found}")));
+                differences.push((format!("{key} {wanted}"), format!("{key} {found}"), *place));
             }
         };
-        if let Some(wanted) = &expect.route {
-            compare(&**wanted == route, "route", format!("{wanted:?}"), format!("{route:?}"));
+        if let Some((wanted, place)) = &expect.route {
+            compare(&**wanted == route, place, "route", format!("{wanted:?}"), format!("{route:?}"));
         }
-        if let Some(wanted) = &expect.service {
+        if let Some((wanted, place)) = &expect.service {
             let same = services.len() == 1 && services.contains(wanted);
-            compare(same, "service", format!("{wanted:?}"), list(&services));
+            compare(same, place, "service", format!("{wanted:?}"), list(&services));
         }
-        if let Some(wanted) = &expect.subsets {
-            compare(*wanted == subsets, "subsets", list(wanted), list(&subsets));
+        if let Some((wanted, place)) = &expect.subsets {
+            compare(*wanted == subsets, place, "subsets", list(wanted), list(&subsets));
         }
-        if let Some(wanted) = &expect.endpoints {
-            compare(*wanted == endpoints, "endpoints", list(wanted), list(&endpoints));
+        if let Some((wanted, place)) = &expect.endpoints {
+            compare(*wanted == endpoints, place, "endpoints", list(wanted), list(&endpoints));
         }
         // Whoever expects a destination expects every connection to get one.
-        let forwarded = expect.service.is_some() || expect.subsets.is_some() || expect.endpoints.is_some();
-        if let Some(wanted) = expect.reject.or((forwarded && !refusals.is_empty()).then_some(false)) {
+        let places = [place(&expect.service), place(&expect.subsets), place(&expect.endpoints)];
+        let forwarded = places.into_iter().flatten().next();
+        let implied = forwarded.filter(|_| !refusals.is_empty()).map(|place| (false, place));
+        if let Some((wanted, place)) = expect.reject.or(implied) {
             let same = if wanted { destinations.is_empty() } else { refusals.is_empty() };
-            compare(same, "reject", wanted.to_string(), rejected(table, &refusals, &destinations));
+            compare(same, &place, "reject", wanted.to_string(), rejected(table, &refusals, &destinations));
         }
+        // In the order in which they are written, so that the first one is where the problem is.
+        differences.sort_by_key(|(_, _, place)| *place);
         differences
     }
 
@@ -140,6 +144,10 @@ fn rejected(table: &Table, refusals: &[Refusal], destinations: &[&Destination]) 
         [] => (!refusals.is_empty()).to_string(),
         names => format!("{rejected}: {} lacks the port that was dialled", names.join(", ")),
     }
+}
+
+fn place<T>(expected: &Option<(T, Place)>) -> Option<Place> {
+    expected.as_ref().map(|(_, place)| *place)
 }
 
 fn list<T: std::fmt::Debug>(set: &BTreeSet<T>) -> String {

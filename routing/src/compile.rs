@@ -4,6 +4,7 @@
 //! left out, so that the rest is still checked. What lost a part when it was read is checked like all else, but nobody is told
 //! that the part is missing: see `Report::lack`. Freezing the parts and answering from them is left to [`crate::table`].
 
+mod addresses;
 mod arrivals;
 mod claims;
 mod conditions;
@@ -194,10 +195,10 @@ pub fn compile(config: &Config, resolved: &Resolved) -> Result<Compiled, Vec<Pro
 
     let (settings, locality) = settings::settings(report, config);
     let listens = gateways::listens(report, &gateways);
-    let own = OwnAddresses::new(&listens);
     // Where `admin` was cut out, the address that is built in is nobody's wish.
     let meant = settings.admin_place.is_some() || config.proxy.iter().all(|proxy| !proxy.damaged);
     let admin = settings.admin.filter(|_| meant);
+    let own = OwnAddresses::new(&listens, admin);
     if let Some((admin, listen)) = admin.and_then(|admin| Some((admin, own.holds(admin)?))) {
         let message = format!("`admin` and a gateway both want {admin}");
         let problem = Problem::error("listen-twice", settings.admin_place.unwrap_or(listen), message);

@@ -4,10 +4,13 @@
 //! mean (durations, networks, names of other things) is left to [`mod@crate::compile`]. Keys that a later version of Weir reads
 //! are listed in `later.rs`, so that they are never taken for misspelt ones.
 
+mod advice;
 mod duplicates;
 mod later;
 mod read;
+mod scalars;
 pub(crate) mod spelling;
+mod syntax;
 mod variables;
 
 use std::collections::BTreeMap;
@@ -19,8 +22,9 @@ use toml::Spanned;
 
 use crate::problem::{Place, Problem, Sources};
 
+pub(crate) use advice::for_word;
 pub(crate) use later::not_in_this_version;
-pub use read::parse;
+pub use read::{Environment, parse};
 
 pub(crate) type Text = Spanned<String>;
 pub(crate) type Number = Spanned<i64>;
@@ -32,6 +36,12 @@ pub(crate) type Labels = Spanned<BTreeMap<Text, Text>>;
 pub(crate) fn place_of<T>(file: u32, written: &Spanned<T>) -> Place {
     let span = written.span();
     Place { file, start: span.start as u32, end: span.end as u32 }
+}
+
+/// A name as a key of a header: quoted where TOML would read a bare one as something else.
+pub(crate) fn as_key(name: &str) -> String {
+    let bare = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+    if bare && !name.is_empty() { name.to_owned() } else { format!("{name:?}") }
 }
 
 /// The configuration as written: all texts together, in order of reading. What was misspelt or of the wrong type has been

@@ -22,7 +22,7 @@ pub mod table;
 
 pub use balance::{Attempt, Loads};
 pub use compile::{Compiled, Resolved, Settings, compile};
-pub use config::{Config, parse};
+pub use config::{Config, Environment, parse};
 pub use policy::{Balance, Keepalive, Policy, Timeouts};
 pub use problem::{Line, Place, Position, Problem, Related, Severity, Source, Sources};
 pub use split::Split;

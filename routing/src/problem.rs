@@ -140,7 +140,8 @@ impl Source {
     /// The line that holds the byte `at`; a line feed belongs to the line that it ends.
     pub fn line(&self, at: usize) -> Line {
         let starts = self.line_starts();
-        // The first line begins at 0, so that there is always one that does not begin after `at`.
+        // What stands before the first line belongs to it, so that there is always one that does not begin after `at`.
+        let at = at.max(starts[0] as usize);
         let number = starts.partition_point(|&start| start as usize <= at);
         let end = starts.get(number).map_or(self.text.len(), |&next| next as usize - 1);
         Line { number, range: starts[number - 1] as usize..end }
@@ -149,15 +150,18 @@ impl Source {
     fn line_starts(&self) -> &[u32] {
         self.line_starts.get_or_init(|| {
             let feeds = self.text.bytes().enumerate().filter(|&(_, byte)| byte == b'\n');
-            std::iter::once(0).chain(feeds.map(|(at, _)| at as u32 + 1)).collect()
+            // A byte order mark, which some editors write, is no character of the first line.
+            let first = if self.text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() as u32 } else { 0 };
+            std::iter::once(first).chain(feeds.map(|(at, _)| at as u32 + 1)).collect()
         })
     }
 
     /// The bytes of a place that are on its first line, on boundaries of characters.
     pub fn on_first_line(&self, place: Place) -> Range<usize> {
         let floor = |at: u32| self.text.floor_char_boundary((at as usize).min(self.text.len()));
-        let (start, end) = (floor(place.start), floor(place.end));
-        start..end.clamp(start, self.line(start).range.end)
+        let line = self.line(floor(place.start)).range;
+        let start = floor(place.start).max(line.start);
+        start..floor(place.end).clamp(start, line.end.max(start))
     }
 }
 
@@ -215,6 +219,9 @@ mod tests {
         check("\n\n", 1, 2, "");
         check("\n\n", 2, 3, "");
         check("a\r\nb", 3, 2, "b");
+        check("\u{feff}a\nb", 0, 1, "a");
+        check("\u{feff}a\nb", 4, 1, "a");
+        check("\u{feff}", 3, 1, "");
     }
 
     #[test]

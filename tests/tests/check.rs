@@ -224,15 +224,15 @@ fn what_is_not_in_this_version_says_so() {
     };
     for (key, toml) in [
         ("control", format!("{}\n[proxy]\ncontrol = \"/run/weir/control.sock\"\n", smallest())),
-        ("metrics", format!("{}\n[proxy]\nmetrics = \"off\"\n", smallest())),
+        ("metrics", format!("{}\n[proxy]\nmetrics = \"127.0.0.1:0\"\n", smallest())),
         ("handover_timeout", format!("{}\n[proxy]\nhandover_timeout = \"1h\"\n", smallest())),
-        ("trusted_peers", format!("{}\n[proxy]\ntrusted_peers = []\n", smallest())),
+        ("trusted_peers", format!("{}\n[proxy]\ntrusted_peers = [\"10.0.0.0/8\"]\n", smallest())),
         ("access", format!("{}\n[log]\naccess = \"errors\"\n", smallest())),
-        ("interception", gateway("interception = \"none\"")),
-        ("proxy_protocol", gateway("proxy_protocol = \"off\"")),
+        ("interception", gateway("interception = \"redirect\"")),
+        ("proxy_protocol", gateway("proxy_protocol = \"required\"")),
         ("inspect_timeout", gateway("inspect_timeout = \"3s\"")),
-        ("max_connections_per_source", gateway("max_connections_per_source = 0")),
-        ("freebind", gateway("freebind = false")),
+        ("max_connections_per_source", gateway("max_connections_per_source = 5")),
+        ("freebind", gateway("freebind = true")),
         ("sni", route("sni = [\"*.example.com\"]")),
         ("alpn", route("alpn = [\"h2\"]")),
         ("http", route("http = { hosts = [\"*\"] }")),
@@ -240,9 +240,9 @@ fn what_is_not_in_this_version_says_so() {
         ("health_check", policy("health_check = { interval = \"2s\" }")),
         ("locality", policy("locality = { spill = \"capacity\" }")),
         ("warmup", policy("warmup = { duration = \"30s\" }")),
-        ("source", policy("source = \"auto\"")),
-        ("on_unhealthy", policy("on_unhealthy = \"keep\"")),
-        ("max_connections_per_endpoint", policy("max_connections_per_endpoint = 0")),
+        ("source", policy("source = \"client\"")),
+        ("on_unhealthy", policy("on_unhealthy = \"reset\"")),
+        ("max_connections_per_endpoint", policy("max_connections_per_endpoint = 5")),
         (
             "lane_group",
             format!("{}\n[lane_group.mock]\ngateways = [\"edge\"]\nservices = [\"db\"]\n", smallest()),
@@ -253,5 +253,14 @@ fn what_is_not_in_this_version_says_so() {
         let words = format!("`{key}` is not in this version of Weir");
         assert_eq!(output.code, 1, "{key} is taken");
         assert!(output.stderr.contains(&words), "no {words:?} in\n{}", output.stderr);
+    }
+    // What asks for what is so anyway is accepted.
+    for toml in [
+        format!("{}\n[proxy]\nmetrics = \"off\"\ntrusted_peers = []\n", smallest()),
+        gateway("interception = \"none\"\nproxy_protocol = \"off\"\nfreebind = false"),
+        policy("source = \"auto\"\noutlier = { enabled = false }\nmax_connections_per_endpoint = 0"),
+    ] {
+        let output = check_text(&toml, &[]);
+        assert_eq!(output.code, 0, "{toml}\n{}", output.stderr);
     }
 }

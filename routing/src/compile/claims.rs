@@ -1,14 +1,16 @@
 //! `[[test]]`s: their names checked, their arrivals made.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use toml::Spanned;
+
 use super::Report;
+use super::addresses::socket;
 use super::destinations::unknown_subset;
 use super::names::{Name, check_name};
 use super::routes::{Known, Routes};
-use super::values::socket;
 use crate::claim::{Claim, Expect};
 use crate::config::spelling::nearest;
 use crate::config::{Config, Expect as WrittenExpect, Item, Test, Text, place_of};
@@ -23,13 +25,28 @@ pub(super) fn claims(
     gateways: &[Gateway],
     routes: &Routes,
 ) -> Vec<Claim> {
-    let tests = config.tests.iter().enumerate();
-    tests.filter_map(|(at, item)| claim(report, at, item, known, gateways, routes)).collect()
+    let mut names: HashMap<(Arc<str>, Arc<str>), Place> = HashMap::new();
+    let mut claims = Vec::new();
+    for (at, item) in config.tests.iter().enumerate() {
+        let name: Arc<str> = match &item.value.name {
+            Some(name) => Arc::from(name.get_ref().as_str()),
+            None => Arc::from(format!("test-{}", at + 1)),
+        };
+        let place = item.value.name.as_ref().map_or(item.place, |name| place_of(item.file, name));
+        let namespace = report.namespaces[item.file as usize].clone();
+        if let Some(first) = names.insert((namespace, name.clone()), place) {
+            let message = format!("test `{name}` is declared twice");
+            let problem = Problem::error("declared-twice", place, message).found(&*name);
+            report.push(problem.related(first, "first declared here").help("give each a name of its own"));
+        }
+        claims.extend(claim(report, (name, place), item, known, gateways, routes));
+    }
+    claims
 }
 
 fn claim(
     report: &mut Report,
-    at: usize,
+    (name, place): (Arc<str>, Place),
     item: &Item<Test>,
     known: &Known<'_, '_>,
     gateways: &[Gateway],
@@ -37,11 +54,6 @@ fn claim(
 ) -> Option<Claim> {
     report.turn_to(item.damaged);
     let (file, written) = (item.file, &item.value);
-    let name: Arc<str> = match &written.name {
-        Some(name) => Arc::from(name.get_ref().as_str()),
-        None => Arc::from(format!("test-{}", at + 1)),
-    };
-    let place = written.name.as_ref().map_or(item.place, |name| place_of(file, name));
     let mut missing = |key: &str, wanted: &str| {
         report.lack(
             Problem::error("missing-key", item.place, format!("test `{name}` needs `{key}`")).wanted(wanted),
@@ -139,11 +151,15 @@ fn expect(
         list.get_ref().iter().filter_map(|text| socket(report, file, text)).collect::<BTreeSet<_>>()
     });
     let expect = Expect {
-        route,
-        service: service.map(|at| known.services[at].printed.clone()),
-        subsets,
-        endpoints,
-        reject: written.reject.as_ref().map(|written| *written.get_ref()),
+        route: placed(file, route, written.route.as_ref()),
+        service: placed(file, service.map(|at| known.services[at].printed.clone()), written.service.as_ref()),
+        subsets: placed(file, subsets, written.subsets.as_ref()),
+        endpoints: placed(file, endpoints, written.endpoints.as_ref()),
+        reject: placed(
+            file,
+            written.reject.as_ref().map(|written| *written.get_ref()),
+            written.reject.as_ref(),
+        ),
     };
     if expect == Expect::default() {
         let problem =
@@ -151,6 +167,11 @@ fn expect(
         report.lack(problem.wanted("one of route, service, subsets, endpoints, reject"));
     }
     Some(expect)
+}
+
+/// What was read, with the place where it is written.
+fn placed<T, W>(file: u32, read: Option<T>, written: Option<&Spanned<W>>) -> Option<(T, Place)> {
+    read.zip(written.map(|written| place_of(file, written)))
 }
 
 /// Nothing written is something else than something wrong written, which was told.

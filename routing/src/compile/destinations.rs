@@ -8,12 +8,12 @@ use toml::Spanned;
 
 use super::Report;
 use super::members::Member;
-use super::names::{Registry, as_key, check_name};
+use super::names::{Registry, check_name};
 use super::services::Service;
 use super::values::{port, weight};
 use super::workloads::has_labels;
 use crate::config::spelling::nearest;
-use crate::config::{List, Service as Written, To, place_of};
+use crate::config::{List, Service as Written, To, as_key, place_of};
 use crate::problem::{Place, Problem};
 use crate::split::{Share, Split};
 use crate::table::{self, Destination, DestinationId, Endpoint, EndpointId, ServiceId, SubsetId, Weightless};

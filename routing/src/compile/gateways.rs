@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::Report;
+use super::addresses::advice;
 use super::names::Registry;
 use super::values::{ports_of_text, word};
 use crate::config::{Gateway, Text, not_in_this_version, place_of};
@@ -49,7 +50,8 @@ pub(super) fn listens(report: &mut Report, gateways: &Registry<'_, Gateway>) -> 
 fn listen(report: &mut Report, file: u32, written: &Text) -> Option<Listen> {
     let (text, place) = (written.get_ref().as_str(), place_of(file, written));
     if text.starts_with("systemd:") {
-        report.push(not_in_this_version(&format!("listen = \"{text}\""), place));
+        let problem = not_in_this_version(&format!("listen = \"{text}\""), place);
+        report.push(problem.wanted("an address and a port, such as \"0.0.0.0:5432\""));
         return None;
     }
     let bad = |message: String| {
@@ -58,7 +60,14 @@ fn listen(report: &mut Report, file: u32, written: &Text) -> Option<Listen> {
             .wanted("ADDRESS:PORT or ADDRESS:FIRST-LAST, such as \"0.0.0.0:5432\" or \"[::]:6000-6099\"")
     };
     let Some((host, ports)) = text.rsplit_once(':') else {
-        report.push(bad(format!("`{text}` has no port")));
+        let problem = bad(format!("`{text}` has no port"));
+        let port = text.parse::<u16>().ok();
+        report.push(match advice(text) {
+            Some(advice) => problem.help(advice),
+            None => port
+                .into_iter()
+                .fold(problem, |problem, port| problem.help(format!("write \"0.0.0.0:{port}\""))),
+        });
         return None;
     };
     let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
@@ -71,8 +80,12 @@ fn listen(report: &mut Report, file: u32, written: &Text) -> Option<Listen> {
         report.push(match host {
             "" | "*" => problem
                 .help(format!("write \"0.0.0.0:{ports}\" for all IPv4 addresses, \"[::]:{ports}\" for IPv6")),
-            _ if host.parse::<Ipv6Addr>().is_ok() => problem.help(format!("write \"[{host}]:{ports}\"")),
-            _ => problem.help("gateways listen on addresses, not on names"),
+            "localhost" => {
+                problem.help(format!("write \"127.0.0.1:{ports}\", and \"[::1]:{ports}\" for IPv6"))
+            }
+            _ => {
+                problem.help(advice(text).unwrap_or("gateways listen on addresses, not on names".to_owned()))
+            }
         });
         return None;
     };
@@ -112,16 +125,24 @@ fn overlaps(report: &mut Report, all: &[Vec<Listen>]) {
 
 /// Which addresses are our own: connections to them would come back.
 #[derive(Debug, Default)]
-pub(super) struct OwnAddresses(HashMap<IpAddr, Vec<Listen>>);
+pub(super) struct OwnAddresses {
+    listens: HashMap<IpAddr, Vec<Listen>>,
+    admin: Option<SocketAddr>,
+}
 
 impl OwnAddresses {
-    /// Of all gateways.
-    pub(super) fn new(all: &[Vec<Listen>]) -> Self {
-        let mut own = Self::default();
+    /// Of all gateways, and of Weir's admin.
+    pub(super) fn new(all: &[Vec<Listen>], admin: Option<SocketAddr>) -> Self {
+        let mut own = Self { admin, ..Self::default() };
         for listen in all.iter().flatten() {
-            own.0.entry(listen.address).or_default().push(listen.clone());
+            own.listens.entry(listen.address).or_default().push(listen.clone());
         }
         own
+    }
+
+    /// Whether `address` is where Weir answers about itself.
+    pub(super) fn is_admin(&self, address: SocketAddr) -> bool {
+        self.admin == Some(address)
     }
 
     /// Where `address` is listened on, if it is. Of a wildcard only loopback addresses are known to be ours: which others
@@ -132,7 +153,7 @@ impl OwnAddresses {
             IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
         };
         let at = |ip: IpAddr| {
-            let listens = self.0.get(&ip).into_iter().flatten();
+            let listens = self.listens.get(&ip).into_iter().flatten();
             listens.filter(|listen| listen.ports.contains(&address.port())).map(|listen| listen.place).next()
         };
         at(address.ip()).or_else(|| if address.ip().is_loopback() { at(wildcard) } else { None })

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use toml::Spanned;
 
 use super::Report;
+use super::addresses::{advice, bracketed, cannot_be_dialled};
 use super::names::Declared;
 use super::services::{Service, Surroundings};
-use super::values::{count, labels, locality, port, weight};
+use super::values::{bad_port, count, labels, locality, port, weight};
 use crate::config::{Endpoint, EndpointTable, Service as Written, Text, place_of};
-use crate::problem::{Place, Problem};
+use crate::problem::{Place, Problem, Severity};
 use crate::table::ServicePort;
 
 /// More priorities than this nobody tells apart.
@@ -97,9 +98,9 @@ impl<'a, 'c> Members<'a, 'c> {
             place: place_of(file, address),
         };
         let Some((target, port)) = target(report, file, address) else { return };
-        self.check_port(report, member.place, port);
-        if member.weight == 0 {
-            self.warn_weightless(report, member.place);
+        self.check_port(report, member.place, port, address.get_ref());
+        if let (0, Some(written)) = (member.weight, &table.weight) {
+            self.warn_weightless(report, place_of(file, written));
         }
         match target {
             Target::Address(ip) => self.add(report, Member { address: ip, port, ..member }),
@@ -165,8 +166,8 @@ impl<'a, 'c> Members<'a, 'c> {
                 );
                 continue;
             };
-            if membership.weight == 0 {
-                self.warn_weightless(report, workload.place);
+            if let Some(place) = membership.weightless {
+                self.warn_weightless(report, place);
             }
             self.add(
                 report,
@@ -190,14 +191,19 @@ impl<'a, 'c> Members<'a, 'c> {
         }
     }
 
-    fn check_port(&self, report: &mut Report, place: Place, port: Option<u16>) {
+    fn check_port(&self, report: &mut Report, place: Place, port: Option<u16>, written: &str) {
         let count = self.service.ports.len();
         if port.is_none() && count == 0 {
             let message = format!(
                 "an endpoint of service `{}`, which has no `ports`, needs a port",
                 self.service.printed
             );
-            report.lack(Problem::error("endpoint-without-port", place, message).wanted("\"ADDRESS:PORT\""));
+            let problem = Problem::error("endpoint-without-port", place, message)
+                .found(written)
+                .wanted("\"ADDRESS:PORT\"");
+            // All of "::1:80" is an address.
+            let bracketed = bracketed(written).map(|text| format!("write \"{text}\""));
+            report.lack(bracketed.into_iter().fold(problem, Problem::help));
         }
         if port.is_some() && count > 1 {
             let message = format!(
@@ -215,12 +221,32 @@ impl<'a, 'c> Members<'a, 'c> {
         report.push(Problem::warning("weight-zero", place, message).found("0"));
     }
 
+    /// Reports an endpoint that cannot be used. What a name server answers must not refuse a configuration that was good yesterday.
+    fn refuse(report: &mut Report, member: &Member, problem: Problem) {
+        let severity = if member.host.is_some() { Severity::Warning } else { Severity::Error };
+        report.push(Problem { severity, ..problem });
+    }
+
     /// A member whose address is known.
     fn add(&mut self, report: &mut Report, member: Member) {
+        if let Some(why) = cannot_be_dialled(member.address) {
+            let ip = member.address;
+            let problem =
+                Problem::error("bad-address", member.place, format!("{ip} cannot be dialled: {why}"));
+            let problem = problem.found(ip.to_string()).help("name the address of one host");
+            return Self::refuse(report, &member, problem);
+        }
         let ports = &self.service.ports;
         let mut dialled: Vec<SocketAddr> =
             ports.iter().filter_map(|port| member.dialled(Some(port))).collect();
         dialled.extend(member.dialled(None).filter(|_| ports.is_empty()));
+        if let Some(address) = dialled.iter().find(|address| self.around.own.is_admin(**address)) {
+            let message = format!("{address} is where Weir itself answers (`admin`), and no endpoint");
+            let problem = Problem::error("loop", member.place, message).found(address.to_string());
+            let problem =
+                problem.help("name the address of what should answer, or give `admin` another in [proxy]");
+            return Self::refuse(report, &member, problem);
+        }
         if let Some((address, listen)) = dialled.iter().find_map(|to| Some((to, self.around.own.holds(*to)?)))
         {
             let message =
@@ -274,22 +300,26 @@ fn target(report: &mut Report, file: u32, written: &Text) -> Option<(Target, Opt
     };
     let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     let target = match inner.parse::<IpAddr>() {
-        Ok(ip) if ip.is_unspecified() => {
-            report.push(bad(format!("{ip} stands for all addresses of a host and cannot be dialled")));
-            return None;
-        }
         Ok(ip) => Target::Address(ip.to_canonical()),
         Err(_) if is_host_name(inner) => Target::Host(Arc::from(inner.to_ascii_lowercase())),
         Err(_) => {
-            report.push(bad(format!("`{host}` is neither an address nor a host name")));
+            let problem = bad(format!("`{host}` is neither an address nor a host name"));
+            report.push(advice(text).into_iter().fold(problem, Problem::help));
             return None;
         }
     };
-    let port = match port_text.map(str::parse::<i64>) {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let port = match port_text {
         None => None,
-        Some(Ok(number)) => Some(port(report, place, number)?),
-        Some(Err(_)) => {
-            report.push(bad(format!("`{}` is not a port", port_text.unwrap_or_default())));
+        Some(text) if digits(text) => match text.parse() {
+            Ok(number) => Some(port(report, place, number)?),
+            Err(_) => {
+                report.push(bad_port(place, text));
+                return None;
+            }
+        },
+        Some(text) => {
+            report.push(bad(format!("`{text}` is not a port")));
             return None;
         }
     };

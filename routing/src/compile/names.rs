@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Report;
 use crate::config::spelling::nearest;
-use crate::config::{Config, Item, Text, place_of};
+use crate::config::{Config, Item, Text, as_key, place_of};
 use crate::problem::{Place, Problem};
 
 /// The namespace of a text that names none.
@@ -97,12 +97,6 @@ fn bad_name(place: Place, what: &str, text: &str, nearest: Option<String>) -> Pr
         Some(name) => problem.help(format!("write \"{name}\"")),
         None => problem,
     }
-}
-
-/// A name as a key of a header: quoted where TOML would read a bare one as something else.
-pub(super) fn as_key(name: &str) -> String {
-    let bare = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
-    if bare && !name.is_empty() { name.to_owned() } else { format!("{name:?}") }
 }
 
 /// The namespace of each text.

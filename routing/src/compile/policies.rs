@@ -138,7 +138,9 @@ impl<'c> Policies<'c> {
         let layers = (0..own.len())
             .map(|at| {
                 let chain = chain(at, &beneath);
-                if chain[1..].contains(&at) {
+                // Each policy of a circle sees it; the first one reports it.
+                let again = chain[1..].iter().position(|other| *other == at);
+                if again.is_some_and(|end| chain[..=end].iter().all(|other| *other >= at)) {
                     report.push(cycle(&registry.list, at, &beneath));
                 }
                 chain.iter().rev().take(own.len()).fold(Layer::default(), |layer, at| layer.under(own[*at]))

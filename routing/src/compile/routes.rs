@@ -6,10 +6,11 @@ use std::sync::Arc;
 use toml::Spanned;
 
 use super::Report;
+use super::addresses::network;
 use super::destinations::Destinations;
 use super::names::{Name, Registry, check_name};
 use super::services::Service;
-use super::values::{labels, network, port_range, word};
+use super::values::{labels, port_range, word};
 use crate::config::{
     Config, Gateway, Item, List, Match, Route as Written, Service as WrittenService, place_of,
 };
@@ -120,7 +121,8 @@ fn route(
     report.turn_to(item.damaged);
     let place = written.name.as_ref().map_or(item.place, |name| place_of(file, name));
     let gateways = gateways(report, item, &name, known.gateways);
-    let blocks = blocks(report, file, &name, written.blocks.as_ref(), known);
+    let enabled = written.enabled.as_ref().is_none_or(|enabled| *enabled.get_ref());
+    let blocks = blocks(report, file, &name, enabled, written.blocks.as_ref(), known);
     let sticky = written.sticky.as_ref().and_then(|text| {
         word(report, file, "sticky", text, &[("source", ())], &[])?;
         Some(name.clone())
@@ -165,7 +167,7 @@ fn route(
             place,
         },
         order: written.order.as_ref().map_or(0, |order| *order.get_ref()),
-        enabled: written.enabled.as_ref().is_none_or(|enabled| *enabled.get_ref()),
+        enabled,
     })
 }
 
@@ -224,6 +226,7 @@ fn blocks(
     report: &mut Report,
     file: u32,
     route: &str,
+    enabled: bool,
     written: Option<&List<Match>>,
     known: &Known<'_, '_>,
 ) -> Vec<Block> {
@@ -231,16 +234,18 @@ fn blocks(
     if list.get_ref().is_empty() {
         report.lack(empty_list("match", place_of(file, list)).help("leave the key out to match everything"));
     }
-    list.get_ref().iter().map(|written| block(report, file, route, written, known)).collect()
+    let blocks: Vec<Block> =
+        list.get_ref().iter().map(|written| block(report, file, written, known)).collect();
+    // One that is off may have conditions of later versions, which were left out.
+    for block in blocks.iter().filter(|block| enabled && block.places.is_empty()) {
+        let message = format!("a block without conditions: route `{route}` matches everything");
+        let problem = Problem::warning("matches-everything", block.place, message).found("{}");
+        report.lack(problem.help("leave `match` out to say so, or name a condition"));
+    }
+    blocks
 }
 
-fn block(
-    report: &mut Report,
-    file: u32,
-    route: &str,
-    written: &Spanned<Match>,
-    known: &Known<'_, '_>,
-) -> Block {
+fn block(report: &mut Report, file: u32, written: &Spanned<Match>, known: &Known<'_, '_>) -> Block {
     let place = place_of(file, written);
     let written = written.get_ref();
     let mut block = Block { place: Some(place), ..Block::default() };
@@ -291,11 +296,6 @@ fn block(
             }
             block.destination_services.push(ServiceId(id as u32));
         }
-    }
-    if block.places.is_empty() {
-        let message = format!("a block without conditions: route `{route}` matches everything");
-        let problem = Problem::warning("matches-everything", place, message).found("{}");
-        report.lack(problem.help("leave `match` out to say so, or name a condition"));
     }
     block
 }

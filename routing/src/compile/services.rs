@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::addresses::network;
 use super::gateways::OwnAddresses;
 use super::members::{Member, Members};
 use super::names::{Declared, Registry, check_name};
 use super::policies::{Layer, Policies};
-use super::values::{labels, network, port};
+use super::values::{labels, port};
 use super::workloads::{Workloads, has_labels};
 use super::{Report, Resolved};
 use crate::config::{Service as Written, place_of};

@@ -111,7 +111,7 @@ fn admin(report: &mut Report, file: u32, written: &Text) -> Option<SocketAddr> {
     if written.get_ref() == "off" {
         return None;
     }
-    let address = super::values::socket(report, file, written)?;
+    let address = super::addresses::socket(report, file, written)?;
     if !address.ip().is_loopback() {
         let message =
             format!("`admin` on {address} needs `admin_token_file`, which is not in this version of Weir");

@@ -1,18 +1,16 @@
-//! What single strings and numbers of a configuration mean: durations, ports, networks, labels, weights. Each function
+//! What single strings and numbers of a configuration mean: durations, ports, labels, weights. Each function
 //! gives the value, or says to the report why there is none.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::{IpNet, Ipv4Net};
 use toml::Spanned;
 
 use super::Report;
 use crate::config::spelling::nearest;
-use crate::config::{Labels, Number, Scalar, Text, place_of};
+use crate::config::{Labels, Number, Scalar, Text, for_word, place_of};
 use crate::problem::{Place, Problem};
 
 /// The most a weight may be.
@@ -70,7 +68,10 @@ pub(super) fn duration(
         )
     };
     let Some((micros, fine)) = micros(text) else {
-        report.push(bad(format!("`{text}` is not a duration")));
+        let problem = bad(format!("`{text}` is not a duration"));
+        report.push(
+            meant(text).into_iter().fold(problem, |problem, text| problem.help(format!("write \"{text}\""))),
+        );
         return None;
     };
     let value = Duration::from_micros(micros);
@@ -106,6 +107,33 @@ fn micros(text: &str) -> Option<(u64, bool)> {
         rest = &rest[letters..];
     }
     (!text.is_empty()).then_some((sum, fine))
+}
+
+/// The duration that was probably meant: other names of the units, blanks, parts of a unit, units in another order.
+fn meant(text: &str) -> Option<String> {
+    let mut rest = text.trim();
+    let mut sum = 0.0;
+    while !rest.is_empty() {
+        let digits = rest.find(|letter: char| !letter.is_ascii_digit() && letter != '.')?;
+        let number: f64 = rest[..digits].parse().ok()?;
+        rest = rest[digits..].trim_start();
+        let letters =
+            rest.find(|letter: char| letter.is_ascii_digit() || letter.is_whitespace()).unwrap_or(rest.len());
+        let micros = match rest[..letters].to_lowercase().trim_end_matches(',') {
+            "w" | "week" | "weeks" => 7.0 * 86_400e6,
+            "d" | "day" | "days" => 86_400e6,
+            "h" | "hr" | "hrs" | "hour" | "hours" => 3600e6,
+            "m" | "min" | "mins" | "minute" | "minutes" => 60e6,
+            "s" | "sec" | "secs" | "second" | "seconds" => 1e6,
+            "ms" | "msec" | "millis" | "millisecond" | "milliseconds" => 1e3,
+            "us" | "\u{b5}s" | "\u{3bc}s" | "usec" | "microsecond" | "microseconds" => 1.0,
+            _ => return None,
+        };
+        sum += number * micros;
+        rest = rest[letters..].trim_start();
+    }
+    let value = Duration::from_micros(sum as u64);
+    (!value.is_zero() && value <= MAX_DURATION).then(|| print_duration(value))
 }
 
 fn bare_number(place: Place, number: &str, precision: Precision) -> Problem {
@@ -194,53 +222,6 @@ pub(super) fn port_range(
     let problem = Problem::error("bad-port", place, wrong).found(format!("\"{text}\""));
     report.push(problem.wanted("a port (31400) or a range (\"32000-32099\"), from 1 to 65535"));
     None
-}
-
-/// A network, host bits masked with a warning; a bare address is a network of one; IPv4-mapped IPv6 is IPv4.
-pub(super) fn network(report: &mut Report, file: u32, written: &Text) -> Option<IpNet> {
-    let text = written.get_ref();
-    let place = place_of(file, written);
-    if !text.contains('/') {
-        if let Ok(address) = text.parse::<IpAddr>() {
-            return Some(IpNet::from(address.to_canonical()));
-        }
-        let problem = Problem::error("bad-address", place, format!("{text} is not a valid IP"));
-        report.push(problem.found(text).wanted("an address (10.0.0.1, fd00::1) or a network (10.0.0.0/8)"));
-        return None;
-    }
-    let Ok(net) = text.parse::<IpNet>() else {
-        let problem = Problem::error("bad-cidr", place, format!("{text} is not a valid CIDR block"));
-        report.push(problem.found(text).wanted("a network such as 10.0.0.0/8 or fd00::/8"));
-        return None;
-    };
-    let masked = net.trunc();
-    if masked != net {
-        let message = format!("{text} has host bits: it means {masked}");
-        report.push(Problem::warning("host-bits", place, message).found(text).wanted(masked.to_string()));
-    }
-    Some(canonical(masked))
-}
-
-fn canonical(net: IpNet) -> IpNet {
-    let IpNet::V6(v6) = net else { return net };
-    match (v6.addr().to_ipv4_mapped(), v6.prefix_len().checked_sub(96)) {
-        (Some(address), Some(length)) => Ipv4Net::new(address, length).map_or(net, IpNet::V4),
-        _ => net,
-    }
-}
-
-/// ADDR:PORT, IPv6 in brackets.
-pub(super) fn socket(report: &mut Report, file: u32, written: &Text) -> Option<SocketAddr> {
-    match written.get_ref().parse::<SocketAddr>() {
-        Ok(address) => Some(SocketAddr::new(address.ip().to_canonical(), address.port())),
-        Err(_) => {
-            let text = written.get_ref();
-            let message = format!("`{text}` is not an address with a port");
-            let problem = Problem::error("bad-address", place_of(file, written), message).found(text);
-            report.push(problem.wanted("ADDRESS:PORT, such as 10.0.0.1:5432 or [fd00::1]:5432"));
-            None
-        }
-    }
 }
 
 /// Labels, in Istio's words where one is not valid.
@@ -360,15 +341,16 @@ pub(super) fn word<T: Copy>(
     if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
         return Some(*value);
     }
+    let wanted: Vec<String> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
     if later.contains(&text) {
-        report.push(crate::config::not_in_this_version(&format!("{key} = \"{text}\""), place));
+        let problem = crate::config::not_in_this_version(&format!("{key} = \"{text}\""), place);
+        report.push(problem.wanted(wanted.join(" or ")));
         return None;
     }
-    let wanted: Vec<String> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
     let mut problem = Problem::error("unknown-value", place, format!("`{key}` cannot be \"{text}\""))
         .found(format!("\"{text}\""))
         .wanted(wanted.join(" or "));
-    if let Some(meant) = nearest(text, words.iter().map(|(word, _)| *word)) {
+    if let Some(meant) = for_word(key, text).or_else(|| nearest(text, words.iter().map(|(word, _)| *word))) {
         problem = problem.help(format!("did you mean \"{meant}\"?"));
     }
     report.push(problem);
@@ -405,6 +387,27 @@ mod tests {
             if let Some(micros) = read {
                 assert_eq!(print_duration(Duration::from_micros(micros)), printed, "{text}");
             }
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_no_duration_gets_the_one_that_was_meant() {
+        let cases = [
+            ("5min", Some("5m")),
+            ("5 minutes", Some("5m")),
+            ("1 h 30 min", Some("1h30m")),
+            ("1.5s", Some("1s500ms")),
+            ("30m1h", Some("1h30m")),
+            ("2w", Some("14d")),
+            ("10S", Some("10s")),
+            ("0.5us", None),
+            ("1y", None),
+            ("soon", None),
+            ("5", None),
+            ("", None),
+        ];
+        for (text, wanted) in cases {
+            assert_eq!(meant(text).as_deref(), wanted, "{text}");
         }
     }
 

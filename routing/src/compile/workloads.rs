@@ -7,8 +7,9 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::Report;
+use super::addresses::network;
 use super::names::{Registry, check_name};
-use super::values::{labels, locality, network, port, weight};
+use super::values::{labels, locality, port, weight};
 use crate::config::{Workload as Written, place_of};
 use crate::problem::{Place, Problem};
 use crate::table::Workload;
@@ -35,6 +36,8 @@ pub(super) struct Membership {
     /// Port by name of the service's port.
     pub(super) ports: BTreeMap<Arc<str>, u16>,
     pub(super) weight: u32,
+    /// Where its weight is written, if it is 0.
+    pub(super) weightless: Option<Place>,
     /// Its address or port may have been cut out.
     pub(super) damaged: bool,
 }
@@ -89,7 +92,9 @@ impl Workloads {
             let weight =
                 written.weight.as_ref().and_then(|written| weight(report, file, written)).unwrap_or(1);
             let damaged = declared.damaged;
-            workloads.members.push(Membership { address: single, ports, weight, damaged });
+            let weightless =
+                written.weight.as_ref().filter(|_| weight == 0).map(|written| place_of(file, written));
+            workloads.members.push(Membership { address: single, ports, weight, weightless, damaged });
         }
         workloads
     }

@@ -3,15 +3,16 @@
 //! serde stops at its first error, so each table of a text is read in a loop: the key or element at the error's place is
 //! told, cut out of the table, and the rest is read again. What lost something is marked as damaged.
 
+use std::env::VarError;
 use std::ops::Range;
 
 use serde::de::DeserializeOwned;
 use toml::Spanned;
-use toml::de::{DeArray, DeTable, DeValue, Error, ValueDeserializer};
+use toml::de::{DeArray, DeTable, DeValue, ValueDeserializer};
 
-use super::later::{is_later, not_in_this_version};
+use super::later::later;
 use super::spelling::nearest;
-use super::{Config, Item, duplicates, variables};
+use super::{Config, Item, advice, as_key, scalars, syntax, variables};
 use crate::problem::{Place, Problem, Sources};
 
 /// After these the rest of a configuration is not looked at: nobody mends more at once.
@@ -21,12 +22,15 @@ const MAX_PROBLEMS: usize = 100;
 const TOP: [&str; 9] =
     ["namespace", "proxy", "log", "gateway", "route", "service", "policy", "workload", "test"];
 
+/// The environment: what a variable is, in the words of [`std::env::var`].
+pub type Environment<'e> = &'e dyn Fn(&str) -> Result<String, VarError>;
+
 /// Reads all texts into one configuration as written. `env` answers what an environment variable is.
 /// Problems of shape, at most 100, go with it to [`compile`](crate::compile()).
 /// Errors: every text that is not TOML, and every namespace that cannot be read, without which no name means anything;
 /// sorted by place.
-pub fn parse(sources: &Sources, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Vec<Problem>> {
-    let mut reader = Reader { file: 0, env, problems: Vec::new(), refused: false };
+pub fn parse(sources: &Sources, env: Environment<'_>) -> Result<Config, Vec<Problem>> {
+    let mut reader = Reader { sources, file: 0, env, problems: Vec::new(), refused: false, disabled: false };
     let mut config = Config { sources: sources.clone(), ..Config::default() };
     let mut tables = Vec::new();
     for (file, source) in sources.0.iter().enumerate() {
@@ -39,9 +43,12 @@ pub fn parse(sources: &Sources, env: &dyn Fn(&str) -> Option<String>) -> Result<
             continue;
         }
         let (table, errors) = DeTable::parse_recoverable(&source.text);
-        reader.syntax(&source.text, &errors);
-        reader.refused |= !errors.is_empty();
-        tables.push((file as u32, table.into_inner()));
+        let table = table.into_inner();
+        if !errors.is_empty() {
+            reader.problems.extend(syntax::problems(file as u32, &source.text, &table, &errors));
+            reader.refused = true;
+        }
+        tables.push((file as u32, table));
     }
     if !reader.refused {
         for (file, table) in tables {
@@ -59,38 +66,19 @@ pub fn parse(sources: &Sources, env: &dyn Fn(&str) -> Option<String>) -> Result<
 }
 
 struct Reader<'e> {
+    sources: &'e Sources,
     file: u32,
-    env: &'e dyn Fn(&str) -> Option<String>,
+    env: Environment<'e>,
     problems: Vec<Problem>,
     /// Nothing can be said about the meaning of what was read.
     refused: bool,
+    /// What is being read is a route with `enabled = false`: nothing that it asks for has to be there.
+    disabled: bool,
 }
 
 impl Reader<'_> {
     fn place(&self, span: &Range<usize>) -> Place {
         Place { file: self.file, start: span.start as u32, end: span.end as u32 }
-    }
-
-    fn syntax(&mut self, text: &str, errors: &[Error]) {
-        let spans = |error: &Error| error.span().unwrap_or(text.len()..text.len());
-        let twice: Vec<(usize, usize)> = errors
-            .iter()
-            .filter(|error| error.message() == "duplicate key")
-            .map(|error| (spans(error).start, spans(error).end))
-            .collect();
-        for error in errors.iter().take(MAX_PROBLEMS) {
-            let place = self.place(&spans(error));
-            if error.message() == "duplicate key" {
-                self.problems.extend(duplicates::problem(text, place, &twice));
-            } else {
-                let found = text.get(spans(error)).unwrap_or("");
-                let mut problem = Problem::error("syntax", place, format!("not TOML: {}", error.message()));
-                if !found.trim().is_empty() {
-                    problem = problem.found(found);
-                }
-                self.problems.push(problem);
-            }
-        }
     }
 
     fn text(&mut self, table: DeTable<'_>, config: &mut Config) {
@@ -113,11 +101,13 @@ impl Reader<'_> {
                 "route" => config.incomplete |= !self.listed(path, value, &mut config.routes),
                 "test" => config.incomplete |= !self.listed(path, value, &mut config.tests),
                 // Nothing refers to what only later versions declare.
-                _ if is_later(&path) => self.problems.push(not_in_this_version(&name, place)),
-                _ => {
-                    config.incomplete = true;
-                    self.unknown_key(&name, place, &TOP);
-                }
+                _ => match later(&path) {
+                    Some(later) => self.problems.push(later.problem(&name, place)),
+                    None => {
+                        config.incomplete = true;
+                        self.unknown_key(&path, Some(value.get_ref()), place, &TOP);
+                    }
+                },
             }
         }
         config.namespaces.resize(self.file as usize, None);
@@ -152,19 +142,38 @@ impl Reader<'_> {
         let span = value.span();
         let DeValue::Table(table) = value.into_inner() else {
             let place = self.place(&span);
-            let problem = Problem::error("wrong-type", place, format!("`{kind}` is a table of named tables"));
+            let message = format!("each {kind} has a header of its own, with its name");
+            let problem = Problem::error("wrong-type", place, message).found(self.sources.text(place));
             self.problems.push(problem.wanted(format!("[{kind}.NAME]")));
             return false;
         };
+        if advice::is_unnamed(kind, &table) {
+            let problem =
+                Problem::error("no-name", self.place(&span), format!("a {kind} needs a name in its header"));
+            self.problems.push(problem.found(format!("[{kind}]")).wanted(format!("[{kind}.NAME]")));
+            return false;
+        }
         for (key, value) in table {
             let place = self.place(&key.span());
             let key = key.into_inner().into_owned();
             let path = vec![kind.clone(), key.clone()];
-            if is_later(&path) {
-                self.problems.push(not_in_this_version(&path.join("."), place));
-                into.push(Item { file: self.file, key, place, damaged: true, value: T::default() });
-            } else {
-                into.push(self.item(key, place, path, value));
+            let header = format!("{kind}.{}", as_key(&key));
+            let problem = match (later(&path), value.get_ref()) {
+                (Some(later), _) => Some(later.problem(&header, place)),
+                (None, DeValue::Array(list)) if list.iter().all(|entry| entry.get_ref().is_table()) => {
+                    let message =
+                        format!("`[[{header}]]` begins a list; a {kind} is declared once, by its name");
+                    let problem = Problem::error("wrong-type", place, message).found(format!("[[{header}]]"));
+                    Some(problem.wanted(format!("[{header}]")))
+                }
+                _ => None,
+            };
+            match problem {
+                Some(problem) => {
+                    self.problems.push(problem);
+                    into.push(Item { file: self.file, key, place, damaged: true, value: T::default() });
+                }
+                None => into.push(self.item(key, place, path, value)),
             }
         }
         true
@@ -181,13 +190,18 @@ impl Reader<'_> {
         let span = value.span();
         let DeValue::Array(list) = value.into_inner() else {
             let place = self.place(&span);
-            let problem = Problem::error("wrong-type", place, format!("`{kind}` is a list, in order"));
+            let message =
+                format!("`{kind}` is a list: each has the header [[{kind}]], and `name` if it has a name");
+            let problem = Problem::error("wrong-type", place, message).found(format!("[{kind}...]"));
             self.problems.push(problem.wanted(format!("[[{kind}]]")));
             return false;
         };
         for value in list {
             let place = self.place(&value.span());
+            let enabled = value.get_ref().as_table().and_then(|route| route.get("enabled"));
+            self.disabled = enabled.is_some_and(|flag| matches!(flag.get_ref(), DeValue::Boolean(false)));
             into.push(self.item(String::new(), place, vec![kind.clone(), "#".to_owned()], value));
+            self.disabled = false;
         }
         true
     }
@@ -210,11 +224,10 @@ impl Reader<'_> {
     fn read<T: DeserializeOwned>(&mut self, path: Vec<String>, mut value: Spanned<DeValue<'_>>) -> Option<T> {
         let told = self.problems.len();
         variables::fill(&mut value, self.file, self.env, &mut self.problems);
+        scalars::check(&value, self.file, &mut self.problems);
         for problem in &self.problems[told..] {
             let place = problem.place?;
-            if !cut(&mut value, &(place.start as usize..place.end as usize), &mut Vec::new()) {
-                return None;
-            }
+            cut(&mut value, &(place.start as usize..place.end as usize), &mut Vec::new())?;
         }
         while self.problems.len() < MAX_PROBLEMS {
             let error = match T::deserialize(ValueDeserializer::from(value.clone())) {
@@ -224,50 +237,59 @@ impl Reader<'_> {
             let span = error.span().unwrap_or(value.span());
             let mut path = path.clone();
             let cut = cut(&mut value, &span, &mut path);
-            self.shape(error.message(), &span, &path);
-            if !cut {
-                return None;
-            }
+            let cut = cut.as_ref().map(Spanned::get_ref);
+            self.shape(error.message(), &span, &path, cut);
+            cut?;
         }
         None
     }
 
-    /// Turns serde's words into ours.
-    fn shape(&mut self, message: &str, span: &Range<usize>, path: &[String]) {
+    /// Turns serde's words into ours. `cut` is what was cut out.
+    fn shape(&mut self, message: &str, span: &Range<usize>, path: &[String], cut: Option<&DeValue<'_>>) {
         let place = self.place(span);
         let name = path.iter().rev().find(|key| *key != "#").map_or("", String::as_str);
         if let Some(rest) = message.strip_prefix("unknown field `") {
-            let mut quoted = rest.split('`').step_by(2);
-            let key = quoted.next().unwrap_or(name).to_owned();
-            if is_later(path) {
-                self.problems.push(not_in_this_version(&key, place));
-            } else {
-                let wanted: Vec<&str> = rest.split('`').skip(2).step_by(2).collect();
-                self.unknown_key(&key, place, &wanted);
+            match later(path) {
+                Some(_) if self.disabled => {}
+                Some(later) if cut.is_some_and(|value| later.is_so_anyway(value)) => {}
+                Some(later) => self.problems.push(later.problem(name, place)),
+                None => {
+                    let wanted: Vec<&str> = rest.split('`').skip(2).step_by(2).collect();
+                    self.unknown_key(path, cut, place, &wanted);
+                }
             }
             return;
         }
         let parts = message.strip_prefix("invalid type: ").or(message.strip_prefix("invalid value: "));
         let problem = match parts.and_then(|parts| parts.rsplit_once(", expected ")) {
-            Some((found, wanted)) => {
-                Problem::error("wrong-type", place, format!("`{name}` is not {}", plain(wanted)))
-                    .found(plain(found).replace('`', ""))
-                    .wanted(plain(wanted))
+            Some((_, wanted)) => {
+                let wanted = plain(wanted);
+                let problem = Problem::error("wrong-type", place, format!("`{name}` is not {wanted}"));
+                let written = self.sources.text(place);
+                let problem = match cut {
+                    Some(DeValue::Table(_)) => problem.found("a table"),
+                    Some(DeValue::Array(_)) if written.contains('\n') => problem.found("a list"),
+                    _ => problem.found(written),
+                };
+                let element = path.last().is_some_and(|key| key == "#");
+                let help = advice::for_label(path, cut)
+                    .or_else(|| advice::for_type((name, element), &wanted, cut?, written));
+                help.into_iter().fold(problem.wanted(wanted), Problem::help)
             }
             None => Problem::error("bad-value", place, format!("`{name}`: {message}")),
         };
         self.problems.push(problem);
     }
 
-    fn unknown_key(&mut self, key: &str, place: Place, wanted: &[&str]) {
+    fn unknown_key(&mut self, path: &[String], value: Option<&DeValue<'_>>, place: Place, wanted: &[&str]) {
+        let key = path.last().map_or("", String::as_str);
         let mut problem = Problem::error("unknown-key", place, format!("unknown key `{key}`")).found(key);
         if !wanted.is_empty() {
             problem = problem.wanted(wanted.join(", "));
         }
-        self.problems.push(match nearest(key, wanted.iter().copied()) {
-            Some(meant) => problem.help(format!("did you mean `{meant}`?")),
-            None => problem.help("take it out"),
-        });
+        let near = || nearest(key, wanted.iter().copied()).map(|meant| format!("did you mean `{meant}`?"));
+        let help = advice::for_key(path).or_else(near).unwrap_or_else(|| advice::otherwise(path, value));
+        self.problems.push(problem.help(help));
     }
 }
 
@@ -283,40 +305,45 @@ fn plain(word: &str) -> String {
     }
 }
 
-/// Takes what stands at `span` out of `value`: a key of a table, with its value, or an element of a list. `path` grows by
-/// the keys that lead there. False if `value` itself stands there, or nothing does.
-fn cut(value: &mut Spanned<DeValue<'_>>, span: &Range<usize>, path: &mut Vec<String>) -> bool {
+/// Takes what stands at `span` out of `value`, a key of a table or an element of a list, and gives the value. `path` grows by
+/// the keys that lead there. `None` if `value` itself stands there, or nothing does.
+fn cut<'i>(
+    value: &mut Spanned<DeValue<'i>>,
+    span: &Range<usize>,
+    path: &mut Vec<String>,
+) -> Option<Spanned<DeValue<'i>>> {
     match value.get_mut() {
         DeValue::Table(table) => {
             let here = table.iter().find(|(key, value)| key.span() == *span || value.span() == *span);
             if let Some(key) = here.map(|(key, _)| key.clone()) {
                 path.push(key.get_ref().to_string());
-                return table.remove(&key).is_some();
+                return table.remove(&key);
             }
-            table.iter_mut().any(|(key, value)| within(key.get_ref().to_string(), value, span, path))
+            table.iter_mut().find_map(|(key, value)| within(key.get_ref().to_string(), value, span, path))
         }
         DeValue::Array(list) => {
             if let Some(at) = list.iter().position(|value| value.span() == *span) {
                 path.push("#".to_owned());
-                let whole = std::mem::replace(list, DeArray::new()).into_iter().enumerate();
-                *list = whole.filter(|(index, _)| *index != at).map(|(_, value)| value).collect();
-                return true;
+                let mut whole: Vec<_> = std::mem::replace(list, DeArray::new()).into_iter().collect();
+                let cut = whole.remove(at);
+                *list = whole.into_iter().collect();
+                return Some(cut);
             }
-            list.iter_mut().any(|value| within("#".to_owned(), value, span, path))
+            list.iter_mut().find_map(|value| within("#".to_owned(), value, span, path))
         }
-        _ => false,
+        _ => None,
     }
 }
 
-fn within(
+fn within<'i>(
     key: String,
-    value: &mut Spanned<DeValue<'_>>,
+    value: &mut Spanned<DeValue<'i>>,
     span: &Range<usize>,
     path: &mut Vec<String>,
-) -> bool {
+) -> Option<Spanned<DeValue<'i>>> {
     path.push(key);
     let done = cut(value, span, path);
-    if !done {
+    if done.is_none() {
         path.pop();
     }
     done

@@ -1,15 +1,18 @@
 //! `"${NAME}"` and `"${NAME:-default}"` in the strings of a configuration: put in before anything reads them.
 
+use std::env::VarError;
+
 use toml::Spanned;
 use toml::de::DeValue;
 
+use super::read::Environment;
 use crate::problem::{Place, Problem};
 
 /// Puts the environment into every string of `value`.
 pub(super) fn fill(
     value: &mut Spanned<DeValue<'_>>,
     file: u32,
-    env: &dyn Fn(&str) -> Option<String>,
+    env: Environment<'_>,
     problems: &mut Vec<Problem>,
 ) {
     let span = value.span();
@@ -30,6 +33,9 @@ pub(super) fn fill(
 #[derive(Debug, PartialEq)]
 enum Wrong {
     Unset(String),
+    NotUtf8(String),
+    /// Its value has a line end or another control character in it.
+    Control(String, String),
     Unclosed,
     BadName(String),
 }
@@ -44,6 +50,24 @@ impl Wrong {
             )
             .found(format!("${{{name}}}"))
             .help(format!("set {name}, or write `${{{name}:-default}}`")),
+            Self::NotUtf8(name) => Problem::error(
+                "bad-variable",
+                place,
+                format!("the environment variable `{name}` is set, and not to UTF-8"),
+            )
+            .found(format!("${{{name}}}"))
+            .help("a configuration is text in UTF-8; set it so"),
+            Self::Control(name, value) => Problem::error(
+                "bad-variable",
+                place,
+                format!(
+                    "the environment variable `{name}` has a line end or another control character in it"
+                ),
+            )
+            .found(format!("{value:?}"))
+            .help(format!(
+                "set {name} without it; where it is read from a file, the file may end with a line end"
+            )),
             Self::Unclosed => Problem::error("bad-variable", place, "`${` without its `}`")
                 .found(text)
                 .wanted("`${NAME}` or `${NAME:-default}`"),
@@ -56,7 +80,7 @@ impl Wrong {
     }
 }
 
-fn expand(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<String, Wrong> {
+fn expand(text: &str, env: Environment<'_>) -> Result<String, Wrong> {
     let mut filled = String::new();
     let mut rest = text;
     while let Some(start) = rest.find("${") {
@@ -73,7 +97,14 @@ fn expand(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<String, Wr
             return Err(Wrong::BadName(name.to_owned()));
         }
         // As in a shell, `:-` also stands in for a variable that is set to nothing.
-        let value = env(name).filter(|value| default.is_none() || !value.is_empty());
+        let value = match env(name) {
+            Ok(value) => Some(value).filter(|value| default.is_none() || !value.is_empty()),
+            Err(VarError::NotPresent) => None,
+            Err(VarError::NotUnicode(_)) => return Err(Wrong::NotUtf8(name.to_owned())),
+        };
+        if let Some(value) = value.as_ref().filter(|value| value.contains(char::is_control)) {
+            return Err(Wrong::Control(name.to_owned(), value.clone()));
+        }
         match value.as_deref().or(default) {
             Some(value) => filled.push_str(value),
             None => return Err(Wrong::Unset(name.to_owned())),
@@ -91,15 +122,19 @@ mod tests {
     #[test]
     fn variables_come_from_the_environment_or_their_default() {
         let env = |name: &str| match name {
-            "HOST" => Some("10.0.0.1".to_owned()),
-            "EMPTY" => Some(String::new()),
-            _ => None,
+            "HOST" => Ok("10.0.0.1".to_owned()),
+            "EMPTY" => Ok(String::new()),
+            "TWO" => Ok("a\nb".to_owned()),
+            "LATIN1" => Err(VarError::NotUnicode(std::ffi::OsString::new())),
+            _ => Err(VarError::NotPresent),
         };
         let cases = [
             ("${HOST}:80", Ok("10.0.0.1:80")),
             ("${HOST}:${PORT:-81}", Ok("10.0.0.1:81")),
             ("${EMPTY:-x}${EMPTY}", Ok("x")),
             ("$HOST costs $5", Ok("$HOST costs $5")),
+            ("${TWO}", Err(Wrong::Control("TWO".into(), "a\nb".into()))),
+            ("${LATIN1:-x}", Err(Wrong::NotUtf8("LATIN1".into()))),
             ("${PORT}", Err(Wrong::Unset("PORT".into()))),
             ("${HOST", Err(Wrong::Unclosed)),
             ("${1A}", Err(Wrong::BadName("1A".into()))),

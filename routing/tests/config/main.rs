@@ -9,6 +9,8 @@ mod ports;
 mod problems;
 mod together;
 
+use std::env::VarError;
+use std::ffi::OsString;
 use std::sync::Arc;
 
 use weir_routing::{Compiled, Place, Problem, Resolved, Severity, Source, Sources, compile, parse};
@@ -20,8 +22,13 @@ fn sources(texts: &[&str]) -> Sources {
 }
 
 /// What the tests have for an environment.
-fn env(name: &str) -> Option<String> {
-    (name == "HOST").then(|| "10.0.0.1".to_owned())
+fn env(name: &str) -> Result<String, VarError> {
+    match name {
+        "HOST" => Ok("10.0.0.1".to_owned()),
+        "LINES" => Ok("10.0.0.1\n".to_owned()),
+        "LATIN1" => Err(VarError::NotUnicode(OsString::from("10.0.0.1"))),
+        _ => Err(VarError::NotPresent),
+    }
 }
 
 /// Both steps.

@@ -1,14 +1,19 @@
 //! Every message, at its line and column, with its code. A case without lines is one that nothing is said about.
 
+mod addresses;
 mod claims;
 mod files;
+mod foreign;
 mod gateways;
+mod later;
 mod names;
 mod routes;
 mod rules;
 mod services;
 mod settings;
 mod shape;
+mod shapes;
+mod syntax;
 
 use crate::{line, position, said, sources};
 
@@ -29,8 +34,14 @@ pub(crate) fn check(text: &str, wanted: &[&str]) {
 /// Checks all that is said about a text that [`BASE`] follows: of each problem its line, and below it what was found, what was
 /// wanted, the help and further places, as far as it has them.
 #[track_caller]
-pub(crate) fn check_whole(text: &str, wanted: &[&str]) {
-    let sources = sources(&[&format!("{text}{BASE}")]);
+fn check_whole(text: &str, wanted: &[&str]) {
+    check_whole_alone(&format!("{text}{BASE}"), wanted);
+}
+
+/// The same of a text that nothing follows.
+#[track_caller]
+fn check_whole_alone(text: &str, wanted: &[&str]) {
+    let sources = sources(&[text]);
     let mut found = Vec::new();
     for problem in said(&sources) {
         found.push(line(&sources, &problem));

@@ -237,7 +237,7 @@ endpoints = ["10.0.0.300:1"]
     );
     check_files(
         &["service = 3\n[gateway.x]\nlisten = [\"0.0.0.0:1\"]\nto = [{ service = \"x\" }]\n"],
-        &["a.toml:1:11 wrong-type `service` is a table of named tables"],
+        &["a.toml:1:11 wrong-type each service has a header of its own, with its name"],
     );
 }
 

@@ -109,6 +109,6 @@ x = 1
             r#"[proxy
 "#,
         ],
-        &[r#"b.toml:1:7 syntax not TOML: unclosed table, expected `]`"#],
+        &[r#"b.toml:1:7 syntax not TOML: the header is not closed"#],
     );
 }

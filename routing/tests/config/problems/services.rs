@@ -101,7 +101,7 @@ fn endpoints_are_checked() {
 endpoints = ["0.0.0.0:1", "10.0.0.256:1", "db.example.com:99999", "db.example.com:x", "a b:1", {}]
 "#,
         &[
-            r#"a.toml:2:14 bad-address 0.0.0.0 stands for all addresses of a host and cannot be dialled"#,
+            r#"a.toml:2:14 bad-address 0.0.0.0 cannot be dialled: it stands for all addresses of a host"#,
             r#"a.toml:2:27 bad-address `10.0.0.256` is neither an address nor a host name"#,
             r#"a.toml:2:43 bad-port port number 99999 must be in the range 1..65535"#,
             r#"a.toml:2:67 bad-address `x` is not a port"#,
@@ -130,7 +130,7 @@ endpoints = ["db.example.com:5432"]
 endpoints = [{ address = "10.0.0.1:1", weight = 0 }, { address = "10.0.0.2:1", weight = -1 }, { address = "10.0.0.3:1", priority = 1000, locality = "a//b" }]
 "#,
         &[
-            r#"a.toml:2:26 warning weight-zero weight 0: this endpoint of `x` gets no connections"#,
+            r#"a.toml:2:49 warning weight-zero weight 0: this endpoint of `x` gets no connections"#,
             r#"a.toml:2:89 bad-weight weight -1 < 0"#,
             r#"a.toml:2:132 out-of-range `priority` must be a whole number from 0 to 127"#,
             r#"a.toml:2:149 bad-locality `a//b` is not a locality"#,

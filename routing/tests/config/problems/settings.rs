@@ -1,6 +1,6 @@
 //! Durations, `[proxy]`, `[log]` and policies.
 
-use super::check;
+use super::{check, check_whole};
 
 #[test]
 fn durations_have_units() {
@@ -174,10 +174,7 @@ use = "a"
 [policy.c]
 use = "a"
 "#,
-        &[
-            r#"a.toml:2:7 policy-cycle policy `a` uses itself: a -> b -> a"#,
-            r#"a.toml:4:7 policy-cycle policy `b` uses itself: b -> a -> b"#,
-        ],
+        &[r#"a.toml:2:7 policy-cycle policy `a` uses itself: a -> b -> a"#],
     );
     check(
         r#"[policy.a]
@@ -212,5 +209,26 @@ max_connections = -1
 idle_timeout = "0s"
 "#,
         &[r#"a.toml:1:9 not-in-this-version `policy.passthrough` is not in this version of Weir"#],
+    );
+}
+
+#[test]
+fn a_circle_of_policies_is_reported_once() {
+    check_whole(
+        r#"[policy.d]
+use = "c"
+[policy.c]
+use = "b"
+[policy.b]
+use = "e"
+[policy.e]
+use = "c"
+"#,
+        &[
+            "a.toml:6:7 policy-cycle policy `b` uses itself: b -> e -> c -> b",
+            "  help: take one `use` of the circle out",
+            "  a.toml:7:9: through this one",
+            "  a.toml:3:9: through this one",
+        ],
     );
 }

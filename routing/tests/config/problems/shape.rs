@@ -132,32 +132,6 @@ fn a_list_is_no_table() {
 }
 
 #[test]
-fn texts_that_are_not_toml_are_told_with_every_syntax_error() {
-    check(
-        r#"[proxy
-shards = 1
-"#,
-        &[r#"a.toml:1:7 syntax not TOML: unclosed table, expected `]`"#],
-    );
-    check(
-        r#"[proxy]
-shards = 
-watch = maybe
-"#,
-        &[
-            r#"a.toml:2:10 syntax not TOML: string values must be quoted, expected literal string"#,
-            r#"a.toml:3:9 syntax not TOML: string values must be quoted, expected literal string"#,
-        ],
-    );
-    check(
-        r#"[proxy]
-relay = "auto
-"#,
-        &[r#"a.toml:2:14 syntax not TOML: invalid basic string, expected `"`"#],
-    );
-}
-
-#[test]
 fn the_environment_fills_strings() {
     check(
         r#"[service.x]
