@@ -20,8 +20,9 @@ use crate::limits::{Limit, LimitsBoard, Seats};
 use crate::listener::Listener;
 use crate::mailbox::{ListenerId, Mailbox, Message, NewTable};
 use crate::metrics::{Metrics, ShardCounters};
+use crate::panics;
 use crate::pools::pipes_max;
-use crate::shard::{Shard, Start};
+use crate::shard::{self, Shard, Start};
 use crate::sys;
 
 /// The shards, and what they share.
@@ -87,7 +88,7 @@ impl Fleet {
         // Freeing a large table takes longer than a turn may.
         std::thread::Builder::new()
             .name("weir-reaper".into())
-            .spawn(move || retired.into_iter().for_each(drop))?;
+            .spawn(move || panics::kept(|| retired.iter().for_each(drop)))?;
         let health = Arc::default();
         checks::start(Arc::clone(&health)).context("cannot start the thread that watches endpoints")?;
         let seed = fastrand::u64(..);
@@ -325,6 +326,7 @@ fn spawn(start: Start, core: usize) -> anyhow::Result<ExecutorJoinHandle<()>> {
             let shard = Shard::new(start);
             let _ = ready.send(shard.as_ref().err().map(std::io::Error::to_string));
             if let Ok(mut shard) = shard {
+                panics::end_the_process(shard::current_session);
                 shard.run();
             }
         })

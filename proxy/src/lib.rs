@@ -24,6 +24,7 @@ pub mod mailbox;
 pub mod metrics;
 pub mod metrics_text;
 pub mod outcome;
+pub mod panics;
 pub mod pools;
 pub mod preflight;
 pub mod relay;

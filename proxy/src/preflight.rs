@@ -50,6 +50,8 @@ pub struct Host {
     pub may_bind_privileged: bool,
     /// The cores it may use.
     pub cores: Vec<usize>,
+    /// Why the layout of the cores cannot be read from `/sys`, if it cannot.
+    pub topology: Option<String>,
     /// `net.ipv4.tcp_tw_reuse`.
     pub tw_reuse: Option<u32>,
 }
@@ -100,6 +102,7 @@ pub fn findings(host: &Host, wanted: &Wanted) -> Vec<Finding> {
     findings.extend(few_descriptors(host.descriptors, wanted.standing));
     findings.extend(privileged_ports(host, wanted));
     findings.extend(forbidden_cores(host, wanted));
+    findings.extend(hidden_topology(host));
     findings
 }
 
@@ -211,6 +214,15 @@ fn privileged_ports(host: &Host, wanted: &Wanted) -> Vec<Finding> {
     privileged.map(finding).collect()
 }
 
+fn hidden_topology(host: &Host) -> Option<Finding> {
+    let error = host.topology.as_ref()?;
+    Some(Finding::new(
+        format!("the layout of this host's cores cannot be read from /sys: {error}"),
+        "/sys/devices/system/cpu, by which each shard is bound to its core",
+        "mount -t sysfs sysfs /sys (for a chroot: `mount --rbind /sys DIRECTORY/sys` before it is entered)",
+    ))
+}
+
 fn forbidden_cores(host: &Host, wanted: &Wanted) -> Option<Finding> {
     let may_use = list(&host.cores);
     match &wanted.cores {
@@ -271,6 +283,7 @@ impl Host {
             may_bind_privileged: fs::read_to_string("/proc/self/status")
                 .is_ok_and(|status| holds_capability(&status, CAP_NET_BIND_SERVICE)),
             cores: crate::cores::usable(),
+            topology: glommio::CpuSet::online().err().map(|error| error.to_string()),
             tw_reuse: sysctl("net/ipv4/tcp_tw_reuse"),
         }
     }
@@ -310,6 +323,7 @@ mod tests {
             unprivileged_port_start: 1024,
             may_bind_privileged: false,
             cores: vec![0, 1],
+            topology: None,
             tw_reuse: Some(1),
         }
     }
@@ -363,6 +377,7 @@ mod tests {
         check(good(), &cores(&[1, 0]), &[]);
         check(good(), &cores(&[0, 2, 3]), &["names 2-3,"]);
         check(Host { cores: Vec::new(), ..good() }, &nothing, &["affinity"]);
+        check(Host { topology: Some("no such file".into()), ..good() }, &nothing, &["mount -t sysfs"]);
     }
 
     #[test]

@@ -207,24 +207,12 @@ thread_local! {
     static CURRENT: Cell<Option<(usize, u32, u32, &'static str)>> = const { Cell::new(None) };
 }
 
-/// A panic ends the process: a shard that died alone would leave its accept queue unserved. Its last words name the session.
-pub fn abort_on_panic() {
-    let tell = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        tell(panic);
-        match CURRENT.get() {
-            Some((shard, slot, generation, stage)) => {
-                tracing::error!(
-                    shard,
-                    session = format!("{slot}.{generation}"),
-                    stage,
-                    "a defect of Weir; the process ends"
-                );
-            }
-            None => tracing::error!("a defect of Weir; the process ends"),
-        }
-        std::process::abort();
-    }));
+/// Which session this shard is stepping, for the last words of a process that a defect ends.
+pub fn current_session() -> String {
+    match CURRENT.get() {
+        Some((shard, slot, generation, stage)) => format!("{slot}.{generation} of shard {shard}, {stage}"),
+        None => "none".to_owned(),
+    }
 }
 
 impl Shard {

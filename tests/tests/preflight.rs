@@ -8,7 +8,7 @@ use weir_tests::wait::ms;
 use weir_tests::weir_process::{free_admin, with_admin};
 use weir_tests::{Backend, Launch, Weir, busy, host, program};
 
-use crate::support::{edge, edge_with};
+use crate::support::{edge, edge_with, for_all_users};
 
 /// An address nobody dials: these Weirs never get that far.
 fn nowhere() -> [std::net::SocketAddr; 1] {
@@ -130,6 +130,29 @@ fn a_forbidden_io_uring_is_a_finding() {
 }
 
 #[test]
+fn a_root_without_sys_is_a_finding() {
+    if !(host::has(&["chroot", "ldd"]) && host::is_root()) {
+        return;
+    }
+    let _turn = busy();
+    let directory = tempfile::tempdir().unwrap();
+    let place = |path: &str| directory.path().join(path.trim_start_matches('/'));
+    let program = program::path("weir");
+    let libraries = program::run_command(Command::new("ldd").arg(&program)).stdout;
+    for library in libraries.split_whitespace().filter(|word| word.starts_with('/')) {
+        std::fs::create_dir_all(place(library).parent().unwrap()).unwrap();
+        std::fs::copy(library, place(library)).unwrap();
+    }
+    std::fs::copy(&program, place("weir")).unwrap();
+    std::fs::write(place("weir.toml"), with_admin(&edge(&nowhere(), ""), free_admin())).unwrap();
+    let mut command = Command::new("chroot");
+    let output =
+        program::run_command(command.arg(directory.path()).args(["/weir", "run", "-c", "/weir.toml"]));
+    assert_eq!(output.code, 3, "{}", output.stderr);
+    assert!(output.stderr.contains("mount -t sysfs"), "{}", output.stderr);
+}
+
+#[test]
 fn a_second_weir_is_refused_with_the_pid_of_the_first() {
     let _turn = busy();
     let backend = Backend::lines("one");
@@ -192,14 +215,9 @@ fn an_ordinary_user_may_run_it() {
     }
     let _turn = busy();
     let directory = tempfile::tempdir().unwrap();
-    let (config, program) = (directory.path().join("weir.toml"), directory.path().join("weir"));
+    let config = directory.path().join("weir.toml");
     std::fs::write(&config, with_admin(&edge(&nowhere(), ""), free_admin())).unwrap();
-    std::fs::copy(program::path("weir"), &program).unwrap();
-    for path in [directory.path(), &config, &program] {
-        let mut permissions = std::fs::metadata(path).unwrap().permissions();
-        std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o755);
-        std::fs::set_permissions(path, permissions).unwrap();
-    }
+    let program = for_all_users(directory.path(), &config);
     let user = ["--reuid=65534", "--regid=65534", "--clear-groups"];
     let mut command = Command::new("setpriv");
     command.args(user).arg(&program).args(["run", "-c"]).arg(&config);

@@ -3,7 +3,7 @@
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use weir_tests::process::Process;
 use weir_tests::wait::ms;
 use weir_tests::{Backend, busy, host, program, quiet, wait_for};
 
-use crate::support::{edge, fixed};
+use crate::support::{edge, fixed, for_all_users};
 
 /// Connections through each start, which would meet a socket that the last process has left behind.
 const ASKED: usize = 5;
@@ -69,13 +69,8 @@ fn long_restarts() {
 }
 
 /// Runs Weir as a user who can write nothing under `/run`, where locks are abstract names.
-fn as_ordinary_user(directory: &TempDir, config: &PathBuf) -> Process {
-    let program = directory.path().join("weir");
-    std::fs::copy(program::path("weir"), &program).expect("the program can be copied");
-    for path in [directory.path(), config, &program] {
-        let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(path, permissions).expect("the permissions can be set");
-    }
+fn as_ordinary_user(directory: &TempDir, config: &Path) -> Process {
+    let program = for_all_users(directory.path(), config);
     let mut command = Command::new("setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
     Process::spawn(command.arg(&program).args(["run", "-c"]).arg(config))

@@ -1,9 +1,11 @@
 //! Configurations that more than one subject uses.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
+use weir_tests::program;
 use weir_tests::weir_process::with_admin;
 
 /// Gateway `edge` on a free port, all of it to one service with these endpoints and this policy (lines of TOML).
@@ -49,4 +51,14 @@ pub(crate) fn fixed(toml: &str) -> (TempDir, PathBuf, SocketAddr, SocketAddr) {
     let toml = with_admin(toml, admin).replace("127.0.0.1:0", &gateway.to_string());
     std::fs::write(&config, toml).expect("the configuration can be written");
     (directory, config, gateway, admin)
+}
+
+/// Lets every user read this directory and its configuration, and run the copy of the program that is put there and returned.
+pub(crate) fn for_all_users(directory: &Path, config: &Path) -> PathBuf {
+    let program = directory.join("weir");
+    std::fs::copy(program::path("weir"), &program).expect("the program can be copied");
+    for path in [directory, config, &program] {
+        std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).expect("the permissions can be set");
+    }
+    program
 }

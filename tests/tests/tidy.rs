@@ -16,15 +16,18 @@ const SLEEPS: &str = "tests/src/wait.rs";
 
 /// Files of the program that may sleep, or wait for other threads or for whoever reads stderr: threads of their own, and what comes before
 /// and after the time that Weir runs.
-const MAY_WAIT: [(&str, &[&str]); 11] = [
+const MAY_WAIT: [(&str, &[&str]); 14] = [
     ("proxy/src/cli.rs", &["report::print", "report::tell"]),
     ("proxy/src/report.rs", &["stderr("]),
     ("proxy/src/demo.rs", &["thread::sleep(", "thread::park("]),
     ("proxy/src/checks/mod.rs", &["thread::sleep(", "thread::park("]),
+    ("proxy/src/panics.rs", &["thread::sleep("]),
+    ("proxy/src/load.rs", &["thread::sleep("]),
     ("proxy/src/log.rs", &["thread::sleep(", "stderr("]),
     ("proxy/src/listener/free.rs", &["thread::sleep("]),
     ("proxy/src/control/accepting.rs", &["thread::sleep(", "_blocking("]),
     ("proxy/src/control/loader.rs", &["_blocking("]),
+    ("proxy/src/control/reader.rs", &["_blocking(", "recv_timeout("]),
     ("proxy/src/control/resolve.rs", &["_blocking("]),
     ("proxy/src/control/signals.rs", &["_blocking("]),
     ("proxy/src/control/watch.rs", &["_blocking("]),

@@ -24,6 +24,7 @@ mod routing;
 mod semantics;
 mod slow_reader;
 mod support;
+mod threads;
 mod tidy;
 mod timeouts;
 mod upstreams;

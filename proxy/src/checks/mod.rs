@@ -12,12 +12,13 @@ use tracing::{info, warn};
 
 use self::outages::{Line, Outages};
 use crate::health::HealthBoard;
+use crate::panics;
 
 /// Starts the thread. It lives as long as the process.
 ///
 /// Errors: the system gives no thread.
 pub fn start(board: Arc<HealthBoard>) -> io::Result<()> {
-    thread::Builder::new().name("weir-health".into()).spawn(move || watch(&board)).map(drop)
+    thread::Builder::new().name("weir-health".into()).spawn(move || panics::kept(|| watch(&board))).map(drop)
 }
 
 fn watch(board: &HealthBoard) {

@@ -10,6 +10,8 @@ use std::time::Duration;
 use async_channel::{Receiver, Sender};
 use tracing::warn;
 
+use crate::panics;
+
 /// From accept to the last byte of the answer. Nothing here takes a second; a scraper far away may.
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -37,7 +39,7 @@ pub(super) struct Accepted {
 /// Errors: the system makes no thread.
 pub(super) fn start(listener: TcpListener) -> io::Result<Receiver<Accepted>> {
     let (sender, accepted) = async_channel::bounded(MAX_ACCEPTED);
-    thread::Builder::new().name("admin".into()).spawn(move || accept(&listener, &sender))?;
+    thread::Builder::new().name("admin".into()).spawn(move || panics::kept(|| accept(&listener, &sender)))?;
     Ok(accepted)
 }
 

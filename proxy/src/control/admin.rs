@@ -21,8 +21,8 @@ use tracing::debug;
 
 use super::accepting::{self, Accepted};
 use super::status::{Ready, Status};
-use crate::metrics_text;
 use crate::sys::adopt_stream;
+use crate::{metrics_text, panics};
 
 /// Connections at the same time. Of more, the oldest without a request is closed, or the new one: someone reads in a loop.
 const MAX_CONNECTIONS: usize = 64;
@@ -106,7 +106,10 @@ impl Server {
     async fn connection(&self, stream: TcpStream, deadline: Duration, stage: &Cell<Stage>) {
         let service = service_fn(|request| {
             stage.set(Stage::Asked);
-            async move { Ok::<_, Infallible>(self.answer(&request)) }
+            let answer = panics::caught(|| self.answer(&request));
+            let answer = answer
+                .unwrap_or_else(|defect| text(StatusCode::INTERNAL_SERVER_ERROR, format!("{defect}\n")));
+            async move { Ok::<_, Infallible>(answer) }
         });
         let connection = server::conn::http1::Builder::new()
             .keep_alive(false)

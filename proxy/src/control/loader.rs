@@ -10,10 +10,11 @@ use async_channel::Sender;
 use weir_routing::{Resolved, Sources};
 
 use super::Event;
-use super::reader::{Reader, Reading};
+use super::reader::{Reader, Reading, refused_by};
 use super::resolve::Resolver;
 use crate::load::{self, Loaded, Refused, Tests};
 use crate::log::Log;
+use crate::panics;
 use crate::report;
 
 /// How long a configuration waits for the addresses of names that it brings. What comes later is another table.
@@ -78,8 +79,14 @@ pub(super) fn start(
     let run = move || {
         let mut last = Some(Ok(last));
         for job in received {
-            let Some(result) = work(&job, &mut reader, &mut last, &resolver) else { continue };
-            log.print(wrong(&job, &result));
+            let worked = panics::caught(|| {
+                let result = work(&job, &mut reader, &mut last, &resolver)?;
+                log.print(wrong(&job, &result));
+                Some(result)
+            });
+            let Some(result) = worked.unwrap_or_else(|defect| Some(Err(refused_by(defect)))) else {
+                continue;
+            };
             if events.send_blocking(Event::Loaded(Box::new(Finished { job, result }))).is_err() {
                 return;
             }

@@ -41,7 +41,7 @@ use crate::listener::{BindError, free};
 use crate::load::{self, Loaded, Origin, Refused, Tests};
 use crate::log::Log;
 use crate::preflight::{self, Finding, Host, Wanted};
-use crate::{report, shard};
+use crate::{panics, report};
 
 /// Events that wait for the control loop. It empties them as they come; the bound only holds back a thread gone wild.
 const MAX_EVENTS: usize = 1024;
@@ -120,6 +120,7 @@ fn read(origin: Origin) -> Result<(Loaded, FirstReading), Failure> {
 fn run_loaded(host: &Host, reading: FirstReading, unresolved: Loaded, tests: Tests) -> Result<(), Failure> {
     let log = Log::start(unresolved.compiled.settings.log_level);
     let log = log.context("cannot start the thread that writes the log")?;
+    panics::start(&log);
     let result = run_logged(host, reading, unresolved, tests, &log);
     log.flush();
     result
@@ -133,7 +134,6 @@ fn run_logged(
     log: &Log,
 ) -> Result<(), Failure> {
     let FirstReading { origin, reader, sender, events } = reading;
-    shard::abort_on_panic();
     if let Some(hint) = preflight::hint(host) {
         info!("{hint}");
     }
@@ -299,20 +299,30 @@ impl Control {
     async fn serve(&mut self) {
         loop {
             match self.next(None).await {
-                Some(Event::Changed) => self.file_changed(),
-                Some(Event::Signal(Signal::Reload)) => self.order(Job::Reload),
-                Some(Event::Signal(Signal::HandOver)) => {
-                    warn!("USR2: handing over is not in this version of Weir")
-                }
                 Some(Event::Signal(signal @ (Signal::Terminate | Signal::Quit))) => {
                     break self.drain(signal).await;
                 }
-                Some(Event::Resolved) => self.take_addresses(),
-                Some(Event::Loaded(finished)) => self.take(*finished),
+                Some(event) => {
+                    if let Err(defect) = panics::caught(|| self.serve_event(event)) {
+                        self.refuse(&defect.to_string());
+                    }
+                }
                 None => {}
             }
         }
         self.stop().await;
+    }
+
+    fn serve_event(&mut self, event: Event) {
+        match event {
+            Event::Changed => self.file_changed(),
+            Event::Signal(Signal::Reload) => self.order(Job::Reload),
+            Event::Signal(Signal::HandOver) => warn!("USR2: handing over is not in this version of Weir"),
+            // These end `serve`.
+            Event::Signal(Signal::Terminate | Signal::Quit) => {}
+            Event::Resolved => self.take_addresses(),
+            Event::Loaded(finished) => self.take(*finished),
+        }
     }
 
     /// The next event; none if there is none until then. Meanwhile messages for shards are delivered.

@@ -12,6 +12,7 @@ use weir_routing::{Problem, Sources};
 
 use super::Event;
 use crate::load::{Origin, Refused};
+use crate::panics::{self, Panicked};
 
 /// A reading that takes longer is given up, and its reload refused.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -42,7 +43,8 @@ impl Reader {
                 let number = numbers.try_iter().last().unwrap_or(first);
                 let began = Instant::now();
                 let begin = |path: &Path| lock(&reading_at).clone_from(&path.to_owned());
-                let reading = origin.read_settled(&begin);
+                let reading = panics::caught(|| origin.read_settled(&begin));
+                let reading = reading.unwrap_or_else(|defect| Err(refused_by(defect)));
                 let was_given_up = began.elapsed() >= PATIENCE;
                 if sender.send((number, reading)).is_err() {
                     return;
@@ -86,6 +88,12 @@ impl Reader {
         }
         .into())
     }
+}
+
+/// A configuration that a defect keeps from being judged.
+pub(super) fn refused_by(defect: Panicked) -> Refused {
+    let problem = Problem::error("defect", None, format!("this configuration cannot be judged: {defect}"));
+    problem.help("please report the line of the log, and the configuration if you may show it").into()
 }
 
 fn lock(at: &Mutex<PathBuf>) -> std::sync::MutexGuard<'_, PathBuf> {

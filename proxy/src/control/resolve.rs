@@ -16,6 +16,7 @@ use tracing::{info, warn};
 use weir_routing::Resolved;
 
 use super::Event;
+use crate::panics;
 
 /// Answers without an address after which it is gone: name servers that rotate a subset do not shake the table.
 const ANSWERS_WITHOUT: u32 = 3;
@@ -82,7 +83,7 @@ impl Resolver {
     pub(super) fn start(events: Sender<Event>) -> io::Result<Self> {
         let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new(), events });
         let asking = shared.clone();
-        thread::Builder::new().name("resolve".into()).spawn(move || asking.ask_again())?;
+        thread::Builder::new().name("resolve".into()).spawn(move || panics::kept(|| asking.ask_again()))?;
         Ok(Self { shared })
     }
 
@@ -128,6 +129,21 @@ impl Resolver {
 }
 
 impl State {
+    /// Whether there are names that nobody has asked yet.
+    fn is_new(&self) -> bool {
+        self.names.values().any(|known| !known.asking)
+    }
+
+    /// These names, which the caller asks now.
+    fn take_new(&mut self) -> Vec<Arc<str>> {
+        let new = self.names.iter_mut().filter(|(_, known)| !known.asking);
+        let taken = new.map(|(name, known)| {
+            known.asking = true;
+            name.clone()
+        });
+        taken.collect()
+    }
+
     fn resolved<'n>(&self, names: impl Iterator<Item = &'n Arc<str>>) -> Resolved {
         let known = names.filter_map(|name| Some((name, self.names.get(name)?)));
         let answered = known.filter(|(_, known)| !known.addresses.is_empty());
@@ -143,21 +159,18 @@ impl Shared {
 
     /// Asks the names that nobody has asked yet, in a thread.
     fn ask_new(self: &Arc<Self>, state: &mut State) {
-        let new: Vec<Arc<str>> = state
-            .names
-            .iter_mut()
-            .filter(|(_, known)| !known.asking)
-            .map(|(name, known)| {
-                known.asking = true;
-                name.clone()
-            })
-            .collect();
+        let new = state.take_new();
         if new.is_empty() {
             return;
         }
         let asking = self.clone();
-        if let Err(error) = thread::Builder::new().name("resolve".into()).spawn(move || asking.ask(&new)) {
-            warn!("host names are not asked for now: {error}");
+        let names = new.clone();
+        if let Err(error) = thread::Builder::new().name("resolve".into()).spawn(move || asking.ask(&names)) {
+            warn!("there is no thread to ask for new host names ({error}): they are asked one by one");
+            for name in &new {
+                state.names.entry(name.clone()).and_modify(|known| known.asking = false);
+            }
+            self.changed.notify_all();
         }
     }
 
@@ -166,6 +179,9 @@ impl Shared {
         loop {
             let mut state = self.lock();
             loop {
+                if state.is_new() {
+                    break;
+                }
                 let left = match state.interval {
                     Some(interval) if !state.names.is_empty() => interval.saturating_sub(last.elapsed()),
                     _ => Duration::MAX,
@@ -177,9 +193,13 @@ impl Shared {
                 let left = left.min(Duration::from_secs(86_400));
                 state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
             }
-            let names: Vec<_> = state.names.keys().cloned().collect();
+            let names: Vec<_> = if state.is_new() {
+                state.take_new()
+            } else {
+                last = Instant::now();
+                state.names.keys().cloned().collect()
+            };
             drop(state);
-            last = Instant::now();
             self.ask(&names);
             if self.events.is_closed() {
                 return;
@@ -192,7 +212,17 @@ impl Shared {
         for group in names.chunks(ASKED_AT_ONCE) {
             thread::scope(|scope| {
                 for name in group {
-                    scope.spawn(move || self.note(name, question(name)));
+                    let ask = move || {
+                        let answer = panics::caught(|| question(name));
+                        self.note(
+                            name,
+                            answer.unwrap_or_else(|defect| Err(io::Error::other(defect.to_string()))),
+                        );
+                    };
+                    if thread::Builder::new().name("resolve".into()).spawn_scoped(scope, ask).is_err() {
+                        // The others wait for this one, which is better than no answer.
+                        ask();
+                    }
                 }
             });
         }

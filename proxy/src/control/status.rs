@@ -11,7 +11,7 @@ use super::resolve::Resolver;
 use crate::fleet::{Bound, Fleet};
 use crate::log::Log;
 use crate::metrics_text::{Kind, family, sample, single};
-use crate::version;
+use crate::{panics, version};
 
 /// The state of the process, as the admin server tells it.
 pub(super) struct Status {
@@ -194,6 +194,13 @@ impl Status {
         for (host, failures) in self.resolver.failures() {
             sample(&mut out, FAILURES, &[("host", &host)], failures);
         }
+        single(
+            &mut out,
+            "weir_panics_total",
+            Kind::Counter,
+            "Defects of Weir that were caught; the log describes each.",
+            panics::total(),
+        );
         single(
             &mut out,
             "weir_log_dropped_total",

@@ -19,6 +19,7 @@ use tracing::warn;
 
 use super::Event;
 use crate::load::is_configuration_file;
+use crate::panics;
 
 /// A change is told when this long no other has followed: an editor's save is several events.
 const QUIET: Duration = Duration::from_millis(100);
@@ -37,12 +38,12 @@ pub(super) fn start(paths: Vec<PathBuf>, events: Sender<Event>) -> io::Result<()
     let mut watcher =
         Watcher { paths, inotify: Inotify::init()?, watched: Vec::new(), looks: BTreeMap::new() };
     watcher.arm();
-    let run = move || {
+    let mut run = move || {
         if let Err(error) = watcher.run(&events) {
             warn!("changed files are no longer noticed ({error}); send HUP to reload");
         }
     };
-    thread::Builder::new().name("watch".into()).spawn(run)?;
+    thread::Builder::new().name("watch".into()).spawn(move || panics::kept(&mut run))?;
     Ok(())
 }
 

@@ -1,0 +1,114 @@
+//! Panics, each of them a defect of Weir. A shard's ends the process: a shard that died alone would leave its accept queue
+//! unserved. On any other thread a panic is caught where the work began, so that it refuses that work and nothing else.
+
+use std::any::Any;
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::cell::Cell;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use tracing::error;
+
+use crate::log::Log;
+
+/// How long a thread rests before it begins again after a panic: a defect that comes back at once must not fill the log.
+const REST: Duration = Duration::from_secs(1);
+
+/// Panics that were caught in this process.
+static CAUGHT: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    /// What a panic of this thread ends, if it is a shard: how to say which session was being served.
+    static SHARD: Cell<Option<fn() -> String>> = const { Cell::new(None) };
+}
+
+/// Work that panicked. The log has the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Panicked;
+
+impl fmt::Display for Panicked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a defect of Weir, which the log describes")
+    }
+}
+
+/// From now on panics are lines of the log, and a shard's ends the process.
+pub fn start(log: &Log) {
+    let log = log.clone();
+    std::panic::set_hook(Box::new(move |panic| {
+        let thread = thread::current();
+        let (thread, message) = (thread.name().unwrap_or("?"), message(panic));
+        match SHARD.get() {
+            None => error!(thread, "a defect of Weir: {message}"),
+            Some(session) => {
+                error!(thread, session = session(), "a defect of Weir; the process ends: {message}");
+                log.flush();
+                std::process::abort();
+            }
+        }
+    }));
+}
+
+/// From now on a panic of this thread ends the process. `session` says what it is doing.
+pub fn end_the_process(session: fn() -> String) {
+    SHARD.set(Some(session));
+}
+
+/// Does this work, and counts it if it panics.
+pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, Panicked> {
+    // What the work was given is given up or made anew by whoever asked for it.
+    catch_unwind(AssertUnwindSafe(work)).map_err(|_: Box<dyn Any + Send>| {
+        CAUGHT.fetch_add(1, Ordering::Relaxed);
+        Panicked
+    })
+}
+
+/// Does a thread's work to its end, and begins it again after each panic.
+pub fn kept(mut work: impl FnMut()) {
+    while caught(&mut work).is_err() {
+        thread::sleep(REST);
+    }
+}
+
+/// How many panics were caught.
+pub fn total() -> u64 {
+    CAUGHT.load(Ordering::Relaxed)
+}
+
+/// "src/x.rs:1:2: message", with a backtrace where `RUST_BACKTRACE` asks for one.
+fn message(panic: &PanicHookInfo<'_>) -> String {
+    let words = panic.payload_as_str().unwrap_or("no message");
+    let place = panic.location().map(|place| format!("{place}: ")).unwrap_or_default();
+    let backtrace = Backtrace::capture();
+    match backtrace.status() {
+        BacktraceStatus::Captured => format!("{place}{words}\n{backtrace}"),
+        _ => format!("{place}{words}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_refuses_its_work_is_counted_and_the_next_work_is_done() {
+        let before = total();
+        assert_eq!(caught(|| 1), Ok(1));
+        assert_eq!(caught(|| -> u8 { panic!("a test's own") }), Err(Panicked));
+        assert_eq!(caught(|| 2), Ok(2));
+        assert!(total() > before);
+    }
+
+    #[test]
+    fn a_thread_begins_again_after_a_panic_and_ends_when_its_work_has() {
+        let mut runs = 0;
+        kept(|| {
+            runs += 1;
+            assert!(runs > 1, "a test's own");
+        });
+        assert_eq!(runs, 2);
+    }
+}
