@@ -13,6 +13,7 @@ mod destinations;
 mod gateways;
 mod members;
 mod names;
+mod other_services;
 mod policies;
 mod routes;
 mod services;
@@ -235,6 +236,7 @@ pub fn compile(config: &Config, resolved: &Resolved) -> Result<Compiled, Vec<Pro
     };
     conditions::check(report, &scene);
     arrivals::check(report, &scene, &destinations.list);
+    other_services::check(report, &scene, &destinations.list);
     coverage::check(report, &routes.used);
 
     let parts = Parts {

@@ -95,7 +95,7 @@ fn out_of_reach(report: &mut Report, scene: &Scene<'_>, route: &Route, block: &B
 }
 
 /// Whether a listener can get connections to a port of this range. Which port a free one will be, nobody knows.
-fn port_seen(listen: &Listen, first: u16, last: u16) -> bool {
+pub(super) fn port_seen(listen: &Listen, first: u16, last: u16) -> bool {
     *listen.ports.start() == 0 || (*listen.ports.start() <= last && first <= *listen.ports.end())
 }
 

@@ -7,6 +7,7 @@ mod foreign;
 mod gateways;
 mod later;
 mod names;
+mod other_services;
 mod routes;
 mod rules;
 mod services;
