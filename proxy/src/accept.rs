@@ -1,6 +1,6 @@
 //! Accepting (step 4 of the walk) and what follows at once: hand-over to a less loaded shard, or match, draw and first dial.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -13,18 +13,22 @@ use crate::clock::{Millis, earlier};
 use crate::dial::Dial;
 use crate::in_force::InForce;
 use crate::limits::Reservation;
-use crate::listener::INHERITED_KEEPALIVE;
+use crate::listener::{BACKLOG, INHERITED_KEEPALIVE};
 use crate::mailbox::{ListenerId, Message};
 use crate::metrics::Series;
 use crate::outcome::{Reason, Record};
 use crate::relay::Side;
 use crate::ring::{Completion, Value};
 use crate::session::Session;
-use crate::shard::{GENERATIONS, RING_TAKES, Shard, Tag};
+use crate::shard::{GENERATIONS, Shard, Tag};
 use crate::sys;
 
 /// Descriptors that ran out are asked for again after this long: never at once, for nothing tells when there are some again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Connections that are admitted in one turn, which takes about 3 ms: sessions and timers wait for no longer queue than that.
+const ACCEPTS_A_TURN: usize = 128;
+/// So many sockets may wait to be admitted before accepting rests: further clients wait in the kernel's queue, which holds as many.
+const ARRIVED_MAX: usize = BACKLOG as usize;
 /// How long a closing listener, which gets no new SYNs already, waits for handshakes in progress.
 const HANDSHAKES_END: Duration = Duration::from_millis(5);
 
@@ -57,6 +61,21 @@ enum Closing {
     Cancelled,
 }
 
+/// A socket that was accepted and waits to be admitted.
+#[derive(Debug)]
+pub struct Arrived {
+    listener: ListenerId,
+    socket: OwnedFd,
+    at: Millis,
+}
+
+impl Arrived {
+    /// Ends it, where the process ends.
+    pub(crate) fn reset(&self) {
+        sys::reset(self.socket.as_fd());
+    }
+}
+
 /// A socket that was accepted, with its places.
 #[derive(Debug)]
 pub struct Accepted {
@@ -83,7 +102,12 @@ impl Shard {
         };
         listening.is_armed = completion.more;
         match completion.result {
-            Ok(Value::Socket(socket)) => self.take_in(id, socket),
+            Ok(Value::Socket(socket)) => {
+                self.arrived.push_back(Arrived { listener: id, socket, at: self.now });
+                if self.arrived.len() >= ARRIVED_MAX {
+                    self.pause_accepting();
+                }
+            }
             Ok(Value::Number(_)) => self.counters.stale_completions.add(1),
             Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => {}
             Err(error) => {
@@ -103,8 +127,16 @@ impl Shard {
         }
     }
 
+    /// Admits sockets that have arrived, as many as a turn may; the next turn goes on without sleeping.
+    pub(crate) fn admit_arrived(&mut self) {
+        for _ in 0..ACCEPTS_A_TURN {
+            let Some(arrived) = self.arrived.pop_front() else { break };
+            self.take_in(arrived);
+        }
+    }
+
     /// Reserves the connection's places, here or on a less loaded shard, before any operation, byte or decision.
-    fn take_in(&mut self, id: ListenerId, socket: OwnedFd) {
+    fn take_in(&mut self, Arrived { listener: id, socket, at }: Arrived) {
         let Some(listening) = self.listeners.get(&id) else { return };
         let door = listening.door.clone();
         let better = if listening.closing == Closing::No { self.seats.better_than(self.index) } else { None };
@@ -114,7 +146,7 @@ impl Shard {
             return Record::open(series).end(Reason::LimitProcess);
         };
         let seat = self.seats.take(better.unwrap_or(self.index));
-        let accepted = Accepted { socket, accepted: self.now, process, seat };
+        let accepted = Accepted { socket, accepted: at, process, seat };
         let Some(shard) = better else { return self.admit(door, accepted) };
         match self.peers[shard].send(Message::Socket(HandedOver { listener: id, door, accepted })) {
             Ok(()) => self.counters.handed_over.add(1),
@@ -192,7 +224,7 @@ impl Shard {
         let slot = self.sessions.insert(session) as u32;
         let session = &mut self.sessions[slot as usize];
         let tag = Tag::poll(Side::Client, slot, session.generation);
-        self.ring.poll(session.client.as_fd(), tag.0).expect(RING_TAKES);
+        self.ring.poll(session.client.as_fd(), tag.0);
         session.in_flight.client_poll = true;
         self.attempt(slot);
     }
@@ -252,12 +284,12 @@ impl Shard {
 
     fn arm(&mut self, id: ListenerId) {
         if let Some(listening) = self.listeners.get_mut(&id) {
-            self.ring.accept(listening.socket.as_fd(), Tag::accept(id).0).expect(RING_TAKES);
+            self.ring.accept(listening.socket.as_fd(), Tag::accept(id).0);
             listening.is_armed = true;
         }
     }
 
-    /// Descriptors ran out: accepting rests. An armed accept would take the next one that comes free, and keeps the limit
+    /// Descriptors ran out, or something else that time mends: accepting rests. An armed accept would take the next one that comes free, and keeps the limit
     /// under which it was armed.
     pub(crate) fn pause_accepting(&mut self) {
         let is_resting = self.accept_again.replace(self.now.after(ACCEPT_PAUSE)).is_some();
@@ -265,7 +297,7 @@ impl Shard {
             return;
         }
         for (&id, _) in self.listeners.iter().filter(|(_, it)| it.is_armed && it.closing == Closing::No) {
-            self.ring.cancel_accept(Tag::accept(id).0, Tag::IGNORED.0).expect(RING_TAKES);
+            self.ring.cancel_accept(Tag::accept(id).0, Tag::IGNORED.0);
         }
     }
 
@@ -308,7 +340,7 @@ impl Shard {
                 self.listeners_close = earlier(self.listeners_close, Some(at));
             } else if listening.is_armed {
                 listening.closing = Closing::Cancelled;
-                self.ring.cancel_accept(Tag::accept(id).0, Tag::IGNORED.0).expect(RING_TAKES);
+                self.ring.cancel_accept(Tag::accept(id).0, Tag::IGNORED.0);
             } else {
                 self.empty_and_close(id);
             }
@@ -319,11 +351,16 @@ impl Shard {
     /// served later.
     fn empty_and_close(&mut self, id: ListenerId) {
         use rustix::net::{SocketFlags, accept_with};
+        let (of_this, others) =
+            std::mem::take(&mut self.arrived).into_iter().partition(|arrived| arrived.listener == id);
+        self.arrived = others;
+        let of_this: VecDeque<Arrived> = of_this;
+        of_this.into_iter().for_each(|arrived| self.take_in(arrived));
         loop {
             let Some(listening) = self.listeners.get_mut(&id) else { return };
             let _ = rustix::io::ioctl_fionbio(&listening.socket, true);
             match accept_with(&listening.socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
-                Ok(socket) => self.take_in(id, socket),
+                Ok(socket) => self.take_in(Arrived { listener: id, socket, at: self.now }),
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
                 Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS) => {
                     let at = self.now.after(ACCEPT_PAUSE);

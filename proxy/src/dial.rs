@@ -15,7 +15,7 @@ use crate::in_force::{InForce, Leads};
 use crate::outcome::Reason;
 use crate::relay::{Relay, Side};
 use crate::session::Stage;
-use crate::shard::{RING_TAKES, Shard, Tag};
+use crate::shard::{Shard, Tag};
 use crate::sys;
 
 /// With nobody else to ask, the same endpoint is asked again after this long.
@@ -219,7 +219,7 @@ impl Shard {
         sys::set_options(socket.as_fd(), dial.policy().keepalive, dial.policy().user_timeout)?;
         session.endpoint = Some(dial.in_force.connect(endpoint));
         let upstream = session.upstream.insert(OwnedFd::from(socket));
-        self.ring.connect(upstream.as_fd(), address.into(), Tag::connect(slot, session.generation).0)?;
+        self.ring.connect(upstream.as_fd(), address.into(), Tag::connect(slot, session.generation).0);
         session.in_flight.connect = true;
         Ok(())
     }
@@ -261,9 +261,7 @@ impl Shard {
         if rustix::io::ioctl_fionbio(upstream, true).is_err() {
             return self.refuse(slot, Reason::Internal);
         }
-        self.ring
-            .poll(upstream.as_fd(), Tag::poll(Side::Upstream, slot, session.generation).0)
-            .expect(RING_TAKES);
+        self.ring.poll(upstream.as_fd(), Tag::poll(Side::Upstream, slot, session.generation).0);
         session.in_flight.upstream_poll = true;
         session.endpoint.as_ref().inspect(|endpoint| endpoint.connected());
         let Stage::Dialling(dial) = std::mem::replace(&mut session.stage, Stage::Ended) else { return };
@@ -317,7 +315,7 @@ impl Shard {
             Step::Connecting { endpoint, until: Some(until), .. } if until <= now => {
                 dial.step = Step::Cancelled { endpoint };
                 let tag = Tag::connect(slot, self.sessions[slot as usize].generation);
-                self.ring.cancel(tag.0, Tag::IGNORED.0).expect(RING_TAKES);
+                self.ring.cancel(tag.0, Tag::IGNORED.0);
                 self.sleep_dial(slot);
             }
             Step::Pausing { until } if until <= now => self.attempt(slot),

@@ -17,7 +17,7 @@ use self::lock::{Lock, Taken, lock};
 use crate::sys;
 
 /// Handshakes that may wait to be accepted, a shard; the kernel cuts it to `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
+pub const BACKLOG: i32 = 4096;
 
 /// What accepted sockets inherit: the built-in policy. A destination that wants something else sets it.
 pub const INHERITED_KEEPALIVE: Keepalive =

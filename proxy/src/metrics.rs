@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use crate::limits::{Limit, Seats};
 use crate::metrics_text::{Kind, family, sample, single};
 use crate::outcome::Reason;
+use crate::pools::tail_bytes_max;
 
 /// A counter with one writer: no locked instruction.
 #[derive(Debug, Default)]
@@ -95,6 +96,10 @@ pub struct ShardCounters {
     pub copied_bytes: Counter,
     /// Pipes that sessions hold.
     pub pipes_in_use: Counter,
+    /// Tails (unsent rests of reads) that sessions hold.
+    pub tails_in_use: Counter,
+    /// The memory of these.
+    pub tail_bytes: Counter,
     /// Completions for a slot's earlier life, dropped.
     pub stale_completions: Counter,
     /// Dials that found no source port.
@@ -293,6 +298,13 @@ impl Metrics {
         });
         sum("weir_pipes_in_use", Kind::Gauge, "Pipes that sessions hold.", |shard| shard.pipes_in_use.get());
         sum(
+            "weir_tails_in_use",
+            Kind::Gauge,
+            "Buffers with bytes that a reader has not taken yet.",
+            |shard| shard.tails_in_use.get(),
+        );
+        sum("weir_tail_bytes", Kind::Gauge, "Memory of these buffers.", |shard| shard.tail_bytes.get());
+        sum(
             "weir_stale_completions_total",
             Kind::Counter,
             "Completions for a slot's earlier life, dropped.",
@@ -305,6 +317,9 @@ impl Metrics {
             |shard| shard.source_ports_exhausted.get(),
         );
         single(out, "weir_pipes_max", Kind::Gauge, "Pipes that sessions may hold.", self.pipes_max);
+        let tail_bytes_max = tail_bytes_max(self.shards.len());
+        let help = "Memory that these buffers may take; past half of it sessions read less at a time.";
+        single(out, "weir_tail_bytes_max", Kind::Gauge, help, tail_bytes_max);
         family(out, "weir_limit_used", Kind::Gauge, "Connections that count against a limit.");
         sample(out, "weir_limit_used", &[("scope", "process"), ("name", "")], self.process.used());
         self.render_rare(out);

@@ -12,11 +12,16 @@ use slab::Slab;
 
 use crate::clock::Millis;
 use crate::metrics::{Series, ShardCounters};
-use crate::relay::{HOT_BUFFER, Hearing, Kernel, Path, Pipe, Received, Side, Tail};
+use crate::relay::{
+    HOT_BUFFER, Hearing, Kernel, PIPE_BYTES, Path, Pipe, Received, Side, TAIL_CLASSES, Tail, read_limit,
+    tail_class,
+};
 use crate::sys;
 
-/// The first pipes of a process hold this much: a stream then moves in fewer, larger steps.
-const LARGE_PIPE: usize = 1 << 20;
+/// The memory of the tails of a shard. Past half of it sessions read less at a time, see [`read_limit`].
+const TAIL_BYTES_MAX: usize = 64 << 20;
+/// The first pipes of a process hold this much in pages: a stream then moves in fewer, larger steps.
+const LARGE_PIPE: usize = PIPE_BYTES;
 /// Large pipes in a process. They are the only ones that could meet `pipe-user-pages-soft` (64 MiB), past which an ordinary
 /// user's new pipes shrink to two pages.
 const LARGE_PIPES: u64 = 32;
@@ -31,6 +36,11 @@ const _: () =
 /// Pipes that the sessions of a process may hold under this descriptor limit.
 pub fn pipes_max(descriptors: u64) -> u64 {
     descriptors / DESCRIPTORS_A_PIPE
+}
+
+/// The memory that the tails of a process may take.
+pub fn tail_bytes_max(shards: usize) -> u64 {
+    TAIL_BYTES_MAX as u64 * shards as u64
 }
 
 /// What nobody holds at the moment.
@@ -56,16 +66,64 @@ impl Idle {
     }
 }
 
+/// Buffers for tails, by class.
+#[derive(Default)]
+struct Tails {
+    buffers: Slab<Box<[u8]>>,
+    /// By class, as in [`TAIL_CLASSES`].
+    idle: [Idle; TAIL_CLASSES.len()],
+    in_use: u64,
+    /// Of those in use.
+    bytes: usize,
+}
+
+impl Tails {
+    /// Keeps these bytes in a buffer of the smallest class that holds them.
+    fn keep(&mut self, bytes: &[u8]) -> u32 {
+        let class = tail_class(bytes.len());
+        let buffer = match self.idle[class].take() {
+            Some(buffer) => buffer,
+            None => self.buffers.insert(vec![0; TAIL_CLASSES[class]].into()) as u32,
+        };
+        self.buffers[buffer as usize][..bytes.len()].copy_from_slice(bytes);
+        self.in_use += 1;
+        self.bytes += TAIL_CLASSES[class];
+        buffer
+    }
+
+    fn free(&mut self, buffer: u32) {
+        let size = self.buffers[buffer as usize].len();
+        self.idle[tail_class(size)].items.push(buffer);
+        self.in_use -= 1;
+        self.bytes -= size;
+    }
+
+    /// Gives back what nobody needed; whether some are left that nobody holds.
+    fn trim(&mut self) -> bool {
+        for idle in &mut self.idle {
+            for buffer in idle.trim() {
+                self.buffers.remove(buffer as usize);
+            }
+        }
+        self.idle.iter().any(|idle| !idle.items.is_empty())
+    }
+}
+
 /// The pools of one shard.
 pub struct Pools {
     hot: Box<[u8]>,
-    tails: Slab<Box<[u8]>>,
-    idle_tails: Idle,
+    tails: Tails,
     pipes: Slab<PipePair>,
     idle_pipes: Idle,
     pipe_quota: usize,
     large_left: usize,
     trim_at: Option<Millis>,
+}
+
+/// A shard's part of what the process may have: the parts add up to it.
+fn part(whole: u64, index: usize, shards: usize) -> usize {
+    let (index, shards) = (index as u64, shards as u64);
+    usize::try_from(whole / shards + u64::from(index < whole % shards)).unwrap_or(usize::MAX)
 }
 
 struct PipePair {
@@ -76,12 +134,11 @@ struct PipePair {
 
 impl Pools {
     /// The pools of one of `shards` shards of a process with this descriptor limit.
-    pub fn new(shards: usize, descriptors: u64) -> Self {
-        let part = |whole: u64| usize::try_from(whole.div_ceil(shards as u64)).unwrap_or(usize::MAX);
+    pub fn new(index: usize, shards: usize, descriptors: u64) -> Self {
+        let part = |whole: u64| part(whole, index, shards);
         Self {
             hot: vec![0; HOT_BUFFER].into(),
-            tails: Slab::new(),
-            idle_tails: Idle::default(),
+            tails: Tails::default(),
             pipes: Slab::new(),
             idle_pipes: Idle::default(),
             pipe_quota: part(pipes_max(descriptors)),
@@ -95,6 +152,16 @@ impl Pools {
         (self.pipes.len() - self.idle_pipes.items.len()) as u64
     }
 
+    /// Tails that sessions hold.
+    pub fn tails_in_use(&self) -> u64 {
+        self.tails.in_use
+    }
+
+    /// The memory of the tails that sessions hold.
+    pub fn tail_bytes(&self) -> u64 {
+        self.tails.bytes as u64
+    }
+
     /// Gives back to the system what has been idle long enough.
     pub fn trim(&mut self, now: Millis) {
         if self.trim_at.is_none_or(|at| now < at) {
@@ -103,10 +170,8 @@ impl Pools {
         for pipe in self.idle_pipes.trim() {
             self.remove_pipe(pipe);
         }
-        for tail in self.idle_tails.trim() {
-            self.tails.remove(tail as usize);
-        }
-        let is_idle = !self.idle_pipes.items.is_empty() || !self.idle_tails.items.is_empty();
+        let has_idle_tails = self.tails.trim();
+        let is_idle = has_idle_tails || !self.idle_pipes.items.is_empty();
         self.trim_at = is_idle.then(|| now.after(KEEP_IDLE));
     }
 
@@ -168,8 +233,12 @@ impl<'a> Wires<'a> {
 }
 
 impl Kernel for Wires<'_> {
-    fn recv(&mut self, from: Side) -> io::Result<Received> {
-        sys::receive(self.socket(from), &mut self.pools.hot)
+    fn read_limit(&self) -> usize {
+        read_limit(self.pools.tails.bytes, TAIL_BYTES_MAX)
+    }
+
+    fn recv(&mut self, from: Side, max: usize) -> io::Result<Received> {
+        sys::receive(self.socket(from), &mut self.pools.hot[..max])
     }
 
     fn peek(&mut self, from: Side) -> io::Result<usize> {
@@ -188,20 +257,15 @@ impl Kernel for Wires<'_> {
 
     fn keep_tail(&mut self, from: usize, to: usize) -> Tail {
         let pools = &mut *self.pools;
-        let buffer = match pools.idle_tails.take() {
-            Some(buffer) => buffer,
-            None => pools.tails.insert(vec![0; HOT_BUFFER].into()) as u32,
-        };
-        pools.tails[buffer as usize][..to - from].copy_from_slice(&pools.hot[from..to]);
-        Tail { buffer, from: 0, to: (to - from) as u32 }
+        Tail { buffer: pools.tails.keep(&pools.hot[from..to]), from: 0, to: (to - from) as u32 }
     }
 
     fn send_tail(&mut self, side: Side, tail: &Tail) -> io::Result<usize> {
-        self.send(side, &self.pools.tails[tail.buffer as usize][tail.from as usize..tail.to as usize])
+        self.send(side, &self.pools.tails.buffers[tail.buffer as usize][tail.from as usize..tail.to as usize])
     }
 
     fn free_tail(&mut self, tail: Tail) {
-        self.pools.idle_tails.items.push(tail.buffer);
+        self.pools.tails.free(tail.buffer);
         self.note_idle();
     }
 
@@ -224,6 +288,11 @@ impl Kernel for Wires<'_> {
 
     fn splice_out(&mut self, pipe: &Pipe, to: Side, max: usize) -> io::Result<usize> {
         Self::splice(&self.pools.pipes[pipe.0 as usize].read, self.socket(to), max)
+    }
+
+    fn lift_unsent_bound(&mut self, side: Side) {
+        // It fails only for a socket that is dead, which its poll tells.
+        let _ = sys::lift_unsent_bound(self.socket(side));
     }
 
     fn shutdown_write(&mut self, side: Side) {
@@ -258,5 +327,36 @@ impl Kernel for Wires<'_> {
             Path::Copied => self.counters.copied_bytes.add(bytes),
             Path::Spliced => self.counters.spliced_bytes.add(bytes),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parts_of_the_shards_are_the_whole() {
+        for (whole, shards) in [(625, 2), (32, 3), (1, 4), (0, 2), (7, 1)] {
+            let parts: Vec<usize> = (0..shards).map(|index| part(whole, index, shards)).collect();
+            assert_eq!(parts.iter().sum::<usize>() as u64, whole, "{parts:?}");
+            assert!(parts.iter().max().unwrap() - parts.iter().min().unwrap() <= 1, "{parts:?}");
+        }
+    }
+
+    #[test]
+    fn a_tail_takes_the_memory_of_its_class() {
+        let mut tails = Tails::default();
+        let mut held = vec![];
+        for (bytes, size) in [(1, 4), (4 << 10, 4), (4097, 16), (16 << 10, 16), (16385, 64), (64 << 10, 64)] {
+            let before = tails.bytes;
+            held.push(tails.keep(&vec![7; bytes]));
+            assert_eq!(tails.bytes - before, size << 10, "{bytes} bytes");
+        }
+        assert_eq!((tails.in_use, tails.buffers.len()), (6, 6));
+        held.drain(..).for_each(|buffer| tails.free(buffer));
+        assert_eq!((tails.in_use, tails.bytes, tails.buffers.len()), (0, 0, 6));
+        tails.keep(&[1; 5000]);
+        tails.keep(&[1; 5000]);
+        assert_eq!(tails.buffers.len(), 6, "buffers are used again");
     }
 }

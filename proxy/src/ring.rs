@@ -7,6 +7,7 @@
 
 #![allow(unsafe_code)]
 
+use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
@@ -22,11 +23,15 @@ const SUBMISSIONS: u32 = 1024;
 /// armed again).
 const COMPLETIONS: u32 = 8192;
 
+/// Flags of io_uring_enter(2).
+const GETEVENTS: u32 = 1;
+const EXT_ARG: u32 = 8;
+
 /// The bit of a tag that says "accept" and is this file's own.
 const ACCEPT: u64 = 1 << 7;
 
-/// Times that a full submission queue is offered to a kernel that does not take it, before that counts as a failure.
-const SUBMIT_TRIES: u32 = 1000;
+/// Short of memory the kernel takes no request; it is asked again after this long.
+const ASK_AGAIN: Duration = Duration::from_millis(10);
 
 /// Completions that end a wait that gathers.
 const GATHERED: u32 = 64;
@@ -77,16 +82,31 @@ impl Completion {
     }
 }
 
+/// What can be asked of the ring.
+enum Request {
+    /// One that points to no memory of ours.
+    Plain(squeue::Entry),
+    /// A connect, whose address has to stay where it is until it has been submitted.
+    Connect { socket: Fd, address: SockAddr, tag: u64 },
+}
+
 /// The ring. Made and used by one thread (SINGLE_ISSUER).
 pub struct Ring {
     uring: IoUring,
     can_gather: bool,
     /// Addresses of connects that the kernel may not have read yet; never grown beyond its first capacity, so they do not move.
     addresses: Vec<SockAddr>,
+    /// Requests that the submission queue had no room for, in order. Whoever made them waits for their completions as for others'.
+    waiting: VecDeque<Request>,
+    /// The kernel has refused requests, and has taken none since.
+    is_refused: bool,
     /// Completions that were collected to make room for submissions.
     early: Vec<Completion>,
     /// The heartbeat has to be asked for.
     is_beat_due: bool,
+    /// The kernel takes no request.
+    #[cfg(test)]
+    refuses: bool,
 }
 
 impl Ring {
@@ -102,51 +122,59 @@ impl Ring {
             .setup_cqsize(COMPLETIONS)
             .build(SUBMISSIONS)?;
         let can_gather = uring.params().is_feature_min_timeout();
-        let addresses = Vec::with_capacity(SUBMISSIONS as usize);
-        Ok(Self { uring, can_gather, addresses, early: Vec::new(), is_beat_due: true })
+        Ok(Self {
+            uring,
+            can_gather,
+            addresses: Vec::with_capacity(SUBMISSIONS as usize),
+            waiting: VecDeque::new(),
+            is_refused: false,
+            early: Vec::new(),
+            is_beat_due: true,
+            #[cfg(test)]
+            refuses: false,
+        })
     }
 
     /// Accepts until cancelled; each completion is a non-blocking, close-on-exec socket.
-    pub fn accept(&mut self, listener: BorrowedFd<'_>, tag: u64) -> io::Result<()> {
+    pub fn accept(&mut self, listener: BorrowedFd<'_>, tag: u64) {
         let entry = opcode::AcceptMulti::new(Fd(listener.as_raw_fd()))
             .flags(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC)
             .build();
         debug_assert_eq!(tag & ACCEPT, 0, "that bit is ours");
-        self.push(entry.user_data(tag | ACCEPT))
+        self.push(Request::Plain(entry.user_data(tag | ACCEPT)));
     }
 
     /// Tells readiness until cancelled, edge-triggered; arming reports the present state.
-    pub fn poll(&mut self, socket: BorrowedFd<'_>, tag: u64) -> io::Result<()> {
+    pub fn poll(&mut self, socket: BorrowedFd<'_>, tag: u64) {
         let mask = libc::POLLIN | libc::POLLOUT | libc::POLLRDHUP;
         let entry = opcode::PollAdd::new(Fd(socket.as_raw_fd()), mask as u32).multi(true).build();
-        self.push(entry.user_data(tag))
+        self.push(Request::Plain(entry.user_data(tag)));
     }
 
     /// Connects. The socket is a blocking one: with O_NONBLOCK the ring gives up at EINPROGRESS.
-    pub fn connect(&mut self, socket: BorrowedFd<'_>, address: SockAddr, tag: u64) -> io::Result<()> {
-        // Room first: a submission may empty the list, and must not do so between the entry and its push.
-        self.make_room(|ring| ring.addresses.len() < ring.addresses.capacity())?;
-        self.addresses.push(address);
-        let address = self.addresses.last().expect("just pushed");
-        let entry =
-            opcode::Connect::new(Fd(socket.as_raw_fd()), address.as_ptr().cast(), address.len()).build();
-        self.push(entry.user_data(tag))
+    pub fn connect(&mut self, socket: BorrowedFd<'_>, address: SockAddr, tag: u64) {
+        self.push(Request::Connect { socket: Fd(socket.as_raw_fd()), address, tag });
     }
 
     /// Ends the request with this tag: its own last completion follows. Silent when it does; when there was none to end,
     /// `tag` completes with an error.
-    pub fn cancel(&mut self, target: u64, tag: u64) -> io::Result<()> {
-        self.cancel_request(target, tag)
+    pub fn cancel(&mut self, target: u64, tag: u64) {
+        self.cancel_request(target, tag);
     }
 
     /// Ends a multishot accept, as [`Self::cancel`] does.
-    pub fn cancel_accept(&mut self, target: u64, tag: u64) -> io::Result<()> {
-        self.cancel_request(target | ACCEPT, tag)
+    pub fn cancel_accept(&mut self, target: u64, tag: u64) {
+        self.cancel_request(target | ACCEPT, tag);
     }
 
-    fn cancel_request(&mut self, target: u64, tag: u64) -> io::Result<()> {
+    /// Whether the kernel refuses requests, for want of memory: what was asked for happens later.
+    pub fn is_refused(&self) -> bool {
+        self.is_refused
+    }
+
+    fn cancel_request(&mut self, target: u64, tag: u64) {
         let entry = opcode::AsyncCancel::new(target).build().flags(squeue::Flags::SKIP_SUCCESS);
-        self.push(entry.user_data(tag))
+        self.push(Request::Plain(entry.user_data(tag)));
     }
 
     /// Submits what waits, sleeps until a completion or for at most `sleep` (zero: not at all), and collects completions.
@@ -160,8 +188,10 @@ impl Ring {
         completions: &mut Vec<Completion>,
     ) -> io::Result<()> {
         if std::mem::take(&mut self.is_beat_due) {
-            self.push(opcode::Timeout::new(&raw const HEARTBEAT).build().user_data(BEAT))?;
+            let beat = opcode::Timeout::new(&raw const HEARTBEAT).build();
+            self.push(Request::Plain(beat.user_data(BEAT)));
         }
+        self.refill();
         let gather = if self.can_gather { gather.min(sleep) } else { Duration::ZERO };
         let is_idle = self.early.is_empty() && self.uring.completion().is_empty();
         let want = match is_idle && !sleep.is_zero() {
@@ -172,11 +202,10 @@ impl Ring {
         match self.enter(want, sleep, gather) {
             Ok(()) => {}
             // ETIME: slept long enough. EINTR: a signal. EBUSY: completions overflowed and want to be collected first.
-            Err(error)
-                if matches!(
-                    error.raw_os_error(),
-                    Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN)
-                ) => {}
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR | libc::EBUSY)) => {}
+            // Completions go on, and some free memory. Without a pause a shard would spin.
+            Err(error) if is_short(&error) && want == 0 => {}
+            Err(error) if is_short(&error) => self.rest(sleep.min(ASK_AGAIN))?,
             Err(error) => return Err(error),
         }
         self.collect();
@@ -204,35 +233,73 @@ impl Ring {
         }));
     }
 
-    fn push(&mut self, entry: squeue::Entry) -> io::Result<()> {
-        self.make_room(|_| true)?;
-        // SAFETY: descriptors are borrowed from their owners, which close them only after the last completion of what they
-        // were given to (see `shard.rs`); a connect's address stays in `self.addresses` until it has been submitted.
-        unsafe { self.uring.submission().push(&entry) }.map_err(io::Error::other)
+    /// Queues a request. It never fails: what the kernel does not take yet waits, in order.
+    fn push(&mut self, request: Request) {
+        if self.waiting.is_empty() && self.is_full() {
+            // Whatever the error is, the next turn meets it again.
+            let _ = self.enter(0, Duration::ZERO, Duration::ZERO);
+            self.collect();
+        }
+        if self.waiting.is_empty() && !self.is_full() {
+            self.submit(request);
+        } else {
+            self.waiting.push_back(request);
+        }
     }
 
-    /// Submits without waiting until one more entry fits, and `fits` agrees.
-    fn make_room(&mut self, fits: impl Fn(&Self) -> bool) -> io::Result<()> {
-        let mut refused = None;
-        for _ in 0..SUBMIT_TRIES {
-            if !self.uring.submission().is_full() && fits(self) {
-                return Ok(());
-            }
-            if let Err(error) = self.enter(0, Duration::ZERO, Duration::ZERO) {
-                // EBUSY: completions want to be collected first. EAGAIN: the kernel is short of memory.
-                refused = Some(error);
-                self.collect();
+    /// Moves what waits into the submission queue, as far as it has room.
+    fn refill(&mut self) {
+        while !self.waiting.is_empty() && !self.is_full() {
+            if let Some(request) = self.waiting.pop_front() {
+                self.submit(request);
             }
         }
-        Err(refused.unwrap_or_else(|| io::ErrorKind::WouldBlock.into()))
+    }
+
+    fn is_full(&mut self) -> bool {
+        self.uring.submission().is_full() || self.addresses.len() == self.addresses.capacity()
+    }
+
+    /// Puts a request into the submission queue, which has room.
+    fn submit(&mut self, request: Request) {
+        let entry = match request {
+            Request::Plain(entry) => entry,
+            Request::Connect { socket, address, tag } => {
+                self.addresses.push(address);
+                let address = self.addresses.last().expect("just pushed");
+                opcode::Connect::new(socket, address.as_ptr().cast(), address.len()).build().user_data(tag)
+            }
+        };
+        // SAFETY: descriptors are borrowed from their owners, which close them only after the last completion of what they
+        // were given to (see `shard.rs`); a connect's address stays in `self.addresses` until it has been submitted.
+        unsafe { self.uring.submission().push(&entry) }.expect("the caller made sure of the room");
+    }
+
+    /// Waits for completions without offering requests.
+    fn rest(&mut self, sleep: Duration) -> io::Result<()> {
+        let timespec = Timespec::new().nsec(sleep.subsec_nanos());
+        let arguments = SubmitArgs::new().timespec(&timespec);
+        // SAFETY: `arguments` and what it points to outlive the call.
+        match unsafe { self.uring.submitter().enter(0, 1, GETEVENTS | EXT_ARG, Some(&arguments)) } {
+            Err(error)
+                if !is_short(&error)
+                    && !matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR | libc::EBUSY)) =>
+            {
+                Err(error)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The one system call. With DEFER_TASKRUN nothing reaches the completion queue before an enter asks for it
     /// (GETEVENTS), even if it waits for nothing.
     fn enter(&mut self, want: u32, sleep: Duration, gather: Duration) -> io::Result<()> {
-        const GETEVENTS: u32 = 1;
-        const EXT_ARG: u32 = 8;
         let submissions = self.uring.submission().len() as u32;
+        #[cfg(test)]
+        if self.refuses && submissions > 0 {
+            self.is_refused = true;
+            return Err(io::Error::from_raw_os_error(libc::EAGAIN));
+        }
         let submitter = self.uring.submitter();
         let bounded = sleep.min(LONGEST_SLEEP);
         let timespec = Timespec::new().sec(bounded.as_secs()).nsec(bounded.subsec_nanos());
@@ -244,11 +311,21 @@ impl Ring {
         } else {
             unsafe { submitter.enter(submissions, want, GETEVENTS | EXT_ARG, Some(&arguments)) }
         };
-        if self.uring.submission().is_empty() {
+        let left = self.uring.submission().len() as u32;
+        if left == 0 {
             self.addresses.clear();
         }
+        self.is_refused = match &entered {
+            Err(error) if is_short(error) => true,
+            _ => self.is_refused && left > 0 && left == submissions,
+        };
         entered.map(drop)
     }
+}
+
+/// The kernel is short of memory for requests.
+fn is_short(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOMEM))
 }
 
 /// How long a probed operation may take. All of them complete at once.
@@ -346,12 +423,40 @@ mod tests {
         let sockets = [0; 4].map(|_| Socket::new(Domain::IPV4, Type::STREAM, None).unwrap());
         let mut ring = Ring::new().unwrap();
         for _ in 1..SUBMISSIONS {
-            ring.cancel(!ACCEPT, 0).unwrap();
+            ring.cancel(!ACCEPT, 0);
         }
         for (tag, (listener, socket)) in listeners.iter().zip(&sockets).enumerate() {
             let address = listener.local_addr().unwrap().into();
-            ring.connect(socket.as_fd(), address, 1 + tag as u64).unwrap();
+            ring.connect(socket.as_fd(), address, 1 + tag as u64);
         }
+        check_connects(&mut ring, &listeners, &sockets);
+    }
+
+    /// A kernel without memory for requests: they wait in order, the ring says so, and nothing is lost.
+    #[test]
+    fn what_the_kernel_refuses_waits_and_happens_later() {
+        let listeners = [0; 4].map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+        let sockets = [0; 4].map(|_| Socket::new(Domain::IPV4, Type::STREAM, None).unwrap());
+        let mut ring = Ring::new().unwrap();
+        ring.refuses = true;
+        for _ in 0..2 * SUBMISSIONS {
+            ring.cancel(!ACCEPT, 0);
+        }
+        for (tag, (listener, socket)) in listeners.iter().zip(&sockets).enumerate() {
+            ring.connect(socket.as_fd(), listener.local_addr().unwrap().into(), 1 + tag as u64);
+        }
+        let mut completions = Vec::new();
+        let began = Instant::now();
+        ring.turn(Duration::from_secs(1), Duration::ZERO, &mut completions).unwrap();
+        assert!(began.elapsed() >= ASK_AGAIN, "a refused ring spins");
+        assert!(ring.is_refused() && completions.is_empty());
+        ring.refuses = false;
+        check_connects(&mut ring, &listeners, &sockets);
+        assert!(!ring.is_refused());
+    }
+
+    /// Waits for connects of the tags from 1, and checks where each has gone.
+    fn check_connects(ring: &mut Ring, listeners: &[std::net::TcpListener], sockets: &[Socket]) {
         let mut completions = Vec::new();
         let deadline = Instant::now() + Duration::from_secs(10);
         while completions.iter().filter(|completion: &&Completion| completion.tag != 0).count()
@@ -360,7 +465,7 @@ mod tests {
             assert!(Instant::now() < deadline, "a connect did not complete");
             ring.turn(Duration::from_millis(100), Duration::ZERO, &mut completions).unwrap();
         }
-        for (listener, socket) in listeners.iter().zip(&sockets) {
+        for (listener, socket) in listeners.iter().zip(sockets) {
             let reached = socket.peer_addr().unwrap().as_socket().unwrap();
             assert_eq!(reached, listener.local_addr().unwrap());
         }

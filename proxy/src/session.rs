@@ -12,7 +12,7 @@ use crate::limits::Reservation;
 use crate::metrics::Series;
 use crate::outcome::{Reason, Record};
 use crate::relay::{Relay, Side};
-use crate::shard::{RING_TAKES, Shard, Tag};
+use crate::shard::{Shard, Tag};
 use crate::sys;
 
 /// A client's connection and what became of it.
@@ -129,7 +129,7 @@ impl Shard {
             (in_flight.connect, Tag::connect(slot, generation)),
         ] {
             if held {
-                self.ring.cancel(target.0, Tag::IGNORED.0).expect(RING_TAKES);
+                self.ring.cancel(target.0, Tag::IGNORED.0);
             }
         }
         self.release(slot);

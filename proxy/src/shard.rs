@@ -15,7 +15,7 @@ use weir_routing::compile::RelayMode;
 use weir_routing::split::shard_rng;
 use weir_routing::{DestinationId, GatewayId, RouteId};
 
-use crate::accept::Listening;
+use crate::accept::{Arrived, Listening};
 use crate::clock::{Millis, earlier};
 use crate::in_force::InForce;
 use crate::limits::{Limit, Seats};
@@ -23,7 +23,7 @@ use crate::mailbox::{ListenerId, Mailbox, Message, NewTable};
 use crate::metrics::{Counter, Series, ShardCounters};
 use crate::outcome::Reason;
 use crate::pools::{Pools, Wires};
-use crate::relay::{News, Side, Step};
+use crate::relay::{Moved, News, Side, Step, TurnBudget};
 use crate::ring::{Completion, Ring};
 use crate::session::{Session, Stage};
 use crate::sys;
@@ -38,9 +38,6 @@ const MESSAGES_A_TURN: usize = 256;
 const GATHER: Duration = Duration::from_micros(100);
 /// Bytes spliced a session and turn that show bulk.
 const BULK: u64 = 64 << 10;
-
-/// The ring refuses a submission only when the kernel is out of memory for a thousand tries: nothing could be served then.
-pub const RING_TAKES: &str = "the ring takes submissions";
 
 /// What a completion is about: kind (8 bits), generation (24 bits), slot (32 bits).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,7 +149,9 @@ pub struct Shard {
     pub(crate) listeners: HashMap<ListenerId, Listening>,
     /// When the next listener that is going away is to be emptied.
     pub(crate) listeners_close: Option<Millis>,
-    /// Accepting rests until then: descriptors ran out.
+    /// Sockets that wait to be admitted.
+    pub(crate) arrived: VecDeque<Arrived>,
+    /// Accepting rests until then: descriptors ran out, or the kernel is short of memory, or too many sockets have arrived.
     pub(crate) accept_again: Option<Millis>,
     pub(crate) in_force: Option<Arc<InForce>>,
     /// Series of the table in force; filled as connections come.
@@ -176,13 +175,6 @@ pub struct Shard {
     moved: Moved,
     /// Sessions that were stepped since then.
     stepped: u64,
-}
-
-/// Bytes that this shard has moved.
-#[derive(Clone, Copy, Default)]
-struct Moved {
-    spliced: u64,
-    copied: u64,
 }
 
 /// Sessions that are to be reset one by one: the first at once, the last when the time is over.
@@ -222,18 +214,19 @@ impl Shard {
     pub fn new(start: Start) -> std::io::Result<Self> {
         let now = Millis::now();
         let mut ring = Ring::new()?;
-        ring.poll(start.mailbox.doorbell(), Tag::DOORBELL.0)?;
+        ring.poll(start.mailbox.doorbell(), Tag::DOORBELL.0);
         Ok(Self {
             index: start.index,
             ring,
             wheel: Wheel::new(now),
-            pools: Pools::new(start.peers.len(), start.descriptors),
+            pools: Pools::new(start.index, start.peers.len(), start.descriptors),
             rng: shard_rng(start.seed, start.index),
             now,
             sessions: Slab::new(),
             last_generation: 0,
             listeners: HashMap::new(),
             listeners_close: None,
+            arrived: VecDeque::new(),
             accept_again: None,
             in_force: None,
             series: HashMap::new(),
@@ -264,18 +257,12 @@ impl Shard {
             for completion in completions.drain(..) {
                 self.complete(completion);
             }
+            self.admit_arrived();
             for _ in 0..MESSAGES_A_TURN {
                 let Some(message) = self.mailbox.take() else { break };
                 self.receive(message);
             }
-            // As many as are there now: one whose budget ends is put back for the next turn.
-            for _ in 0..self.ready.len() {
-                let Some(slot) = self.ready.pop_front() else { break };
-                if let Some(session) = self.sessions.get_mut(slot as usize) {
-                    session.is_queued = false;
-                }
-                self.step(slot);
-            }
+            self.step_ready();
             // Time is judged after what had happened by then was served.
             self.wheel.expire(self.now, &mut fired);
             for slot in fired.drain(..) {
@@ -284,10 +271,35 @@ impl Shard {
             self.keep_house();
         }
         // Closing alone would look like an orderly end.
+        self.arrived.iter().for_each(Arrived::reset);
         for (_, session) in &self.sessions {
             sys::reset(session.client.as_fd());
             session.upstream.iter().for_each(|upstream| sys::reset(upstream.as_fd()));
         }
+    }
+
+    /// Steps the sessions that are ready now, as far as the turn's budget goes. The others stay first on the list; one whose own
+    /// budget ends is put behind them.
+    fn step_ready(&mut self) {
+        let mut budget = TurnBudget::whole();
+        let mut before = self.bytes_moved();
+        for _ in 0..self.ready.len() {
+            if budget.is_spent() {
+                break;
+            }
+            let Some(slot) = self.ready.pop_front() else { break };
+            if let Some(session) = self.sessions.get_mut(slot as usize) {
+                session.is_queued = false;
+            }
+            self.step(slot);
+            let now = self.bytes_moved();
+            budget.spend(now.since(before));
+            before = now;
+        }
+    }
+
+    fn bytes_moved(&self) -> Moved {
+        Moved { spliced: self.counters.spliced_bytes.get(), copied: self.counters.copied_bytes.get() }
     }
 
     /// Puts a session on the list of those that are stepped in this turn, or in the next without sleeping.
@@ -330,11 +342,10 @@ impl Shard {
     /// How long to gather completions before waking: only between moves of bulk, of which each wake would find a little.
     /// Whoever waits for an answer (its bytes are copied) ends it with the next turn.
     fn gather_for(&mut self) -> Duration {
-        let now =
-            Moved { spliced: self.counters.spliced_bytes.get(), copied: self.counters.copied_bytes.get() };
-        let before = std::mem::replace(&mut self.moved, now);
+        let now = self.bytes_moved();
+        let moved = now.since(std::mem::replace(&mut self.moved, now));
         let stepped = std::mem::take(&mut self.stepped);
-        let is_bulk = now.spliced - before.spliced >= BULK * stepped.max(1) && now.copied == before.copied;
+        let is_bulk = moved.spliced >= BULK * stepped.max(1) && moved.copied == 0;
         if is_bulk { GATHER } else { Duration::ZERO }
     }
 
@@ -345,7 +356,7 @@ impl Shard {
     }
 
     fn sleep_for(&self) -> Duration {
-        if !self.ready.is_empty() || !self.mailbox.is_empty() {
+        if !self.ready.is_empty() || !self.arrived.is_empty() || !self.mailbox.is_empty() {
             return Duration::ZERO;
         }
         let alarms = [self.wheel.next(), self.accept_again, self.doomed.due(), self.listeners_close];
@@ -360,7 +371,7 @@ impl Shard {
             Kind::Accept => return self.accepted(ListenerId(slot), completion),
             Kind::Doorbell => {
                 if !completion.more {
-                    self.ring.poll(self.mailbox.doorbell(), Tag::DOORBELL.0).expect(RING_TAKES);
+                    self.ring.poll(self.mailbox.doorbell(), Tag::DOORBELL.0);
                 }
                 return;
             }
@@ -395,7 +406,7 @@ impl Shard {
             // The completion queue overflowed, or the kernel gave up on it: arming again reports the present state.
             if let Some(socket) = socket {
                 let tag = Tag::poll(side, slot, session.generation);
-                self.ring.poll(socket.as_fd(), tag.0).expect(RING_TAKES);
+                self.ring.poll(socket.as_fd(), tag.0);
                 *held = true;
             }
         }
@@ -517,10 +528,15 @@ impl Shard {
     /// What needs doing now and then, and looks at the clock itself.
     fn keep_house(&mut self) {
         self.reset_doomed();
+        if self.ring.is_refused() {
+            self.pause_accepting();
+        }
         self.accept_after_pause();
         self.close_emptied_listeners();
         self.pools.trim(self.now);
         self.counters.pipes_in_use.set(self.pools.pipes_in_use());
+        self.counters.tails_in_use.set(self.pools.tails_in_use());
+        self.counters.tail_bytes.set(self.pools.tail_bytes());
         self.counters.listeners.set(self.listeners.len() as u64);
     }
 }

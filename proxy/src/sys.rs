@@ -80,6 +80,15 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Received
     Ok(Received { bytes, is_drained: left == Some(0) })
 }
 
+/// Bytes that a leg queues beyond what its peer and the network take (TCP_NOTSENT_LOWAT), until [`lift_unsent_bound`]. Without
+/// a bound a reader that stalls from the start fills a send buffer of 4 MiB.
+const UNSENT_MAX: libc::c_int = 256 << 10;
+
+/// The leg's peer has shown that it reads: its send buffer may grow as the kernel likes.
+pub fn lift_unsent_bound(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set_tcp_option(socket, libc::TCP_NOTSENT_LOWAT, 0)
+}
+
 /// Linux 4.18; `libc` does not have it for every target.
 const TCP_INQ: libc::c_int = 36;
 
@@ -111,7 +120,7 @@ pub fn has_source_address(to: SocketAddr) -> bool {
 }
 
 /// Options of either leg: segments leave at once, urgent bytes stay where they are in the stream, reads say what they left
-/// ([`receive`]), dead peers are noticed.
+/// ([`receive`]), send buffers are bounded at first, dead peers are noticed.
 pub fn set_options(
     socket: BorrowedFd<'_>,
     keepalive: Option<Keepalive>,
@@ -119,7 +128,8 @@ pub fn set_options(
 ) -> io::Result<()> {
     sockopt::set_tcp_nodelay(socket, true)?;
     sockopt::set_socket_oobinline(socket, true)?;
-    set_tcp_inq(socket)?;
+    set_tcp_option(socket, TCP_INQ, 1)?;
+    set_tcp_option(socket, libc::TCP_NOTSENT_LOWAT, UNSENT_MAX)?;
     set_keepalive(socket, keepalive)?;
     set_user_timeout(socket, user_timeout)
 }
@@ -130,16 +140,15 @@ pub fn set_user_timeout(socket: BorrowedFd<'_>, timeout: Option<Duration>) -> io
     Ok(sockopt::set_tcp_user_timeout(socket, u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX))?)
 }
 
-fn set_tcp_inq(socket: BorrowedFd<'_>) -> io::Result<()> {
-    let on: libc::c_int = 1;
-    // SAFETY: the option is one int.
+fn set_tcp_option(socket: BorrowedFd<'_>, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    // SAFETY: the options that are given here are one int each.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
             libc::IPPROTO_TCP,
-            TCP_INQ,
-            (&raw const on).cast(),
-            size_of_val(&on) as u32,
+            option,
+            (&raw const value).cast(),
+            size_of_val(&value) as u32,
         )
     };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }

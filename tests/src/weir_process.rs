@@ -229,9 +229,10 @@ impl Weir {
             let (opened, closed) =
                 (sum("weir_connections_opened_total"), sum("weir_connections_closed_total"));
             let (active, sharded) = (sum("weir_connections_active"), sum("weir_shard_connections_active"));
-            let pipes = sum("weir_pipes_in_use");
+            let (pipes, tails) =
+                (sum("weir_pipes_in_use"), sum("weir_tails_in_use") + sum("weir_tail_bytes"));
             state = format!(
-                "opened {opened}, closed {closed}, active {active}, on shards {sharded}, pipes in use {pipes}, {now:?}, \
+                "opened {opened}, closed {closed}, active {active}, on shards {sharded}, pipes in use {pipes}, tails {tails}, {now:?}, \
                  at the start {:?}",
                 self.baseline
             );
@@ -239,6 +240,7 @@ impl Weir {
                 && active == 0.0
                 && sharded == 0.0
                 && pipes == 0.0
+                && tails == 0.0
                 && now.others <= self.baseline.others
         });
         assert!(clean, "not clean: {state}");

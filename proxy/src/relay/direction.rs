@@ -18,6 +18,15 @@ pub const BUDGET: usize = 256 << 10;
 /// 256 KiB, streams cost 0.77 [0.72, 0.82] (4 connections) and 0.63 [0.60, 0.67] (64) of the CPU.
 pub(super) const SPLICED_FOR_ONE: usize = 4;
 
+/// Bytes that a pipe may hold, topped up included. A pipe is full in slots, and a slot holds up to 64 KiB: without this bound a
+/// reader that stalls would pin up to 16 MiB of kernel memory behind its 1 MiB pipe.
+pub const PIPE_BYTES: usize = 1 << 20;
+
+/// Bytes that a target must have taken before its direction moves in large steps: more than one that reads nothing takes. Large
+/// steps make the kernel grow the source's receive buffer, to 10 MiB from the first one, and behind a reader that stalls from
+/// the start all of it fills.
+const FLOWS_AFTER: u32 = 2 << 20;
+
 /// What one read costs of the budget at least: it bounds the calls of a turn where a peer feeds single bytes.
 const LEAST_COST: usize = 4 << 10;
 
@@ -31,6 +40,7 @@ const SHORT_MOVE: usize = 16 << 10;
 /// Short moves in a row that show a conversation. More than it takes to promote, so that a stream which stutters stays.
 const DEMOTE_AFTER: u8 = 16;
 
+const _: () = assert!(PIPE_BYTES >= SPLICED_FOR_ONE * BUDGET, "the pipe of a stream never ends its turn");
 const _: () = assert!(BUDGET >= PROMOTE_AFTER as usize * HOT_BUFFER, "a stream is known within one turn");
 const _: () = assert!(HOT_BUFFER > SHORT_MOVE, "what promotes must not demote");
 const _: () = assert!(DEMOTE_AFTER > PROMOTE_AFTER, "there is no hysteresis");
@@ -97,6 +107,8 @@ pub(super) struct Direction {
     short_moves: u8,
     /// The last splice took less than it could: perhaps all there was, perhaps the pipe was full.
     ran_short: bool,
+    /// Bytes that the target has taken, up to [`FLOWS_AFTER`].
+    taken: u32,
 }
 
 impl Direction {
@@ -109,6 +121,7 @@ impl Direction {
             full_reads: 0,
             short_moves: 0,
             ran_short: false,
+            taken: 0,
         }
     }
 
@@ -162,8 +175,24 @@ impl Direction {
         let Some(sent) = accepted(result, ends.target) else { return false };
         kernel.count(to, sent, path);
         run.sent = true;
+        self.note_taken(sent, to, kernel);
         self.shrink(sent, kernel);
         true
+    }
+
+    /// The target has taken so many bytes.
+    fn note_taken(&mut self, sent: usize, to: Side, kernel: &mut impl Kernel) {
+        if self.taken < FLOWS_AFTER {
+            self.taken = self.taken.saturating_add(u32::try_from(sent).unwrap_or(u32::MAX));
+            if self.taken >= FLOWS_AFTER {
+                kernel.lift_unsent_bound(to);
+            }
+        }
+    }
+
+    /// Bytes that its pipe may hold.
+    pub(super) fn pipe_max(&self) -> usize {
+        if self.taken < FLOWS_AFTER { HOT_BUFFER } else { PIPE_BYTES }
     }
 
     /// So many bytes of what is held have left.
@@ -191,7 +220,9 @@ impl Direction {
         let has_room = match &self.held {
             Held::Nothing => ends.target.writable,
             Held::Tail(_) => false,
-            Held::Load(load) => !load.stuffed && (load.bytes > 0 || ends.target.writable),
+            Held::Load(load) => {
+                !load.stuffed && load.bytes < self.pipe_max() && (load.bytes > 0 || ends.target.writable)
+            }
         };
         has_room && self.state == State::Reading && ends.source.readable && !ends.target.is_dead()
     }
@@ -243,6 +274,7 @@ impl Direction {
         max: usize,
         run: &mut Run,
     ) -> Option<usize> {
+        let pipe_max = self.pipe_max();
         let Held::Load(load) = &mut self.held else { return None };
         let is_alone = load.bytes == 0;
         let ran_short = std::mem::take(&mut self.ran_short);
@@ -255,6 +287,7 @@ impl Direction {
             ends.source.readable = false;
             return None;
         }
+        let max = max.min(pipe_max - load.bytes);
         let mut result = persist(|| kernel.splice_in(ends.from, &load.pipe, max));
         if is_alone && would_block(&result) {
             if kernel.unread(ends.from) == 0 && !ends.source.is_dead() {
@@ -289,7 +322,8 @@ impl Direction {
 
     /// Takes what is there through the hot buffer and sends it at once; `None`: nothing came.
     fn pull_copied(&mut self, ends: &mut Ends<'_>, kernel: &mut impl Kernel, run: &mut Run) -> Option<usize> {
-        match persist(|| kernel.recv(ends.from)) {
+        let max = kernel.read_limit();
+        match persist(|| kernel.recv(ends.from, max)) {
             Ok(Received { bytes: 0, .. }) => {
                 self.state = State::Draining;
                 Some(0)
@@ -315,6 +349,7 @@ impl Direction {
             };
             kernel.count(to, sent, Path::Copied);
             run.sent = true;
+            self.note_taken(sent, to, kernel);
             from += sent;
         }
         if from < taken && !ends.target.is_dead() {

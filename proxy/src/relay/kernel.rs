@@ -64,9 +64,12 @@ pub struct Received {
 
 /// What a relay asks of the world. Every call is non-blocking; one that cannot go on says `WouldBlock`.
 pub trait Kernel {
-    /// `recv` of up to [`super::HOT_BUFFER`] bytes into the hot buffer, where they stay until the next one. `Ok(0)`: FIN, or
-    /// the end of a leg whose error somebody else was told.
-    fn recv(&mut self, from: Side) -> io::Result<Received>;
+    /// Bytes that a read may take, at most [`super::HOT_BUFFER`], so that a tail for all of them stays within the budget of tails.
+    fn read_limit(&self) -> usize;
+
+    /// `recv` of up to `max` bytes into the hot buffer, where they stay until the next one. `Ok(0)`: FIN, or the end of a leg
+    /// whose error somebody else was told.
+    fn recv(&mut self, from: Side, max: usize) -> io::Result<Received>;
 
     /// `recv` of one byte with MSG_PEEK, which takes nothing. `Ok(0)` is as in [`Self::recv`].
     fn peek(&mut self, from: Side) -> io::Result<usize>;
@@ -101,6 +104,9 @@ pub trait Kernel {
 
     /// `splice` of at most `max` bytes to the socket.
     fn splice_out(&mut self, pipe: &Pipe, to: Side, max: usize) -> io::Result<usize>;
+
+    /// The peer of this leg has shown that it reads: what is queued towards it need not be bounded any more.
+    fn lift_unsent_bound(&mut self, side: Side);
 
     /// A FIN, after the data that was sent.
     fn shutdown_write(&mut self, side: Side);

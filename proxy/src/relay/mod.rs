@@ -15,19 +15,23 @@ mod leg;
 mod silence;
 #[cfg(test)]
 mod sim;
+mod tail;
+mod turn;
 
 use std::time::Duration;
 
 use weir_routing::compile::RelayMode;
 use weir_routing::{Keepalive, Timeouts};
 
-pub use self::direction::{BUDGET, HOT_BUFFER};
+pub use self::direction::{BUDGET, HOT_BUFFER, PIPE_BYTES};
 use self::direction::{Direction, Ends, State, persist};
 use self::flush::Flush;
 pub use self::kernel::{Kernel, Path, Pipe, Received, Side, Tail};
 use self::leg::{Fault, Leg};
 pub use self::silence::Hearing;
 use self::silence::Silence;
+pub use self::tail::{TAIL_CLASSES, read_limit, tail_class};
+pub use self::turn::{Moved, TurnBudget};
 
 use crate::clock::{Millis, earlier};
 use crate::outcome::Reason;

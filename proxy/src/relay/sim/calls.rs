@@ -46,6 +46,8 @@ pub(super) struct Seen {
     pub(super) missing_pipes: u64,
     pub(super) retries: u64,
     pub(super) given_up: u64,
+    /// Sessions that a turn's budget left for the next.
+    pub(super) left_out: u64,
 }
 
 /// A session's calls.
@@ -145,15 +147,22 @@ impl Calls<'_> {
 }
 
 impl Kernel for Calls<'_> {
-    fn recv(&mut self, from: Side) -> io::Result<Received> {
+    fn read_limit(&self) -> usize {
+        match self.sabotage {
+            Some(Sabotage::TailBudgetIgnored) => HOT_BUFFER,
+            _ => self.net.read_limit(),
+        }
+    }
+
+    fn recv(&mut self, from: Side, max: usize) -> io::Result<Received> {
         let result = match self.blinded(from) {
             Some(result) => result,
             None => {
-                let result = self.net.recv(self.socket(from), HOT_BUFFER);
+                let result = self.net.recv(self.socket(from), max);
                 self.note_read(from, result)
             }
         };
-        let is_short = matches!(result, Ok(bytes) if bytes < HOT_BUFFER);
+        let is_short = matches!(result, Ok(bytes) if bytes < max);
         let is_drained = match self.sabotage {
             Some(Sabotage::ShortReadDrains) => is_short,
             _ => self.net.is_drained(self.socket(from)),
@@ -220,6 +229,7 @@ impl Kernel for Calls<'_> {
         if let Some(result) = self.blinded(from) {
             return result;
         }
+        let max = if self.sabotage == Some(Sabotage::PipeFilledUp) { usize::MAX } else { max };
         let result = self.net.splice_in(self.socket(from), pipe.0, max).map_err(|error| match error.kind() {
             io::ErrorKind::StorageFull => {
                 self.ledger.full_pipe[from as usize] = true;
@@ -237,6 +247,14 @@ impl Kernel for Calls<'_> {
     fn splice_out(&mut self, pipe: &Pipe, to: Side, max: usize) -> io::Result<usize> {
         let result = self.net.splice_out(pipe.0, self.socket(to), max);
         self.note_write(to, result)
+    }
+
+    fn lift_unsent_bound(&mut self, side: Side) {
+        let taken = self.ledger.sent[side as usize];
+        self.net.require(taken >= 1 << 20, || {
+            format!("{side:?} has taken {taken} bytes and is trusted with more")
+        });
+        self.net.lift_unsent_bound(self.socket(side));
     }
 
     fn shutdown_write(&mut self, side: Side) {

@@ -6,7 +6,7 @@ use crate::outcome::Reason;
 use crate::relay::direction::SPLICED_FOR_ONE;
 use crate::relay::direction::{Held, State};
 use crate::relay::leg::Fault;
-use crate::relay::{BUDGET, HOT_BUFFER, Phase, Side, Step};
+use crate::relay::{BUDGET, HOT_BUFFER, PIPE_BYTES, Phase, Side, Step, TAIL_CLASSES};
 
 /// Calls that a step may make: each read costs at least 4 KiB of the budget, each write frees what was read, and there are two
 /// directions, two passes, and interruptions.
@@ -21,13 +21,18 @@ impl Shard {
         for side in [0, 1] {
             let held = ledger.read[side] - ledger.sent[1 - side];
             let dropped = relay.directions[side].state == State::Finished;
-            let limit = if ledger.pipes > 0 { usize::MAX } else { HOT_BUFFER };
-            net.require(dropped || held <= limit as u64, || format!("{held} bytes held in a tail"));
+            let flows = ledger.sent[1 - side] >= 1 << 20;
+            let limit = if ledger.pipes > 0 && flows { PIPE_BYTES } else { HOT_BUFFER };
+            net.require(dropped || held <= limit as u64, || format!("{held} bytes held, {limit} may be"));
             net.require(ledger.counted[side] == ledger.sent[side], || "bytes are miscounted".into());
             // Two passes at most, each a budget and a buffer.
             let most = 2 * (SPLICED_FOR_ONE * BUDGET + HOT_BUFFER) as u64;
             net.require(read[side] <= most, || format!("a step read {read:?}"));
         }
+        let [small, medium, large] = TAIL_CLASSES;
+        let most =
+            net.tail_budget.max(net.tail_budget / 2 + large + medium) + 2 * small * self.sessions.len();
+        net.require(net.tail_bytes <= most, || format!("tails take more than {most}"));
         let held =
             relay.directions.iter().filter(|direction| !matches!(direction.held, Held::Nothing)).count();
         net.require(ledger.tails + ledger.pipes == held, || {
@@ -131,7 +136,7 @@ impl Shard {
     /// needed.
     pub(super) fn check_stalls(&mut self) {
         for session in &self.sessions {
-            let pending = session.retry
+            let pending = session.is_ready
                 || session.ended.is_some()
                 || session.sockets.iter().any(|&socket| self.net.sockets[socket].has_event());
             if pending {

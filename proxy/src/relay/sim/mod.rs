@@ -9,6 +9,8 @@ mod checks;
 mod endings;
 mod net;
 mod paths;
+mod polls;
+mod pools;
 mod shard;
 
 use std::collections::BTreeSet;
@@ -25,6 +27,10 @@ const SEEDS: u64 = 2_000;
 
 /// Seeds within which a broken rule must show.
 const SEEDS_TO_NOTICE: u64 = 2_000;
+
+/// Budgets of every other world, which sessions meet all the time.
+const SMALL_TAIL_BUDGET: usize = 128 << 10;
+const SMALL_TURN: u64 = 32 << 10;
 
 /// Turns without faults after which everything must have ended.
 const TURNS_TO_END: usize = 20_000;
@@ -60,6 +66,14 @@ enum Sabotage {
     TimeJudgedFirst,
     /// Timers fire early.
     TimersEarly,
+    /// A pipe is filled as far as its slots go.
+    PipeFilledUp,
+    /// Reads do not shrink as tails fill their budget.
+    TailBudgetIgnored,
+    /// Sessions that a turn's budget leaves out are not stepped in the next.
+    RestForgotten,
+    /// A request that the kernel refuses is taken for made.
+    RefusedRequestLost,
     /// A session is ended by closing its descriptors under their polls.
     EndedByClose,
     /// Peers are not asked after: one that is gone keeps its session.
@@ -71,7 +85,7 @@ enum Sabotage {
 }
 
 impl Sabotage {
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 22] = [
         Self::FullPipeClearsReadable,
         Self::ErrorMaskIgnored,
         Self::HangUpIgnored,
@@ -86,6 +100,10 @@ impl Sabotage {
         Self::DirtyPipeReused,
         Self::TimeJudgedFirst,
         Self::TimersEarly,
+        Self::PipeFilledUp,
+        Self::TailBudgetIgnored,
+        Self::RestForgotten,
+        Self::RefusedRequestLost,
         Self::EndedByClose,
         Self::SilenceUnasked,
         Self::ClosedWindowIsSilence,
@@ -103,8 +121,14 @@ impl Sim {
     fn new(seed: u64, sabotage: Option<Sabotage>) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
         let slots = if rng.bool() { 16 } else { 256 };
-        let net = Net::new(rng.u64(..), rng.usize(0..5), slots);
-        Self { shard: Shard::new(net, sabotage), rng }
+        let mut net = Net::new(rng.u64(..), rng.usize(0..5), slots);
+        net.loses_refused = sabotage == Some(Sabotage::RefusedRequestLost);
+        let mut shard = Shard::new(net, sabotage);
+        if rng.bool() {
+            shard.net.tail_budget = SMALL_TAIL_BUDGET;
+            shard.turn_bytes = SMALL_TURN;
+        }
+        Self { shard, rng }
     }
 
     /// `Err`: the rule that was broken.
@@ -290,14 +314,26 @@ fn every_broken_rule_is_noticed() {
 #[test]
 fn the_simulation_gets_everywhere() {
     let mut reasons = BTreeSet::new();
-    let mut counts = [0; 8];
+    let mut counts = [0; 10];
     for seed in 0..SEEDS_TO_NOTICE {
         let mut sim = Sim::new(seed, None);
         sim.run().expect("it holds");
         let Seen {
-            copied, spliced, tails, full_pipes, dirty_pipes, missing_pipes, retries, given_up, ..
+            copied,
+            spliced,
+            tails,
+            full_pipes,
+            dirty_pipes,
+            missing_pipes,
+            retries,
+            given_up,
+            left_out,
+            ..
         } = sim.shard.seen;
-        let seen = [copied, spliced, tails, full_pipes, dirty_pipes, missing_pipes, retries, given_up];
+        let refused = sim.shard.net.refused;
+        let pipes = [full_pipes, dirty_pipes, missing_pipes];
+        let seen = [copied, spliced, tails, retries, given_up, left_out, refused];
+        let seen: Vec<u64> = seen.into_iter().chain(pipes).collect();
         (0..seen.len()).for_each(|index| counts[index] += seen[index]);
         reasons.append(&mut sim.shard.seen.reasons);
     }

@@ -10,6 +10,7 @@ use std::io;
 use std::time::Duration;
 
 use super::bytes::{Bytes, Run};
+use super::pools::Fifo;
 use crate::relay::Hearing;
 
 pub(super) const IN: u8 = 1;
@@ -61,6 +62,8 @@ pub(super) enum Poll {
     /// Its last completion came without MORE.
     Disarmed,
     Cancelled,
+    /// Broken on purpose: taken for armed, and never heard of.
+    Lost,
     Gone,
 }
 
@@ -77,6 +80,8 @@ pub(super) struct Socket {
     pub(super) fin_in: bool,
     pub(super) tx: Bytes,
     tx_room: usize,
+    /// What a write may leave unsent, until the bound is lifted.
+    pub(super) unsent_max: usize,
     /// A write was refused; a wake-up follows when a third of the room is free.
     pub(super) wants_room: bool,
     pub(super) fin_out: bool,
@@ -96,7 +101,7 @@ pub(super) struct Socket {
     pub(super) told: bool,
     pub(super) poll: Poll,
     /// Wake-ups that no completion has told yet: the last one's mask, and how many.
-    woken: Option<(u8, u32)>,
+    pub(super) woken: Option<(u8, u32)>,
     segment: usize,
     pub(super) open: bool,
     /// When a byte was accepted or acknowledged last.
@@ -106,7 +111,12 @@ pub(super) struct Socket {
 impl Socket {
     /// A write would be accepted, and no wake-up is owed for it.
     pub(super) fn takes(&self) -> bool {
-        self.dead_at.is_none() && !self.wants_room && self.tx.len() < self.tx_room
+        self.dead_at.is_none() && !self.wants_room && self.tx.len() < self.room()
+    }
+
+    /// Bytes that writes may leave here.
+    fn room(&self) -> usize {
+        self.tx_room.min(self.unsent_max)
     }
 
     /// Since when a silent peer may be given up: by then it has left bytes unacknowledged for as long as keepalive takes.
@@ -124,10 +134,10 @@ impl Socket {
         self.woken.is_some() || matches!(self.poll, Poll::Disarmed | Poll::Cancelled)
     }
 
-    fn state(&self) -> u8 {
+    pub(super) fn state(&self) -> u8 {
         let dead = self.dead_at.is_some();
         let readable = !self.rx.is_empty() || self.fin_in || dead;
-        let writable = dead || self.tx.len() < self.tx_room;
+        let writable = dead || self.tx.len() < self.room();
         let error = self.error.is_some();
         let hung_up = self.fin_in || dead;
         IN * u8::from(readable) + OUT * u8::from(writable) + ERR * u8::from(error) + HUP * u8::from(hung_up)
@@ -152,23 +162,6 @@ impl Socket {
     }
 }
 
-/// A pipe.
-#[derive(Debug, Default)]
-struct Fifo {
-    bytes: Bytes,
-    slots_used: usize,
-    lent: bool,
-}
-
-/// A completion of a poll.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Completion {
-    pub(super) socket: usize,
-    pub(super) mask: u8,
-    /// The poll's last.
-    pub(super) last: bool,
-}
-
 /// The whole of it.
 pub(super) struct Net {
     pub(super) rng: fastrand::Rng,
@@ -176,11 +169,20 @@ pub(super) struct Net {
     pub(super) now: u64,
     pub(super) faults: bool,
     pub(super) sockets: Vec<Socket>,
-    pipes: Vec<Fifo>,
-    pipe_limit: usize,
-    pipe_slots: usize,
-    tails: Vec<Option<Bytes>>,
-    hot: Bytes,
+    pub(super) pipes: Vec<Fifo>,
+    pub(super) pipe_limit: usize,
+    pub(super) pipe_slots: usize,
+    pub(super) tails: Vec<Option<Bytes>>,
+    pub(super) tail_sizes: Vec<usize>,
+    /// Memory of the tails that are held, and their budget.
+    pub(super) tail_bytes: usize,
+    pub(super) tail_budget: usize,
+    /// The kernel is short of memory: requests to the ring wait.
+    pub(super) refuses: bool,
+    pub(super) refused: u64,
+    /// Broken on purpose: they do not wait, they are lost.
+    pub(super) loses_refused: bool,
+    pub(super) hot: Bytes,
     /// The first rule that was broken.
     pub(super) broken: Option<String>,
     pub(super) calls: usize,
@@ -209,6 +211,12 @@ impl Net {
             pipe_limit,
             pipe_slots,
             tails: vec![],
+            tail_sizes: vec![],
+            tail_bytes: 0,
+            tail_budget: 64 << 20,
+            refuses: false,
+            refused: 0,
+            loses_refused: false,
             hot: Bytes::default(),
             broken: None,
             calls: 0,
@@ -241,6 +249,7 @@ impl Net {
                 fin_in: false,
                 tx: Bytes::default(),
                 tx_room: shape.tx_room,
+                unsent_max: 256 << 10,
                 wants_room: false,
                 fin_out: false,
                 error: None,
@@ -251,7 +260,8 @@ impl Net {
                 patience,
                 reset_by_us: false,
                 told: false,
-                poll: Poll::Armed,
+                // The client's has been armed for long, the upstream's is asked for now.
+                poll: if index == 0 { Poll::Armed } else { Poll::Disarmed },
                 woken: None,
                 segment: shape.segment,
                 open: true,
@@ -345,7 +355,7 @@ impl Net {
             it.moved_at = now;
             it.heard_at = now;
         }
-        if it.wants_room && it.tx.len() * 3 <= it.tx_room * 2 {
+        if it.wants_room && it.tx.len() * 3 <= it.room() * 2 {
             it.wants_room = false;
             it.wake(OUT);
         }
@@ -375,57 +385,6 @@ impl Net {
             it.die(libc::ETIMEDOUT, now);
         }
         missed
-    }
-
-    // Polls.
-
-    /// Completions that have come; with faults some come later, twice, for nothing, or without MORE.
-    pub(super) fn completions(&mut self) -> Vec<Completion> {
-        let mut completions = vec![];
-        for socket in 0..self.sockets.len() {
-            let chance = |rng: &mut fastrand::Rng, faults: bool, one_in: u8| {
-                faults && rng.u8(..).is_multiple_of(one_in)
-            };
-            let it = &mut self.sockets[socket];
-            if it.poll == Poll::Gone || chance(&mut self.rng, self.faults, 4) {
-                continue;
-            }
-            match it.poll {
-                Poll::Cancelled => {
-                    it.poll = Poll::Gone;
-                    completions.push(Completion { socket, mask: 0, last: true });
-                    continue;
-                }
-                Poll::Disarmed => {
-                    // Arming reports the present state.
-                    it.poll = Poll::Armed;
-                    it.woken = Some((it.state(), 1));
-                }
-                Poll::Armed | Poll::Gone => {}
-            }
-            if let Some((mask, count)) = it.woken.take() {
-                // Of several wake-ups one completion is made, with the state at that time.
-                let mask = if count > 1 { it.state() } else { mask };
-                completions.push(Completion { socket, mask, last: false });
-                if chance(&mut self.rng, self.faults, 16) {
-                    completions.push(Completion { socket, mask, last: false });
-                }
-                if chance(&mut self.rng, self.faults, 16) {
-                    it.poll = Poll::Disarmed;
-                }
-            } else if chance(&mut self.rng, self.faults, 32) {
-                completions.push(Completion { socket, mask: OUT, last: false });
-            }
-        }
-        if self.faults {
-            self.rng.shuffle(&mut completions);
-        }
-        completions
-    }
-
-    /// Asks for the poll's last completion.
-    pub(super) fn cancel(&mut self, socket: usize) {
-        self.sockets[socket].poll = Poll::Cancelled;
     }
 
     // System calls.
@@ -504,7 +463,7 @@ impl Net {
             self.require(!finished, || format!("a write to socket {socket} after its FIN"));
             return Err(io::Error::from_raw_os_error(errno));
         }
-        let room = it.tx_room.saturating_sub(it.tx.len());
+        let room = it.room().saturating_sub(it.tx.len());
         if room == 0 {
             it.wants_room = true;
             return Err(io::ErrorKind::WouldBlock.into());
@@ -524,11 +483,6 @@ impl Net {
         Ok(count)
     }
 
-    pub(super) fn keep_tail(&mut self, from: usize, to: usize) -> u32 {
-        self.tails.push(Some(self.hot.range(from, to)));
-        self.tails.len() as u32 - 1
-    }
-
     pub(super) fn send_tail(&mut self, socket: usize, tail: u32, count: usize) -> io::Result<usize> {
         let count = self.room(socket, count)?;
         let Some(bytes) = self.tails[tail as usize].as_mut().map(|tail| tail.take(count)) else {
@@ -537,40 +491,6 @@ impl Net {
         };
         self.sockets[socket].tx.append(bytes);
         Ok(count)
-    }
-
-    pub(super) fn free_tail(&mut self, tail: u32) {
-        let freed = self.tails[tail as usize].take().is_some();
-        self.require(freed, || format!("tail {tail} was freed twice"));
-    }
-
-    pub(super) fn take_pipe(&mut self) -> Option<u32> {
-        let free = self.pipes.iter().position(|pipe| !pipe.lent);
-        let index = free.or_else(|| {
-            (self.pipes.len() < self.pipe_limit).then(|| {
-                self.pipes.push(Fifo::default());
-                self.pipes.len() - 1
-            })
-        })?;
-        self.pipes[index].lent = true;
-        Some(index as u32)
-    }
-
-    /// The pipe goes back; `closed`: what it holds goes with it.
-    pub(super) fn return_pipe(&mut self, pipe: u32, closed: bool) {
-        let it = &mut self.pipes[pipe as usize];
-        let (lent, empty) = (std::mem::replace(&mut it.lent, false), it.bytes.is_empty());
-        if closed {
-            it.bytes.clear();
-            it.slots_used = 0;
-        }
-        self.require(lent, || format!("pipe {pipe} was returned twice"));
-        self.require(empty || closed, || format!("the dirty pipe {pipe} went back to the pool"));
-    }
-
-    /// Breaks the rule on purpose: a dirty pipe goes back with its bytes, and nobody notices.
-    pub(super) fn return_dirty(&mut self, pipe: u32) {
-        self.pipes[pipe as usize].lent = false;
     }
 
     /// `Err(StorageFull)` stands for the EAGAIN of a full pipe, so that a caller in the simulation can tell it from the other.
@@ -603,6 +523,10 @@ impl Net {
         it.slots_used = (it.slots_used * it.bytes.len()).div_ceil(held);
         self.sockets[socket].tx.append(bytes);
         Ok(count)
+    }
+
+    pub(super) fn lift_unsent_bound(&mut self, socket: usize) {
+        self.sockets[socket].unsent_max = usize::MAX;
     }
 
     pub(super) fn shutdown_write(&mut self, socket: usize) {
@@ -658,15 +582,5 @@ impl Net {
             it.fin_out = true;
         }
         self.require(!twice, || format!("socket {socket} was closed twice"));
-    }
-
-    /// Everything that was lent is back.
-    pub(super) fn check_returned(&mut self) {
-        let tails = self.tails.iter().flatten().count();
-        let pipes = self.pipes.iter().filter(|pipe| pipe.lent).count();
-        let open = self.sockets.iter().filter(|socket| socket.open).count();
-        self.require(tails + pipes + open == 0, || {
-            format!("{tails} tails, {pipes} pipes, {open} sockets are left")
-        });
     }
 }

@@ -5,7 +5,7 @@ use weir_routing::compile::RelayMode;
 use super::net::{Ending, Net, Shape};
 use super::shard::{Shard, timeouts};
 use crate::relay::direction::SPLICED_FOR_ONE;
-use crate::relay::{BUDGET, HOT_BUFFER};
+use crate::relay::{BUDGET, HOT_BUFFER, PIPE_BYTES, TAIL_CLASSES};
 
 /// A session whose client sends; its reader is never in the way.
 fn session(mode: RelayMode, pipes: usize) -> Shard {
@@ -23,6 +23,11 @@ fn session(mode: RelayMode, pipes: usize) -> Shard {
     };
     shard.open([shape(64 << 20), shape(0)], timeouts(0, 0, 0, 0), None, mode);
     shard
+}
+
+/// Nothing bounds what is queued towards a reader: a whole turn goes through before it reads.
+fn lift_bounds(shard: &mut Shard) {
+    shard.net.sockets.iter_mut().for_each(|socket| socket.unsent_max = usize::MAX);
 }
 
 /// The client sends so much at once; it is relayed until nothing moves, and the bytes (copied, spliced) are told.
@@ -82,6 +87,7 @@ fn a_fixed_path_stays() {
 fn a_turn_ends_with_its_budget_and_a_retry() {
     for (mode, budget) in [(RelayMode::Copy, BUDGET), (RelayMode::Splice, SPLICED_FOR_ONE * BUDGET)] {
         let mut shard = session(mode, 4);
+        lift_bounds(&mut shard);
         shard.net.peer_sends(0, 3 * budget);
         for turn in 1..=3 {
             shard.turn();
@@ -92,5 +98,95 @@ fn a_turn_ends_with_its_budget_and_a_retry() {
         }
         shard.turn();
         assert!(!shard.needs_no_sleep());
+    }
+}
+
+/// Opens sessions whose readers read nothing, on a shard where each client has so much to send.
+fn stalled(sessions: usize, mode: RelayMode, to_send: usize) -> Shard {
+    let mut net = Net::new(1, 4, 256);
+    net.faults = false;
+    let mut shard = Shard::new(net, None);
+    for _ in 0..sessions {
+        let shape = |to_send| Shape {
+            to_send,
+            ending: Ending::Fin,
+            reads: false,
+            window: 0,
+            rx_room: 4 << 20,
+            tx_room: 16 << 10,
+            segment: 32 << 10,
+        };
+        shard.open([shape(to_send as u64), shape(0)], timeouts(0, 0, 0, 0), None, mode);
+    }
+    shard
+}
+
+/// All clients send what they may, until nothing moves.
+fn fill(shard: &mut Shard) {
+    loop {
+        let mut sent = false;
+        for client in (0..shard.net.sockets.len()).step_by(2) {
+            sent |= shard.net.peer_sends(client, usize::MAX);
+        }
+        if !sent && !shard.needs_no_sleep() && !shard.turn() {
+            return;
+        }
+        shard.turn();
+        assert_eq!(shard.net.broken, None);
+    }
+}
+
+#[test]
+fn a_stalled_reader_holds_a_pipe_of_bounded_bytes() {
+    let mut shard = stalled(1, RelayMode::Splice, 16 << 20);
+    let held = |shard: &Shard| shard.sessions[0].ledger.read[0] - shard.sessions[0].ledger.sent[1];
+    fill(&mut shard);
+    assert_eq!(held(&shard), HOT_BUFFER as u64, "of one that has read nothing");
+    shard.net.sockets[1].peer.window = 8 << 20;
+    while shard.net.flow(1, usize::MAX) || shard.needs_no_sleep() {
+        shard.turn();
+        shard.net.peer_sends(0, usize::MAX);
+    }
+    fill(&mut shard);
+    assert_eq!(held(&shard), PIPE_BYTES as u64, "its slots hold eight times as much");
+}
+
+#[test]
+fn stalled_readers_share_the_budget_of_tails() {
+    const SESSIONS: usize = 64;
+    let mut shard = stalled(SESSIONS, RelayMode::Copy, 1 << 20);
+    shard.net.tail_budget = 1 << 20;
+    fill(&mut shard);
+    let held = shard.sessions.iter().map(|session| session.ledger.tails).sum::<usize>();
+    assert_eq!(held, SESSIONS, "whoever stalls holds a tail, also at the budget");
+    assert!(shard.net.tail_bytes <= shard.net.tail_budget + SESSIONS * TAIL_CLASSES[0]);
+    assert!(shard.net.tail_bytes >= shard.net.tail_budget / 2, "it is used");
+}
+
+#[test]
+fn what_a_turn_leaves_out_is_first_in_the_next() {
+    let mut shard = session(RelayMode::Copy, 0);
+    let shape = Shape {
+        to_send: 1 << 20,
+        ending: Ending::Fin,
+        reads: true,
+        window: 8 << 20,
+        rx_room: 8 << 20,
+        tx_room: 8 << 20,
+        segment: 32 << 10,
+    };
+    for _ in 1..3 {
+        shard.open([shape, Shape { to_send: 0, ..shape }], timeouts(0, 0, 0, 0), None, RelayMode::Copy);
+    }
+    lift_bounds(&mut shard);
+    shard.turn_bytes = BUDGET as u64;
+    for client in [0, 2, 4] {
+        shard.net.peer_sends(client, 2 * BUDGET);
+    }
+    for turn in 0..6 {
+        shard.turn();
+        let read: Vec<u64> = shard.sessions.iter().map(|session| session.ledger.read[0]).collect();
+        let turns = |session: usize| (turn + 3 - session) / 3 * BUDGET;
+        assert_eq!(read, [0, 1, 2].map(|session| turns(session) as u64), "turn {turn}");
     }
 }

@@ -1,6 +1,7 @@
 //! The simulated shard: it drives relays as the real one does (completions, then the retry list, then timers), and has
 //! everything checked after each step.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use weir_routing::compile::RelayMode;
@@ -8,9 +9,11 @@ use weir_routing::{Keepalive, Timeouts};
 
 use super::Sabotage;
 use super::calls::{Calls, Ledger, Seen};
-use super::net::{Completion, ERR, HUP, IN, Net, OUT, Poll, Shape};
+use super::net::{ERR, HUP, IN, Net, OUT, Poll, Shape};
+use super::polls::Completion;
 use crate::outcome::Reason;
-use crate::relay::{Kernel, Millis, News, Phase, Relay, Side, Step};
+use crate::relay::turn::BYTES_A_TURN;
+use crate::relay::{Kernel, Millis, Moved, News, Phase, Relay, Side, Step, TurnBudget};
 
 /// The wheel's tick in milliseconds; deadlines are rounded up to it.
 const TICK: u64 = 10;
@@ -26,7 +29,7 @@ pub(super) struct Session {
     pub(super) given_up: [bool; 2],
     /// Milliseconds: when the wheel calls.
     pub(super) timer: Option<u64>,
-    pub(super) retry: bool,
+    pub(super) is_ready: bool,
     pub(super) ended: Option<Reason>,
     pub(super) closed: bool,
 }
@@ -37,11 +40,16 @@ pub(super) struct Shard {
     pub(super) seen: Seen,
     pub(super) sessions: Vec<Session>,
     pub(super) sabotage: Option<Sabotage>,
+    /// Sessions to be stepped, in order; those whose `is_ready` is set.
+    ready: VecDeque<usize>,
+    /// The byte budget of a turn.
+    pub(super) turn_bytes: u64,
 }
 
 impl Shard {
     pub(super) fn new(net: Net, sabotage: Option<Sabotage>) -> Self {
-        Self { net, seen: Seen::default(), sessions: vec![], sabotage }
+        let (seen, ready) = (Seen::default(), VecDeque::new());
+        Self { net, seen, sessions: vec![], sabotage, ready, turn_bytes: BYTES_A_TURN }
     }
 
     /// Opens a session and does its first step.
@@ -63,7 +71,7 @@ impl Shard {
             ledger: Ledger { active: now, ..Ledger::default() },
             given_up: [false; 2],
             timer: None,
-            retry: false,
+            is_ready: false,
             ended: None,
             closed: false,
         });
@@ -74,7 +82,6 @@ impl Shard {
 
     /// One turn. True if there was anything to do.
     pub(super) fn turn(&mut self) -> bool {
-        let retry: Vec<_> = (0..self.sessions.len()).filter(|&index| self.sessions[index].retry).collect();
         if self.sabotage == Some(Sabotage::TimeJudgedFirst) {
             self.expire();
         }
@@ -83,14 +90,41 @@ impl Shard {
         for completion in completions {
             self.complete(completion);
         }
-        for index in retry {
-            busy = true;
-            self.sessions[index].retry = false;
-            self.step(index, false);
-        }
+        busy |= self.step_ready();
         busy |= self.expire();
         self.check_stalls();
         busy
+    }
+
+    fn queue(&mut self, index: usize) {
+        if !std::mem::replace(&mut self.sessions[index].is_ready, true) {
+            self.ready.push_back(index);
+        }
+    }
+
+    /// Steps what is ready now, within the budget of a turn.
+    fn step_ready(&mut self) -> bool {
+        let mut budget = TurnBudget::of(self.turn_bytes);
+        let count = self.ready.len();
+        for _ in 0..count {
+            if budget.is_spent() {
+                self.seen.left_out += 1;
+                break;
+            }
+            let Some(index) = self.ready.pop_front() else { break };
+            self.sessions[index].is_ready = false;
+            let before = self.moved();
+            self.step(index, false);
+            budget.spend(self.moved().since(before));
+        }
+        if self.sabotage == Some(Sabotage::RestForgotten) && budget.is_spent() {
+            self.ready.drain(..).for_each(|index| self.sessions[index].is_ready = false);
+        }
+        count > 0
+    }
+
+    fn moved(&self) -> Moved {
+        Moved { copied: self.seen.copied, spliced: self.seen.spliced }
     }
 
     /// Ends a session from outside.
@@ -109,7 +143,7 @@ impl Shard {
     }
 
     pub(super) fn needs_no_sleep(&self) -> bool {
-        self.sessions.iter().any(|session| session.retry)
+        self.sessions.iter().any(|session| session.is_ready)
     }
 
     pub(super) fn all_closed(&self) -> bool {
@@ -161,7 +195,7 @@ impl Shard {
             }
             _ => session.relay.on_event(side, news),
         }
-        self.step(index, false);
+        self.queue(index);
     }
 
     fn close(&mut self, index: usize) {
@@ -228,14 +262,15 @@ impl Shard {
         match step {
             Step::Again => {
                 self.seen.retries += 1;
-                session.retry = self.sabotage != Some(Sabotage::RetryDropped);
+                if self.sabotage != Some(Sabotage::RetryDropped) {
+                    self.queue(index);
+                }
             }
             Step::Wait => {}
             Step::Ended(reason) => {
                 session.ended = Some(reason);
                 self.seen.reasons.insert(reason.as_str());
                 session.timer = None;
-                session.retry = false;
                 self.check_end(index, reason);
                 if self.sabotage == Some(Sabotage::EndedByClose) {
                     self.close(index);
@@ -246,6 +281,7 @@ impl Shard {
             }
         }
         // The wheel keeps an earlier timer, and asks again when it fires.
+        let session = &mut self.sessions[index];
         let deadline = session.relay.deadline().map(|deadline| deadline.0.div_ceil(TICK) * TICK);
         session.timer = session.timer.into_iter().chain(deadline).min();
     }
