@@ -7,11 +7,22 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::control::{self, Failure};
 use crate::demo::{self, Demo};
+use crate::later::Later;
 use crate::load::{self, Origin, Tests};
 use crate::{report, ring, version};
 
 const FAILED: u8 = 1;
+const USAGE: u8 = 2;
 const HOST: u8 = 3;
+
+const LATER: Later = Later {
+    program: "weir",
+    commands: &[],
+    options: &[
+        ("run", "--take-over", "end the running one first: on TERM it drains"),
+        ("run", "--last-good", "`weir check` shows what has to be mended in the file"),
+    ],
+};
 
 /// A layer-4 proxy for Linux hosts: routes and relays TCP as a service mesh does, from TOML files.
 #[derive(Debug, Parser)]
@@ -75,6 +86,10 @@ impl From<Configuration> for Origin {
 
 /// The whole program.
 pub fn main() -> ExitCode {
+    if let Some(refusal) = LATER.refusal(&std::env::args_os().skip(1).collect::<Vec<_>>()) {
+        report::tell(&refusal);
+        return ExitCode::from(USAGE);
+    }
     let arguments = Arguments::parse();
     let Some(command) = arguments.command else {
         print_version();
@@ -184,5 +199,6 @@ mod tests {
         check("weir demo --port 65527", false);
         check("weir demo --port 0", false);
         check("weir serve", false);
+        check("weir run --take-over", false);
     }
 }

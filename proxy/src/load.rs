@@ -3,6 +3,7 @@
 //!
 //! A file that cannot be read is a problem like any other, so that one run shows everything that has to be mended.
 
+use std::collections::HashMap;
 use std::fs::{self, FileType};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
@@ -144,6 +145,7 @@ impl Origin {
     fn read_each(&self, begin: &dyn Fn(&Path)) -> Result<Arc<Sources>, Refused> {
         let mut sources = Sources::default();
         let mut problems = Vec::new();
+        let mut seen = HashMap::new();
         let mut take = |text: Result<Source, Box<Problem>>| match text {
             Ok(source) if source.text.trim().is_empty() => problems.push(
                 Problem::error("empty-file", None, format!("{} is empty", source.name))
@@ -160,7 +162,8 @@ impl Origin {
                     match files(path) {
                         Ok(files) => files.iter().for_each(|file| {
                             begin(file);
-                            take(regular(file).and_then(|opened| source(file, opened)));
+                            let opened = once(file, &mut seen).and_then(|()| regular(file));
+                            take(opened.and_then(|opened| source(file, opened)));
                         }),
                         Err(problem) => take(Err(problem)),
                     }
@@ -285,6 +288,20 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, Box<Problem>> {
 pub(crate) fn is_configuration_file(name: &std::ffi::OsStr) -> bool {
     let name = name.as_encoded_bytes();
     name.ends_with(b".toml") && !name.starts_with(b".")
+}
+
+/// Refuses a file that was named before: all that it declares would be declared twice.
+fn once(path: &Path, seen: &mut HashMap<PathBuf, PathBuf>) -> Result<(), Box<Problem>> {
+    // A link that leads nowhere is no file that could be there twice; reading it says what is wrong with it.
+    let Ok(resolved) = path.canonicalize() else { return Ok(()) };
+    let Some(first) = seen.insert(resolved, path.to_owned()) else { return Ok(()) };
+    let message = if first == path {
+        format!("{} is named twice", path.display())
+    } else {
+        format!("{} is the same file as {}", path.display(), first.display())
+    };
+    let problem = Problem::error("named-twice", None, message);
+    Err(problem.help("name each file once, by -c or by its directory").into())
 }
 
 /// Opens a file. Anything else is refused before it is opened: opening a FIFO waits for a writer, opening a device may act.
@@ -451,6 +468,24 @@ mod tests {
         check(&["ha", "half", "whole"], Some("whole"));
         let all: Vec<String> = (0..=MAX_READINGS).map(|number| number.to_string()).collect();
         check(&all.iter().map(String::as_str).collect::<Vec<_>>(), None);
+    }
+
+    #[test]
+    fn a_file_that_is_named_twice_is_one_problem() {
+        let home = tempfile::tempdir().unwrap();
+        let path = |name: &str| home.path().join(name);
+        fs::write(path("a.toml"), "x = 1").unwrap();
+        std::os::unix::fs::symlink("a.toml", path("b.toml")).unwrap();
+        let codes = |given: &[&str]| -> Vec<(&'static str, String)> {
+            let refused =
+                Origin::from_arguments(given.iter().map(|name| path(name)).collect()).read().unwrap_err();
+            let here = format!("{}/", home.path().display());
+            refused.problems.iter().map(|it| (it.code, it.message.replace(&here, ""))).collect()
+        };
+        let named = |message: &str| vec![("named-twice", message.to_owned())];
+        assert_eq!(codes(&["a.toml", "a.toml"]), named("a.toml is named twice"));
+        assert_eq!(codes(&["a.toml", "b.toml"]), named("b.toml is the same file as a.toml"));
+        assert_eq!(codes(&["."])[0].0, "named-twice");
     }
 
     #[test]

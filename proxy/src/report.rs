@@ -9,6 +9,7 @@ use serde::Serialize;
 use weir_routing::{Place, Problem, Severity, Sources};
 
 use crate::load::Refused;
+use crate::visible;
 
 /// Whether a stream is for a person's eyes: a terminal, and `NO_COLOR` not set to anything.
 pub fn coloured(stream: &impl IsTerminal) -> bool {
@@ -48,10 +49,11 @@ pub fn print_refused(refused: &Refused) {
     tell(&format!("{}\n", summary(&refused.problems)));
 }
 
-/// "2 problems, 1 warnings".
+/// "2 problems, 1 warning".
 pub fn summary(problems: &[Problem]) -> String {
     let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
-    format!("{errors} problems, {} warnings", problems.len() - errors)
+    let counted = |count: usize, noun: &str| format!("{count} {noun}{}", if count == 1 { "" } else { "s" });
+    format!("{}, {}", counted(errors, "problem"), counted(problems.len() - errors, "warning"))
 }
 
 /// One problem with its lines.
@@ -60,8 +62,8 @@ fn render(sources: &Sources, problem: &Problem, renderer: &Renderer) -> String {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
     };
-    let mut group: Group<'_> =
-        level.primary_title(&problem.message).id(problem.code).elements(snippets(sources, problem));
+    let title = level.primary_title(visible::line(&problem.message)).id(problem.code);
+    let mut group: Group<'_> = title.elements(snippets(sources, problem));
     let facts = facts(problem);
     if problem.place.is_none()
         && let Some(facts) = facts
@@ -69,24 +71,36 @@ fn render(sources: &Sources, problem: &Problem, renderer: &Renderer) -> String {
         group = group.element(Level::NOTE.message(facts));
     }
     if let Some(help) = &problem.help {
-        group = group.element(Level::HELP.message(help.trim_end()));
+        group = group.element(Level::HELP.message(visible::lines(help.trim_end())));
     }
-    renderer.render(&[group])
+    let text = renderer.render(&[group]);
+    match problem.place.and_then(|place| column_shown(sources, place)) {
+        Some((shown, true_one)) => text.replacen(&shown, &true_one, 1),
+        None => text,
+    }
+}
+
+/// The renderer counts columns in the line that it shows, where escapes are longer than what stands in the file: what it will
+/// print, and what it should.
+fn column_shown(sources: &Sources, place: Place) -> Option<(String, String)> {
+    let source = sources.source(place);
+    let (position, line) = (sources.position(place), source.line(place.start as usize).range);
+    let mut span = source.on_first_line(place).start - line.start..line.len();
+    let shown = visible::source(&source.text[line], std::slice::from_mut(&mut span));
+    let column = shown[..span.start].chars().count() + 1;
+    let at = |column: usize| format!("{}:{}:{column}", visible::line(&source.name), position.line);
+    (column != position.column).then(|| (at(column), at(position.column)))
 }
 
 /// "found x, wanted y".
 fn facts(problem: &Problem) -> Option<String> {
-    match (problem.found.as_deref().map(visible), &problem.wanted) {
+    let wanted = problem.wanted.as_deref().map(visible::line);
+    match (problem.found.as_deref().map(visible::found), wanted) {
         (Some(found), Some(wanted)) => Some(format!("found {found}, wanted {wanted}")),
         (Some(found), None) => Some(format!("found {found}")),
         (None, Some(wanted)) => Some(format!("wanted {wanted}")),
         (None, None) => None,
     }
-}
-
-/// What was found, if it is nothing or would steer a terminal: as it could be written in a file.
-fn visible(found: &str) -> String {
-    if found.is_empty() || found.contains(char::is_control) { format!("{found:?}") } else { found.to_owned() }
 }
 
 /// A place to mark in the text, and what is said of it.
@@ -110,7 +124,7 @@ fn snippets<'s>(sources: &'s Sources, problem: &Problem) -> Vec<Snippet<'s, Anno
         files.entry(key).or_default().push(Mark {
             place: related.place,
             kind: AnnotationKind::Context,
-            label: Some(related.message.clone()),
+            label: Some(visible::line(&related.message).into_owned()),
         });
     }
     let snippet = |((_, file), marks): ((bool, u32), Vec<Mark>)| snippet(sources, file, marks);
@@ -126,13 +140,13 @@ fn snippet(sources: &Sources, file: u32, marks: Vec<Mark>) -> Snippet<'_, Annota
     let last = spans.iter().map(|span| span.end).max().unwrap_or(0);
     let first = source.line(first);
     let (start, end) = (first.range.start, source.line(last).range.end);
-    let annotations = spans
-        .into_iter()
-        .zip(marks)
-        .map(|(span, mark)| mark.kind.span(span.start - start..span.end - start).label(mark.label));
-    Snippet::source(&source.text[start..end])
+    let mut spans: Vec<Range<usize>> =
+        spans.into_iter().map(|span| span.start - start..span.end - start).collect();
+    let shown = visible::source(&source.text[start..end], &mut spans);
+    let annotations = spans.into_iter().zip(marks).map(|(span, mark)| mark.kind.span(span).label(mark.label));
+    Snippet::source(shown)
         .line_start(first.number)
-        .path(&*source.name)
+        .path(visible::line(&source.name))
         .annotations(annotations.collect::<Vec<_>>())
 }
 
@@ -170,7 +184,8 @@ struct Spot<'a> {
 /// All problems as a JSON list.
 pub fn json(sources: &Sources, problems: &[Problem]) -> String {
     let records: Vec<_> = problems.iter().map(|problem| record(sources, problem)).collect();
-    serde_json::to_string_pretty(&records).expect("strings and numbers are always JSON")
+    let text = serde_json::to_string_pretty(&records).expect("strings and numbers are always JSON");
+    visible::json(&text).into_owned()
 }
 
 fn record<'a>(sources: &'a Sources, problem: &'a Problem) -> Record<'a> {
@@ -256,6 +271,34 @@ error[bad-address]: not an address
     }
 
     #[test]
+    fn what_would_steer_a_terminal_is_escaped_wherever_it_is_printed() {
+        let text = "\u{feff}[gateway.edge]\nlisten = [\"\u{202e}moc\", \"\u{200b}x\"]\n";
+        let sources = Sources(vec![Source::new("a\u{202e}.toml", text)]);
+        let problem = Problem::error("bad", at(&sources, 0, "\"\u{200b}x\""), "not \u{200b}x")
+            .found("\u{200b}x")
+            .wanted("\u{2066}y")
+            .help("write\n\u{202e}z")
+            .related(at(&sources, 0, "[gateway.edge]"), "of \u{61c}this");
+        let shown = render(&sources, &problem, &Renderer::plain());
+        let expected = r#"error[bad]: not \u{200b}x
+ --> a\u{202e}.toml:2:19
+  |
+1 | [gateway.edge]
+  | -------------- of \u{61c}this
+2 | listen = ["\u{202e}moc", "\u{200b}x"]
+  |                          ^^^^^^^^^^^ found "\u{200b}x", wanted \u{2066}y
+  |
+  = help: write
+          \u{202e}z"#;
+        assert_eq!(shown, expected, "\n{shown}");
+        let json = json(&sources, &[problem]);
+        assert!(json.is_ascii(), "{json}");
+        let read: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(read[0]["found"], "\u{200b}x");
+        assert_eq!(read[0]["column"], 19);
+    }
+
+    #[test]
     fn what_was_found_can_be_seen() {
         #[track_caller]
         fn check(found: &str, expected: &str) {
@@ -265,6 +308,7 @@ error[bad-address]: not an address
         check("\"ü\"", "found \"ü\"");
         check("", "found \"\"");
         check("\u{1b}[31m", "found \"\\u{1b}[31m\"");
+        check("10.0.0.1\u{a0}", "found \"10.0.0.1\\u{a0}\"");
     }
 
     #[test]
@@ -305,10 +349,9 @@ error[bad-address]: not an address
 
     #[test]
     fn the_summary_counts_errors_and_warnings() {
-        let warning = Problem::warning("w", None, "w");
-        assert_eq!(
-            summary(&[Problem::error("e", None, "e"), warning.clone(), warning]),
-            "1 problems, 2 warnings"
-        );
+        let (warning, error) = (Problem::warning("w", None, "w"), Problem::error("e", None, "e"));
+        assert_eq!(summary(&[error.clone(), warning.clone(), warning.clone()]), "1 problem, 2 warnings");
+        assert_eq!(summary(&[error.clone(), error, warning]), "2 problems, 1 warning");
+        assert_eq!(summary(&[]), "0 problems, 0 warnings");
     }
 }

@@ -13,7 +13,6 @@ use weir_routing::explain::{Extent, explain};
 use weir_routing::{Arrival, Gateway, GatewayId, Table};
 
 const FAILED: u8 = 1;
-const USAGE: u8 = 2;
 
 /// The arguments.
 #[derive(Args, Debug)]
@@ -35,47 +34,10 @@ pub(crate) struct Explain {
     /// JSON
     #[arg(long)]
     json: bool,
-    #[command(flatten)]
-    later: Later,
-}
-
-/// What is planned and not there: known, so that it is refused by name and not as a misspelling.
-#[derive(Args, Debug)]
-struct Later {
-    #[arg(long, hide = true)]
-    sni: Option<String>,
-    #[arg(long, hide = true)]
-    host: Option<String>,
-    #[arg(long, hide = true)]
-    path: Option<String>,
-    #[arg(long, hide = true)]
-    header: Vec<String>,
-    #[arg(long, hide = true)]
-    live: bool,
-    #[arg(long, hide = true)]
-    id: Option<String>,
-}
-
-impl Later {
-    fn used(&self) -> Option<&'static str> {
-        let options = [
-            ("--sni", self.sni.is_some()),
-            ("--host", self.host.is_some()),
-            ("--path", self.path.is_some()),
-            ("--header", !self.header.is_empty()),
-            ("--live", self.live),
-            ("--id", self.id.is_some()),
-        ];
-        options.into_iter().find(|(_, used)| *used).map(|(option, _)| option)
-    }
 }
 
 impl Explain {
     pub(crate) fn run(self) -> ExitCode {
-        if let Some(option) = self.later.used() {
-            report::tell(&format!("error: `{option}` is not in this version of Weir\n"));
-            return ExitCode::from(USAGE);
-        }
         let origin = Origin::from(self.configuration);
         let loaded = origin.read().and_then(|sources| load::load_without_names(sources, Tests::Skip));
         let (table, names) = match loaded {
