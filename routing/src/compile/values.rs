@@ -320,7 +320,9 @@ pub(super) fn locality(report: &mut Report, file: u32, written: Option<&Text>) -
     let Some(written) = written else { return Arc::from("") };
     let text = written.get_ref();
     let parts = text.split('/').count();
-    if !text.is_empty() && (parts > 3 || text.split('/').any(str::is_empty) || text.contains('*')) {
+    // It is printed as it is, so that nothing may hide in it.
+    let odd = |letter: char| letter == '*' || !(letter.is_alphanumeric() || letter.is_ascii_punctuation());
+    if !text.is_empty() && (parts > 3 || text.split('/').any(str::is_empty) || text.contains(odd)) {
         let message = format!("`{text}` is not a locality");
         let problem = Problem::error("bad-locality", place_of(file, written), message).found(text);
         report.push(problem.wanted("region, region/zone or region/zone/subzone"));

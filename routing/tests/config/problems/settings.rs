@@ -156,6 +156,13 @@ locality = "a/b/c/d"
 "#,
         &[r#"a.toml:2:12 bad-locality `a/b/c/d` is not a locality"#],
     );
+    check("[proxy]\nlocality = \"münchen/b_1-c.d/e\"\n", &[]);
+    for locality in ["a b", "a\\u202eb", "a\\nb", "a/*"] {
+        let text = format!("[proxy]\nlocality = \"{locality}\"\n");
+        let sources = crate::sources(&[&text]);
+        let codes: Vec<&str> = crate::said(&sources).iter().map(|problem| problem.code).collect();
+        assert!(codes.contains(&"bad-locality"), "{locality}: {codes:?}");
+    }
     check(
         r#"[log]
 level = "inof"
