@@ -201,7 +201,7 @@ impl Shard {
         let limits = to.and_then(|to| in_force.reserve(to));
         match (to, refusal, limits) {
             (Some(to), None, Some(limits)) => {
-                let dial = Dial::new(Arc::clone(in_force), to, arrival.source.ip(), accepted.accepted);
+                let dial = Dial::new(Arc::clone(in_force), to, &arrival, accepted.accepted);
                 let policy = &in_force.table.destinations[to.index()].policy;
                 // What it did not inherit. It fails only for a socket that is dead, which its poll tells.
                 if policy.keepalive != Some(INHERITED_KEEPALIVE) {

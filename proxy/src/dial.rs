@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
-use weir_routing::{Attempt, DestinationId, EndpointId, Policy};
+use weir_routing::table::dialled;
+use weir_routing::{Arrival, Attempt, DestinationId, EndpointId, Policy};
 
 use crate::clock::{Millis, earlier};
 use crate::in_force::{InForce, Leads};
@@ -32,6 +33,8 @@ pub struct Dial {
     pub in_force: Arc<InForce>,
     destination: DestinationId,
     source: IpAddr,
+    /// The port that the client dialled.
+    client_port: u16,
     accepted: Millis,
     attempts_left: u32,
     /// Endpoints that failed, until all have.
@@ -87,13 +90,19 @@ fn failure(error: &std::io::Error, address: SocketAddr) -> Option<(Reason, Outlo
 
 impl Dial {
     /// A dial that has not begun.
-    pub fn new(in_force: Arc<InForce>, destination: DestinationId, source: IpAddr, accepted: Millis) -> Self {
+    pub fn new(
+        in_force: Arc<InForce>,
+        destination: DestinationId,
+        arrival: &Arrival,
+        accepted: Millis,
+    ) -> Self {
         let policy = &in_force.table.destinations[destination.index()].policy;
         Self {
             attempts_left: policy.connect_attempts,
             deadline: policy.timeouts.connect_deadline.map(|span| accepted.after(span)),
             destination,
-            source,
+            source: arrival.source.ip(),
+            client_port: arrival.destination.port(),
             accepted,
             failed: Vec::new(),
             failure: Reason::NoEndpoint,
@@ -103,6 +112,16 @@ impl Dial {
             client_hung_up: false,
             in_force,
         }
+    }
+
+    /// What is dialled at an endpoint.
+    fn address(&self, endpoint: EndpointId) -> SocketAddr {
+        dialled(self.in_force.table.endpoints[endpoint.index()].address, self.client_port)
+    }
+
+    /// Where that leads to.
+    fn leads(&self, endpoint: EndpointId) -> Leads {
+        self.in_force.leads(endpoint, self.client_port)
     }
 
     fn policy(&self) -> &Policy {
@@ -197,7 +216,7 @@ impl Shard {
             dial.step = Step::Pausing { until };
             return self.sleep_dial(slot);
         };
-        if dial.in_force.leads(endpoint) == Leads::BackToUs {
+        if dial.leads(endpoint) == Leads::BackToUs {
             dial.in_force.fail(endpoint, Reason::Loop);
             return self.refuse(slot, Reason::Loop);
         }
@@ -213,7 +232,7 @@ impl Shard {
     fn connect(&mut self, slot: u32, endpoint: EndpointId) -> std::io::Result<()> {
         let session = &mut self.sessions[slot as usize];
         let Stage::Dialling(dial) = &session.stage else { return Ok(()) };
-        let address = dial.in_force.table.endpoints[endpoint.index()].address;
+        let address = dial.address(endpoint);
         // Blocking: the ring waits for the connect itself, and would give up on a non-blocking one.
         let socket = Socket::new(Domain::for_address(address), Type::STREAM.cloexec(), Some(Protocol::TCP))?;
         sys::set_options(socket.as_fd(), dial.policy().keepalive, dial.policy().user_timeout)?;
@@ -239,7 +258,7 @@ impl Shard {
         match (&dial.step, result) {
             // One that answers at the last moment has answered.
             (&(Step::Connecting { endpoint, .. } | Step::Cancelled { endpoint }), Ok(())) => {
-                if dial.in_force.leads(endpoint) == Leads::PerhapsToItself && session.has_met_itself() {
+                if dial.leads(endpoint) == Leads::PerhapsToItself && session.has_met_itself() {
                     return self.attempt_failed(slot, endpoint, Reason::Loop, Outlook::Here);
                 }
                 self.begin_relay(slot);
@@ -274,7 +293,7 @@ impl Shard {
 
     fn connect_failed(&mut self, slot: u32, endpoint: EndpointId, error: &std::io::Error) {
         let Stage::Dialling(dial) = &self.sessions[slot as usize].stage else { return };
-        let address = dial.in_force.table.endpoints[endpoint.index()].address;
+        let address = dial.address(endpoint);
         let Some((reason, outlook)) = failure(error, address) else {
             self.pause_accepting();
             return self.refuse(slot, Reason::LimitProcess);

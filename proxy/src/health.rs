@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::Thread;
 
 use weir_routing::Table;
+use weir_routing::table::endpoint_name;
 
 use self::Ordering::Relaxed;
 use crate::metrics_text::{Kind, family, sample};
@@ -149,7 +150,7 @@ impl Rows {
 pub struct Reading {
     /// Its service.
     pub service: Arc<str>,
-    /// Its address.
+    /// Its address, whose port may be `CLIENTS_PORT`.
     pub address: SocketAddr,
     /// Open and dialling connections.
     pub active: u64,
@@ -232,7 +233,7 @@ impl HealthBoard {
     pub fn render(&self, out: &mut String) {
         let readings = self.read();
         let named: Vec<(String, &Reading)> =
-            readings.iter().map(|reading| (reading.address.to_string(), reading)).collect();
+            readings.iter().map(|reading| (endpoint_name(reading.address), reading)).collect();
         let mut counts = |name: &str, kind: Kind, help: &str, value: fn(&Reading) -> u64| {
             family(out, name, kind, help);
             for (address, reading) in &named {

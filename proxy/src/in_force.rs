@@ -6,11 +6,12 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use weir_routing::table::CLIENTS_PORT;
 use weir_routing::{DestinationId, EndpointId, GatewayId, Loads, Route, RouteId, Table};
 
 use crate::health::{HealthBoard, Rows};
 use crate::limits::{Limit, LimitsBoard, Reservation};
-use crate::listener::{is_local, reaches};
+use crate::listener::{is_local, is_on, reaches};
 use crate::metrics::SeriesKey;
 use crate::outcome::Reason;
 
@@ -26,7 +27,42 @@ pub struct InForce {
     rows: Rows,
     limits: Vec<ServiceLimits>,
     /// By endpoint.
-    leads: Vec<Leads>,
+    ways: Vec<Way>,
+    source_ports: RangeInclusive<u16>,
+}
+
+/// Where dials to an endpoint lead to.
+#[derive(Clone, Debug)]
+enum Way {
+    /// It has one port.
+    One(Leads),
+    /// It is dialled on the port that the client dialled.
+    ByPort {
+        /// The ports at which one of this process's own listeners answers there, sorted.
+        own: Vec<u16>,
+        /// Whether this host holds the address.
+        is_local: bool,
+    },
+}
+
+impl Way {
+    fn new(address: SocketAddr, bound: &[SocketAddr], source_ports: &RangeInclusive<u16>) -> Self {
+        let ip = address.ip().to_canonical();
+        if address.port() == CLIENTS_PORT {
+            let is_local = is_local(ip);
+            let ours = bound.iter().filter(|&&bound| is_on(bound, ip, || is_local));
+            let mut own: Vec<u16> = ours.map(SocketAddr::port).collect();
+            own.sort_unstable();
+            return Self::ByPort { own, is_local };
+        }
+        Self::One(if bound.iter().any(|&bound| reaches(bound, address)) {
+            Leads::BackToUs
+        } else if source_ports.contains(&address.port()) && is_local(ip) {
+            Leads::PerhapsToItself
+        } else {
+            Leads::Away
+        })
+    }
 }
 
 /// Where a dial to an endpoint may end up.
@@ -70,19 +106,8 @@ impl InForce {
             })
             .collect();
         let source_ports = source_ports();
-        let leads = table
-            .endpoints
-            .iter()
-            .map(|endpoint| match endpoint.address {
-                address if bound.iter().any(|&bound| reaches(bound, address)) => Leads::BackToUs,
-                address
-                    if source_ports.contains(&address.port()) && is_local(address.ip().to_canonical()) =>
-                {
-                    Leads::PerhapsToItself
-                }
-                _ => Leads::Away,
-            })
-            .collect();
+        let ways = table.endpoints.iter();
+        let ways = ways.map(|endpoint| Way::new(endpoint.address, bound, &source_ports)).collect();
         let asks = |route: &Route| {
             route
                 .blocks
@@ -95,7 +120,8 @@ impl InForce {
                 || table.routes.iter().any(asks),
             rows: health.rows(generation, &table),
             limits: service_limits,
-            leads,
+            ways,
+            source_ports,
             table,
         }
     }
@@ -144,9 +170,14 @@ impl InForce {
         self.rows.fail(endpoint.index(), reason);
     }
 
-    /// Where dialling an endpoint leads to.
-    pub fn leads(&self, endpoint: EndpointId) -> Leads {
-        self.leads[endpoint.index()]
+    /// Where dialling an endpoint at this port leads to.
+    pub fn leads(&self, endpoint: EndpointId, port: u16) -> Leads {
+        match &self.ways[endpoint.index()] {
+            Way::One(leads) => *leads,
+            Way::ByPort { own, .. } if own.binary_search(&port).is_ok() => Leads::BackToUs,
+            Way::ByPort { is_local: true, .. } if self.source_ports.contains(&port) => Leads::PerhapsToItself,
+            Way::ByPort { .. } => Leads::Away,
+        }
     }
 }
 

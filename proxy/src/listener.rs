@@ -135,11 +135,16 @@ impl Listener {
     }
 }
 
+/// Whether a socket bound to `bound` gets what is sent to its port at `ip`. `is_local`: whether this host holds `ip`.
+pub fn is_on(bound: SocketAddr, ip: IpAddr, is_local: impl FnOnce() -> bool) -> bool {
+    let wanted = bound.ip();
+    ip == wanted || (wanted.is_unspecified() && ip.is_ipv4() == wanted.is_ipv4() && is_local())
+}
+
 /// Whether connecting to `address` would lead back to a socket bound to `bound`.
 pub fn reaches(bound: SocketAddr, address: SocketAddr) -> bool {
-    let (ip, wanted) = (address.ip().to_canonical(), bound.ip());
-    address.port() == bound.port()
-        && (ip == wanted || (wanted.is_unspecified() && ip.is_ipv4() == wanted.is_ipv4() && is_local(ip)))
+    let ip = address.ip().to_canonical();
+    address.port() == bound.port() && is_on(bound, ip, || is_local(ip))
 }
 
 /// Whether this host holds the address: only then can a socket be bound to it.

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::problem::{Place, Problem};
-use crate::table::{Action, Arrival, Destination, DestinationId, Match, Refusal, Table};
+use crate::table::{Action, Arrival, Destination, DestinationId, Match, Refusal, Table, dialled};
 
 /// One `[[test]]`, its names checked.
 #[derive(Clone, Debug)]
@@ -85,7 +85,7 @@ impl Claim {
         let endpoints: BTreeSet<SocketAddr> = destinations
             .iter()
             .flat_map(|destination| &destination.endpoints)
-            .map(|id| table.endpoints[id.index()].address)
+            .map(|id| dialled(table.endpoints[id.index()].address, self.arrival.destination.port()))
             .collect();
 
         let expect = &self.expect;

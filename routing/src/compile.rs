@@ -235,7 +235,9 @@ pub fn compile(config: &Config, resolved: &Resolved) -> Result<Compiled, Vec<Pro
         workloads: &workloads,
     };
     conditions::check(report, &scene);
-    arrivals::check(report, &scene, &destinations.list);
+    let targets =
+        arrivals::Targets { destinations: &destinations.list, endpoints: &destinations.endpoints, own: &own };
+    arrivals::check(report, &scene, &targets);
     other_services::check(report, &scene, &destinations.list);
     coverage::check(report, &routes.used);
 

@@ -17,7 +17,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{MapAccess, Visitor, value::MapAccessDeserializer};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{MapAccess, SeqAccess, Unexpected, Visitor};
 use toml::Spanned;
 
 use crate::problem::{Place, Problem, Sources};
@@ -203,11 +204,40 @@ pub(crate) struct Service {
     #[serde(rename = "description")]
     pub(crate) _description: Option<Text>,
     pub(crate) vips: Option<List<String>>,
-    pub(crate) ports: Option<List<ServicePort>>,
+    pub(crate) ports: Option<Spanned<Ports>>,
     pub(crate) selector: Option<Labels>,
     pub(crate) endpoints: Option<List<Endpoint>>,
     pub(crate) policy: Option<Policy>,
     pub(crate) subset: BTreeMap<Text, Subset>,
+}
+
+/// The ports of a service: a list of them, or "any", which is every port.
+#[derive(Clone, Debug)]
+pub(crate) enum Ports {
+    Any,
+    Listed(Vec<Spanned<ServicePort>>),
+}
+
+impl<'de> Deserialize<'de> for Ports {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Ports;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of ports or \"any\"")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Ports, E> {
+                match text {
+                    "any" => Ok(Ports::Any),
+                    _ => Err(E::invalid_value(Unexpected::Str(text), &self)),
+                }
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Ports, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(list)).map(Ports::Listed)
+            }
+        }
+        deserializer.deserialize_any(Reader)
+    }
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

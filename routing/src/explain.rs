@@ -17,7 +17,7 @@ use crate::classify::Classified;
 use crate::policy::{Balance, Origin};
 use crate::problem::{Place, Sources};
 use crate::split::Split;
-use crate::table::{Action, Arrival, Destination, DestinationId, Draw, EndpointId, Table, Via};
+use crate::table::{Action, Arrival, Destination, DestinationId, Draw, EndpointId, Table, Via, dialled};
 
 /// How much of a walk is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -353,14 +353,14 @@ impl Trace<'_> {
         let weight = |priority: u32, weight: u32| if Some(priority) == first { u64::from(weight) } else { 0 };
         let total: u64 = endpoints().map(|endpoint| weight(endpoint.priority, endpoint.weight)).sum();
         let weighted = endpoints().map(|endpoint| EndpointShown {
-            address: endpoint.address,
+            address: self.dialled(endpoint.address),
             weight: endpoint.weight,
             priority: endpoint.priority,
             share: weight(endpoint.priority, endpoint.weight) as f64 / total.max(1) as f64,
             locality: Arc::clone(&endpoint.locality),
         });
         let weightless = destination.weightless.iter().map(|endpoint| EndpointShown {
-            address: endpoint.address,
+            address: self.dialled(endpoint.address),
             weight: 0,
             priority: endpoint.priority,
             share: 0.0,
@@ -378,7 +378,12 @@ impl Trace<'_> {
         // This balance draws nothing.
         let mut rng = fastrand::Rng::with_seed(0);
         let picked = self.table.pick(id, self.arrival.source.ip(), &AllUsable, Attempt::First, &mut rng)?;
-        Some(self.table.endpoints[picked.index()].address)
+        Some(self.dialled(self.table.endpoints[picked.index()].address))
+    }
+
+    /// What is dialled at an endpoint's address.
+    fn dialled(&self, address: SocketAddr) -> SocketAddr {
+        dialled(address, self.arrival.destination.port())
     }
 
     fn policy(&self, origin: &Origin) -> PolicyShown {

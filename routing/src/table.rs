@@ -288,6 +288,8 @@ pub struct Service {
     pub max_connections: Option<u64>,
     /// What its VIP leads to, for each of its ports: (port, split with one destination: the service, all endpoints).
     pub by_port: Vec<(u16, Split)>,
+    /// With `ports = "any"`: what its VIPs lead to at every port.
+    pub at_any_port: Option<Split>,
     /// Where it is declared.
     pub place: Place,
 }
@@ -309,13 +311,33 @@ pub struct Workload {
     pub place: Place,
 }
 
+/// The port of an endpoint that is dialled on the port that the client dialled (`ports = "any"`). One endpoint for each of these
+/// ports would be tens of thousands; and its state (connections, health) is that of the address, whatever port is dialled.
+pub const CLIENTS_PORT: u16 = 0;
+
+/// What is dialled at an endpoint's address for a client that dialled `port`.
+pub fn dialled(address: SocketAddr, port: u16) -> SocketAddr {
+    match address.port() {
+        CLIENTS_PORT => SocketAddr::new(address.ip(), port),
+        _ => address,
+    }
+}
+
+/// The name of an endpoint in metrics, logs and listings: its address, without a port where that is the client's.
+pub fn endpoint_name(address: SocketAddr) -> String {
+    match address.port() {
+        CLIENTS_PORT => address.ip().to_string(),
+        _ => address.to_string(),
+    }
+}
+
 /// One address behind a service, with the port that is dialled. Interned by (service, address): the same one in two subsets,
 /// or under two service ports with the same target, is one endpoint.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
     /// Its service.
     pub service: ServiceId,
-    /// What is dialled.
+    /// What is dialled; with [`CLIENTS_PORT`] the port is the one that the client dialled, see [`dialled`].
     pub address: SocketAddr,
     /// Relative weight, at least 0.
     pub weight: u32,
@@ -411,8 +433,10 @@ impl Table {
             RouteAction::Reject => None,
         });
         let gateways = parts.gateways.iter_mut().filter_map(|gateway| gateway.default.as_mut());
-        let services = parts.services.iter_mut().flat_map(|service| &mut service.by_port);
-        for split in routes.chain(gateways).chain(services.map(|(_, split)| split)) {
+        let services = parts.services.iter_mut().flat_map(|service| {
+            service.by_port.iter_mut().map(|(_, split)| split).chain(&mut service.at_any_port)
+        });
+        for split in routes.chain(gateways).chain(services) {
             split.freeze(destinations);
         }
         let classifier = Classifier::build(&parts);
@@ -457,9 +481,10 @@ impl Table {
             };
             return (Match { via: Via::Route, route: Some(route), action }, Some(block));
         }
-        let by_vip = classified
-            .service
-            .and_then(|service| at_port(&self.services[service.index()].by_port, arrival.destination.port()));
+        let by_vip = classified.service.and_then(|service| {
+            let service = &self.services[service.index()];
+            at_port(&service.by_port, arrival.destination.port()).or(service.at_any_port.as_ref())
+        });
         let (via, action) = match (by_vip, &self.gateways[arrival.gateway.index()].default) {
             (Some(split), _) => (Via::Service, Action::Forward(split)),
             (None, Some(split)) => (Via::Gateway, Action::Forward(split)),

@@ -62,8 +62,13 @@ impl Backend {
 
     /// Answers every line with its name, a space and the line.
     pub fn lines(name: &str) -> Self {
+        Self::lines_at(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), name)
+    }
+
+    /// The same on a given address.
+    pub fn lines_at(address: SocketAddr, name: &str) -> Self {
         let name = name.to_owned();
-        Self::start(move |stream| answer_lines(&stream, &name))
+        Self::start_at(address, move |stream| answer_lines(&stream, &name))
     }
 
     /// Reads and forgets.

@@ -3,7 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use weir_tests::client::{End, ask, ask_once, connect, connect_from, connect_to_end, is_reset, try_ask};
-use weir_tests::{Backend, Weir, busy};
+use weir_tests::wait::ms;
+use weir_tests::weir_process::free_admin;
+use weir_tests::{Backend, Weir, busy, wait_for};
 
 const CONNECTIONS: usize = 2000;
 
@@ -199,4 +201,43 @@ endpoints = ["{}"]
     let second: Vec<String> = (1..=40).map(from).collect();
     assert_eq!(first, second);
     assert!((4..=36).contains(&count(&first, "one")), "both destinations have sources: {first:?}");
+}
+
+#[test]
+fn any_port_is_dialled_as_the_client_dialled_it() {
+    let _turn = busy();
+    let (one, two) = (free_admin(), free_admin());
+    let at = |address: SocketAddr| SocketAddr::from(([127, 0, 0, 2], address.port()));
+    let backends = [Backend::lines_at(at(one), "one"), Backend::lines_at(at(two), "two")];
+    let mut weir = Weir::start(&format!(
+        r#"
+[gateway.edge]
+listen = ["{one}", "{two}"]
+to = [{{ service = "realm" }}]
+
+[service.realm]
+ports = "any"
+endpoints = ["127.0.0.2"]
+
+[gateway.back]
+listen = ["127.0.0.3:0"]
+to = [{{ service = "back" }}]
+
+[service.back]
+ports = "any"
+endpoints = ["127.0.0.3"]
+"#
+    ));
+    assert_eq!(ask_once(one, "hello").expect("an answer"), "one hello");
+    assert_eq!(ask_once(two, "hello").expect("an answer"), "two hello");
+    assert_eq!(backends.each_ref().map(Backend::accepted), [1, 1]);
+    // Only the kernel knew that port: what is dialled is the listener itself.
+    assert_eq!(connect_to_end(weir.address("back")), End::Reset);
+    weir.expect_closed("loop", 1);
+    // State and series belong to the address, whatever port was dialled.
+    let of_it = |name: &str| weir.metric(name, &[("service", "realm"), ("endpoint", "127.0.0.2")]);
+    assert!(wait_for(ms(2000), || of_it("weir_endpoint_connections_total") == 2.0));
+    weir.expect_closed("done", 2);
+    assert_eq!(of_it("weir_endpoint_connections_active"), 0.0);
+    weir.clean();
 }

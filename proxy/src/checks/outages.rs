@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use weir_routing::table::endpoint_name;
+
 use crate::health::{FAILURES, Failed, Reading};
 
 /// The least time between two warnings about one service.
@@ -179,7 +181,8 @@ fn reasons(failed: &Failed) -> String {
 }
 
 fn endpoints(failing: &[&Reading]) -> String {
-    let named: Vec<String> = failing.iter().take(NAMED).map(|reading| reading.address.to_string()).collect();
+    let named: Vec<String> =
+        failing.iter().take(NAMED).map(|reading| endpoint_name(reading.address)).collect();
     let mut text = if named.is_empty() { "none now".to_owned() } else { named.join(", ") };
     if failing.len() > NAMED {
         text += &format!(" and {} more", failing.len() - NAMED);

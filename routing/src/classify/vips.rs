@@ -13,7 +13,7 @@ use crate::table::{Parts, ServiceId};
 /// second look-up is worth.
 const COPIED_MAX: usize = 64;
 
-/// The ports of all VIPs. VIPs are numbered, wider ones before those inside them.
+/// The ports of all VIPs, and what leads on from there. VIPs are numbered, wider ones before those inside them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Vips {
     vips: Vec<Vip>,
@@ -25,27 +25,46 @@ pub(super) struct Vips {
 struct Vip {
     /// One past its last port; the first is where the VIP before ends.
     end: u32,
-    /// The VIP to look in for a port that is not listed, or [`NOBODY`].
-    wider: u32,
+    rest: Rest,
+}
+
+/// What has the ports that a VIP does not list.
+#[derive(Clone, Copy, Debug)]
+enum Rest {
+    Nothing,
+    /// A service with `ports = "any"`.
+    Service(ServiceId),
+    /// A wider VIP, whose list is too long to be copied.
+    Wider(u32),
+}
+
+/// The ports of one VIP as they are declared.
+#[derive(Clone, Debug, Default)]
+struct Declared {
+    ports: Vec<(u16, ServiceId)>,
+    any_port: Option<ServiceId>,
 }
 
 impl Vips {
     /// Numbers the distinct VIPs of all services.
     pub(super) fn build(parts: &Parts) -> (Self, Vec<(IpNet, u32)>) {
-        let mut by_vip: BTreeMap<IpNet, Vec<(u16, ServiceId)>> = BTreeMap::new();
+        let mut by_vip: BTreeMap<IpNet, Declared> = BTreeMap::new();
         for (service, id) in parts.services.iter().zip((0..).map(ServiceId)) {
             for vip in &service.vips {
-                let ports = service.by_port.iter().map(|(port, _)| (*port, id));
-                by_vip.entry(vip.trunc()).or_default().extend(ports);
+                let declared = by_vip.entry(vip.trunc()).or_default();
+                declared.ports.extend(service.by_port.iter().map(|(port, _)| (*port, id)));
+                if service.at_any_port.is_some() {
+                    declared.any_port.get_or_insert(id);
+                }
             }
         }
         let mut vips = Self::default();
         let mut numbers = Vec::with_capacity(by_vip.len());
         // In the order of the map a network comes before those inside it.
         let mut around: Vec<(IpNet, u32)> = Vec::new();
-        for (number, (vip, ports)) in (0..).zip(by_vip) {
+        for (number, (vip, declared)) in (0..).zip(by_vip) {
             while around.pop_if(|(outer, _)| !outer.contains(&vip)).is_some() {}
-            vips.push(ports, around.last().map_or(NOBODY, |(_, number)| *number));
+            vips.push(declared, around.last().map(|(_, number)| *number));
             around.push((vip, number));
             numbers.push((vip, number));
         }
@@ -54,18 +73,23 @@ impl Vips {
         (vips, numbers)
     }
 
-    fn push(&mut self, mut ports: Vec<(u16, ServiceId)>, around: u32) {
+    /// The next VIP, inside the VIP `around`.
+    fn push(&mut self, Declared { mut ports, any_port }: Declared, around: Option<u32>) {
         ports.sort_unstable();
-        let mut wider = around;
-        if around != NOBODY && self.list(around).len() <= COPIED_MAX {
-            ports.extend_from_slice(self.list(around));
-            wider = self.vips[around as usize].wider;
-        }
+        let rest = match (any_port, around) {
+            (Some(service), _) => Rest::Service(service),
+            (None, None) => Rest::Nothing,
+            (None, Some(around)) if self.list(around).len() > COPIED_MAX => Rest::Wider(around),
+            (None, Some(around)) => {
+                ports.extend_from_slice(self.list(around));
+                self.vips[around as usize].rest
+            }
+        };
         // Stable: the VIP's own port stays before the one that it would inherit.
         ports.sort_by_key(|(port, _)| *port);
         ports.dedup_by_key(|(port, _)| *port);
         self.ports.append(&mut ports);
-        self.vips.push(Vip { end: self.ports.len() as u32, wider });
+        self.vips.push(Vip { end: self.ports.len() as u32, rest });
     }
 
     /// The service that has a port at an address whose longest VIP is `vip`, or [`NOBODY`].
@@ -75,7 +99,11 @@ impl Vips {
             if let Ok(at) = ports.binary_search_by_key(&port, |(port, _)| *port) {
                 return Some(ports[at].1);
             }
-            vip = self.vips[vip as usize].wider;
+            vip = match self.vips[vip as usize].rest {
+                Rest::Wider(wider) => wider,
+                Rest::Service(service) => return Some(service),
+                Rest::Nothing => return None,
+            };
         }
         None
     }
@@ -100,33 +128,38 @@ mod tests {
     #[test]
     fn a_port_is_found_in_the_innermost_vip_that_has_it() {
         let long = COPIED_MAX as u16 + 1;
-        let id = ServiceId;
-        let every = |from: u16, step: usize, of| {
-            (from..from + 10 * long).step_by(step).map(move |port| (port, id(of)))
+        let listed = |ports: &mut dyn Iterator<Item = u16>, of| Declared {
+            ports: ports.map(|port| (port, ServiceId(of))).collect(),
+            any_port: None,
         };
-        let lists: [Vec<(u16, ServiceId)>; 5] = [
-            vec![(1, id(0)), (2, id(0))],
-            every(2, 1, 1).collect(),
-            vec![(3, id(2))],
-            every(4, 2, 3).collect(),
-            vec![(1, id(4)), (6, id(4)), (6, id(5))],
+        let mut twice = listed(&mut [1, 6, 6].into_iter(), 5);
+        twice.ports[1].1 = ServiceId(6);
+        let nested = [
+            listed(&mut [1, 2].into_iter(), 0),
+            listed(&mut (2..10 * long), 1),
+            listed(&mut [3].into_iter(), 2),
+            listed(&mut (4..10 * long).step_by(2), 3),
+            listed(&mut [7].into_iter(), 4),
+            twice,
+            Declared { ports: vec![(8, ServiceId(7))], any_port: Some(ServiceId(8)) },
+            listed(&mut [9].into_iter(), 9),
         ];
         let mut vips = Vips::default();
-        for (number, list) in (0..).zip(&lists) {
-            vips.push(list.clone(), if number == 0 { NOBODY } else { number - 1 });
+        for (number, declared) in (0_u32..).zip(&nested) {
+            vips.push(declared.clone(), number.checked_sub(1));
         }
-        for innermost in 0..lists.len() {
+        for innermost in 0..nested.len() {
             for port in 0..20 * long {
-                let wanted = lists[..=innermost]
-                    .iter()
-                    .rev()
-                    .find_map(|list| list.iter().find(|(other, _)| *other == port));
-                let found = vips.service(innermost as u32, port);
-                assert_eq!(found, wanted.map(|(_, id)| *id), "port {port} at VIP {innermost}");
+                let has = |declared: &Declared| {
+                    let of = declared.ports.iter().filter(|(other, _)| *other == port).map(|(_, id)| *id);
+                    of.min().or(declared.any_port)
+                };
+                let wanted = nested[..=innermost].iter().rev().find_map(has);
+                assert_eq!(vips.service(innermost as u32, port), wanted, "port {port} at VIP {innermost}");
             }
         }
         assert_eq!(vips.service(NOBODY, 1), None);
-        let held: usize = lists.iter().map(|list| list.len() + COPIED_MAX).sum();
-        assert!(vips.ports.len() <= held, "long lists are copied: {} ports", vips.ports.len());
+        let most: usize = nested.iter().map(|declared| declared.ports.len() + COPIED_MAX).sum();
+        assert!(vips.ports.len() <= most, "long lists are copied: {} ports", vips.ports.len());
     }
 }

@@ -1,4 +1,4 @@
-//! The ports that can arrive where a split is drawn, and those of them that its services lack.
+//! The ports that can arrive where a split is drawn, and those of them that its services lack, or that lead back to ourselves.
 //!
 //! Only a destination whose port the client decides is looked at. The ports that can arrive are those that the gateways listen
 //! on, narrowed by the route's match, without those that an earlier rule always takes.
@@ -8,17 +8,30 @@ use std::collections::HashSet;
 use super::Report;
 use super::conditions::Scene;
 use super::coverage::{inside, merged};
-use super::gateways::can_hold;
+use super::gateways::{OwnAddresses, can_hold};
+use super::members::loops;
 use crate::problem::{Place, Problem};
-use crate::split::Split;
-use crate::table::{Block, Destination, GatewayId, Listen, RouteAction, Service};
+use crate::split::{Share, Split};
+use crate::table::{
+    Block, CLIENTS_PORT, Destination, Endpoint, EndpointId, GatewayId, Listen, RouteAction, Service,
+    ServiceId, dialled,
+};
 
 /// How many ports or ranges a message names.
 const SHOWN: usize = 4;
 
-/// Reports each destination that no port can lead to, and each that some ports cannot.
-pub(super) fn check(report: &mut Report, scene: &Scene<'_>, destinations: &[Destination]) {
-    if destinations.iter().all(|destination| destination.by_client_port.is_empty()) {
+/// What splits lead to.
+pub(super) struct Targets<'a> {
+    pub(super) destinations: &'a [Destination],
+    pub(super) endpoints: &'a [Endpoint],
+    pub(super) own: &'a OwnAddresses,
+}
+
+/// Reports each destination that no port can lead to, each that some ports cannot, and each endpoint that is dialled on the
+/// client's port where that is one of our own listeners.
+pub(super) fn check(report: &mut Report, scene: &Scene<'_>, targets: &Targets<'_>) {
+    let mut checker = Checker { scene, targets, looping: HashSet::new() };
+    if targets.destinations.iter().all(|destination| !checker.is_decided_by_client(destination)) {
         return;
     }
     let mut taken = vec![Ports::default(); scene.gateways.len()];
@@ -34,7 +47,7 @@ pub(super) fn check(report: &mut Report, scene: &Scene<'_>, destinations: &[Dest
                 }
                 ports
             };
-            check_split(report, scene, destinations, split, &route.gateways, arriving);
+            checker.split(report, split, &route.gateways, arriving);
         }
         for block in route.blocks.iter().filter(|block| asks_only_for_ports(block)) {
             let ports =
@@ -45,46 +58,109 @@ pub(super) fn check(report: &mut Report, scene: &Scene<'_>, destinations: &[Dest
             }
         }
     }
-    for (id, gateway) in (0..).map(GatewayId).zip(scene.gateways) {
-        let Some(split) = &gateway.default else { continue };
-        let arriving = || arriving(scene, id, &Block::default()).without(&taken[id.index()]);
-        check_split(report, scene, destinations, split, &[id], arriving);
+    let gateways: Vec<GatewayId> = (0..scene.gateways.len() as u32).map(GatewayId).collect();
+    for id in &gateways {
+        let Some(split) = &scene.gateways[id.index()].default else { continue };
+        let arriving = || arriving(scene, *id, &Block::default()).without(&taken[id.index()]);
+        checker.split(report, split, &[*id], arriving);
+    }
+    for (id, service) in (0..).map(ServiceId).zip(scene.services) {
+        let Some(split) = &service.at_any_port else { continue };
+        let block = Block { destination_services: vec![id], ..Block::default() };
+        let arriving = || {
+            let arriving = gateways.iter().map(|gateway| arriving(scene, *gateway, &block));
+            arriving.fold(Ports::default(), |all, ports| all.or(&ports))
+        };
+        checker.split(report, split, &gateways, arriving);
     }
 }
 
-fn check_split(
-    report: &mut Report,
-    scene: &Scene<'_>,
-    destinations: &[Destination],
-    split: &Split,
-    gateways: &[GatewayId],
-    arriving: impl FnOnce() -> Ports,
-) {
-    let decided_by_client =
-        |share: &&crate::split::Share| !destinations[share.destination.index()].by_client_port.is_empty();
-    let mut shares = split.shares.iter().filter(decided_by_client).peekable();
-    if shares.peek().is_none() {
-        return;
+struct Checker<'a> {
+    scene: &'a Scene<'a>,
+    targets: &'a Targets<'a>,
+    /// Endpoints that were reported.
+    looping: HashSet<EndpointId>,
+}
+
+impl<'a> Checker<'a> {
+    /// Whether the port that the client dials decides how the destination is dialled, or whether it is.
+    fn is_decided_by_client(&self, destination: &Destination) -> bool {
+        !destination.by_client_port.is_empty() || self.dialled_as_client(destination).next().is_some()
     }
-    let arriving = arriving();
-    let mut reported = HashSet::new();
-    for share in shares {
-        let id = destinations[share.destination.index()].service;
+
+    /// The endpoints that are dialled on the client's port.
+    fn dialled_as_client(&self, destination: &'a Destination) -> impl Iterator<Item = EndpointId> + use<'a> {
+        let endpoints = self.targets.endpoints;
+        let is_one = |id: &EndpointId| endpoints[id.index()].address.port() == CLIENTS_PORT;
+        destination.endpoints.iter().copied().filter(is_one)
+    }
+
+    fn split(
+        &mut self,
+        report: &mut Report,
+        split: &Split,
+        gateways: &[GatewayId],
+        arriving: impl FnOnce() -> Ports,
+    ) {
+        let destinations = self.targets.destinations;
+        let decided = split.shares.iter().map(|share| (share, &destinations[share.destination.index()]));
+        let mut decided =
+            decided.filter(|(_, destination)| self.is_decided_by_client(destination)).peekable();
+        if decided.peek().is_none() {
+            return;
+        }
+        let decided: Vec<(&Share, &Destination)> = decided.collect();
+        let arriving = arriving();
+        let mut reported = HashSet::new();
+        for (share, destination) in decided {
+            if destination.by_client_port.is_empty() {
+                self.loops(report, destination, &arriving);
+            } else if reported.insert(destination.service) {
+                self.lacking(report, share, destination.service, gateways, &arriving);
+            }
+        }
+    }
+
+    /// Reports the ports that the service lacks.
+    fn lacking(
+        &self,
+        report: &mut Report,
+        share: &Share,
+        id: ServiceId,
+        gateways: &[GatewayId],
+        arriving: &Ports,
+    ) {
+        let scene = self.scene;
         let service = &scene.services[id.index()];
         let lacking = arriving.without(&ports_of(service));
-        if lacking.is_empty() || !reported.insert(id) {
-            continue;
+        if lacking.is_empty() {
+            return;
         }
         // A port that was cut out of the gateway or the service may be the one that meets.
         let damaged = report.incomplete
             || scene.known.services[id.index()].damaged
             || gateways.iter().any(|id| scene.known.gateways.list[id.index()].damaged);
-        let listens = gateways.iter().flat_map(|id| &scene.gateways[id.index()].listen);
-        let listen = listens.clone().find(|listen| !listened(listen).and(&lacking).is_empty());
-        let none_meets = lacking == arriving;
-        let problem = problem(service, &lacking, none_meets, share.place, listen);
+        let mut listens = gateways.iter().flat_map(|id| &scene.gateways[id.index()].listen);
+        let listen = listens.find(|listen| !listened(listen).and(&lacking).is_empty());
+        let none_meets = lacking == *arriving;
         if none_meets || !damaged {
-            report.push_unless(damaged, problem);
+            report.push_unless(damaged, problem(service, &lacking, none_meets, share.place, listen));
+        }
+    }
+
+    /// Reports endpoints that would be dialled where we listen ourselves.
+    fn loops(&mut self, report: &mut Report, destination: &'a Destination, arriving: &Ports) {
+        for id in self.dialled_as_client(destination) {
+            let endpoint = &self.targets.endpoints[id.index()];
+            // The number of a free port is known only once it is bound; a loop there is found when it is dialled.
+            let mut own = self.targets.own.at(endpoint.address.ip()).filter(|own| *own.ports.start() > 0);
+            let listened = own.find_map(|own| {
+                let port = listened(own).and(arriving).0.first()?.0;
+                Some((dialled(endpoint.address, port), own.place))
+            });
+            if let Some((address, listen)) = listened.filter(|_| self.looping.insert(id)) {
+                report.push(loops(address, endpoint.place, endpoint.host.is_some(), listen));
+            }
         }
     }
 }
@@ -156,7 +232,10 @@ fn listened(listen: &Listen) -> Ports {
 }
 
 fn ports_of(service: &Service) -> Ports {
-    Ports::of(service.ports.iter().map(|port| port.port..=port.port))
+    match service.at_any_port {
+        Some(_) => Ports::all(),
+        None => Ports::of(service.ports.iter().map(|port| port.port..=port.port)),
+    }
 }
 
 /// A set of ports: sorted ranges, which neither overlap nor touch.

@@ -102,7 +102,8 @@ pub(super) fn port_seen(listen: &Listen, first: u16, last: u16) -> bool {
 /// Whether it can get connections to a VIP and port of a service.
 fn can_arrive(listen: &Listen, service: &Service) -> bool {
     service.vips.iter().any(|vip| can_hold(listen, vip))
-        && service.ports.iter().any(|port| port_seen(listen, port.port, port.port))
+        && (service.at_any_port.is_some()
+            || service.ports.iter().any(|port| port_seen(listen, port.port, port.port)))
 }
 
 type Identity<'a> = (&'a BTreeMap<Arc<str>, Arc<str>>, &'a [Arc<str>]);
@@ -199,7 +200,8 @@ fn uncovered_vips(report: &mut Report, scene: &Scene<'_>) {
         let arrives = |service: &Service| {
             gateway.listen.iter().any(|listen| {
                 service.vips.iter().any(|vip| can_hold(listen, vip))
-                    && service.ports.iter().any(|port| listen.ports.contains(&port.port))
+                    && (service.at_any_port.is_some()
+                        || service.ports.iter().any(|port| listen.ports.contains(&port.port)))
             })
         };
         let nets = spans(&nets);

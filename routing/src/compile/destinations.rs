@@ -16,7 +16,9 @@ use crate::config::spelling::nearest;
 use crate::config::{List, Service as Written, To, as_key, place_of};
 use crate::problem::{Place, Problem};
 use crate::split::{Share, Split};
-use crate::table::{self, Destination, DestinationId, Endpoint, EndpointId, ServiceId, SubsetId, Weightless};
+use crate::table::{
+    self, CLIENTS_PORT, Destination, DestinationId, Endpoint, EndpointId, ServiceId, SubsetId, Weightless,
+};
 
 /// The destinations and endpoints that something leads to, each made once.
 pub(super) struct Destinations<'a, 'c> {
@@ -63,6 +65,7 @@ impl<'a, 'c> Destinations<'a, 'c> {
                     .collect(),
                 max_connections: service.policy.max_connections().flatten(),
                 by_port: self.by_port(ServiceId(at as u32), service),
+                at_any_port: self.at_any_port(ServiceId(at as u32), service),
                 place: service.place,
             })
             .collect()
@@ -77,6 +80,12 @@ impl<'a, 'c> Destinations<'a, 'c> {
             by_port.push((port.port, Split::new(vec![share], None)));
         }
         by_port
+    }
+
+    fn at_any_port(&mut self, id: ServiceId, service: &Service) -> Option<Split> {
+        let (_, place) = service.vips.first().filter(|_| service.any_port)?;
+        let share = Share { destination: self.make(id, None, None), weight: 1, place: *place };
+        Some(Split::new(vec![share], None))
     }
 
     /// The split that a `to` says. `None` where it was told what is wrong.
@@ -210,7 +219,9 @@ impl<'a, 'c> Destinations<'a, 'c> {
             if wanted.is_some_and(|wanted| !has_labels(&member.labels, wanted)) {
                 continue;
             }
-            let Some(address) = member.dialled(port) else { continue };
+            let clients_port = || SocketAddr::new(member.address, CLIENTS_PORT);
+            let address = member.dialled(port).or_else(|| service.any_port.then(clients_port));
+            let Some(address) = address else { continue };
             if member.weight == 0 {
                 let (priority, locality) = (member.priority, member.locality.clone());
                 weightless.push(Weightless { address, priority, locality });
@@ -293,7 +304,11 @@ fn known_port(report: &mut Report, service: &Service, number: i64, place: Place)
     if service.ports.iter().any(|other| other.port == port) {
         return Some(port);
     }
-    let problem = if service.ports.is_empty() {
+    let problem = if service.any_port {
+        let message = format!("service `{}` has any port, so a destination cannot name one", service.printed);
+        Problem::error("unknown-port", place, message)
+            .help("leave `port` out: the port that the client dialled decides")
+    } else if service.ports.is_empty() {
         let message =
             format!("service `{}` has no `ports`, so a destination cannot name one", service.printed);
         Problem::error("unknown-port", place, message).help("leave `port` out: each endpoint has its own")

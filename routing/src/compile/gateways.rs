@@ -148,15 +148,18 @@ impl OwnAddresses {
     /// Where `address` is listened on, if it is. Of a wildcard only loopback addresses are known to be ours: which others
     /// this host has is not asked at load, and told at run time.
     pub(super) fn holds(&self, address: SocketAddr) -> Option<Place> {
-        let wildcard: IpAddr = match address.ip() {
+        let mut listens = self.at(address.ip());
+        listens.find(|listen| listen.ports.contains(&address.port())).map(|listen| listen.place)
+    }
+
+    /// The listeners of an address that is known to be ours.
+    pub(super) fn at(&self, ip: IpAddr) -> impl Iterator<Item = &Listen> {
+        let wildcard: IpAddr = match ip {
             IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
             IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
         };
-        let at = |ip: IpAddr| {
-            let listens = self.listens.get(&ip).into_iter().flatten();
-            listens.filter(|listen| listen.ports.contains(&address.port())).map(|listen| listen.place).next()
-        };
-        at(address.ip()).or_else(|| if address.ip().is_loopback() { at(wildcard) } else { None })
+        let on = |ip: IpAddr| self.listens.get(&ip).into_iter().flatten();
+        on(ip).chain(ip.is_loopback().then(|| on(wildcard)).into_iter().flatten())
     }
 }
 

@@ -36,6 +36,7 @@ pub(super) struct Member {
 
 impl Member {
     /// What is dialled when this port of the service is in use.
+    /// `None`: there is none, or the client's port is dialled (`ports = "any"`).
     pub(super) fn dialled(&self, port: Option<&ServicePort>) -> Option<SocketAddr> {
         let named =
             port.and_then(|port| port.name.as_ref()).and_then(|name| self.named_ports.get(name).copied());
@@ -141,7 +142,7 @@ impl<'a, 'c> Members<'a, 'c> {
             report.push(problem.help("leave it out, or say which labels the workloads have"));
             return;
         }
-        if self.service.ports.is_empty() {
+        if self.service.ports.is_empty() && !self.service.any_port {
             let message = format!("service `{}` selects workloads and has no `ports`", declared.printed);
             let problem =
                 Problem::error("selector-without-ports", place, message).wanted("ports = [{ port = 9000 }]");
@@ -193,7 +194,7 @@ impl<'a, 'c> Members<'a, 'c> {
 
     fn check_port(&self, report: &mut Report, place: Place, port: Option<u16>, written: &str) {
         let count = self.service.ports.len();
-        if port.is_none() && count == 0 {
+        if port.is_none() && count == 0 && !self.service.any_port {
             let message = format!(
                 "an endpoint of service `{}`, which has no `ports`, needs a port",
                 self.service.printed
@@ -249,21 +250,9 @@ impl<'a, 'c> Members<'a, 'c> {
         }
         if let Some((address, listen)) = dialled.iter().find_map(|to| Some((to, self.around.own.holds(*to)?)))
         {
-            let message =
-                format!("{address} is one of our own listeners: a connection to it would come back");
-            // What a name server answers must not refuse a configuration that was good yesterday.
-            let problem = match &member.host {
-                Some(_) => Problem::warning("loop", member.place, message),
-                None => Problem::error("loop", member.place, message),
-            };
+            let problem = loops(*address, member.place, member.host.is_some(), listen);
             // The port that is dialled is the endpoint's own, or one that may have been cut out of the service.
-            report.push_unless(
-                report.damaged && member.port.is_none(),
-                problem
-                    .found(address.to_string())
-                    .related(listen, "listened on here")
-                    .help("name the address of what should answer, or listen elsewhere"),
-            );
+            report.push_unless(report.damaged && member.port.is_none(), problem);
             return;
         }
         if let Some(first) = self.seen.insert((member.address, member.port), member.place) {
@@ -277,6 +266,20 @@ impl<'a, 'c> Members<'a, 'c> {
         }
         self.list.push(member);
     }
+}
+
+/// The problem of an endpoint that leads back to us.
+pub(super) fn loops(address: SocketAddr, place: Place, by_name: bool, listen: Place) -> Problem {
+    let message = format!("{address} is one of our own listeners: a connection to it would come back");
+    // What a name server answers must not refuse a configuration that was good yesterday.
+    let problem = match by_name {
+        true => Problem::warning("loop", place, message),
+        false => Problem::error("loop", place, message),
+    };
+    problem
+        .found(address.to_string())
+        .related(listen, "listened on here")
+        .help("name the address of what should answer, or listen elsewhere")
 }
 
 enum Target {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use toml::Spanned;
 
 use super::addresses::network;
 use super::gateways::OwnAddresses;
@@ -14,7 +15,7 @@ use super::policies::{Layer, Policies};
 use super::values::{labels, port};
 use super::workloads::{Workloads, has_labels};
 use super::{Report, Resolved};
-use crate::config::{Service as Written, place_of};
+use crate::config::{Ports, Service as Written, ServicePort as WrittenPort, place_of};
 use crate::problem::{Place, Problem};
 use crate::table::ServicePort;
 
@@ -26,6 +27,8 @@ pub(super) struct Service {
     pub(super) damaged: bool,
     pub(super) vips: Vec<(IpNet, Place)>,
     pub(super) ports: Vec<ServicePort>,
+    /// `ports = "any"`: it has every port, and lists none.
+    pub(super) any_port: bool,
     pub(super) members: Vec<Member>,
     pub(super) subsets: Vec<Subset>,
     pub(super) policy: Layer,
@@ -74,12 +77,18 @@ fn service(
     let (file, written) = (declared.file, declared.written);
     let errors_before = report.errors;
     report.turn_to(declared.damaged);
-    let ports = ports(report, file, written);
+    let listed = match written.ports.as_ref().map(|ports| ports.get_ref()) {
+        None => Some(&[][..]),
+        Some(Ports::Listed(list)) => Some(&list[..]),
+        Some(Ports::Any) => None,
+    };
+    let any_port = listed.is_none();
+    let ports = ports(report, file, listed.unwrap_or_default());
     let mut vips = Vec::new();
     for text in written.vips.iter().flat_map(|list| list.get_ref()) {
         vips.extend(network(report, file, text).map(|net| (net, place_of(file, text))));
     }
-    if let Some(list) = written.vips.as_ref().filter(|_| ports.is_empty() && !vips.is_empty()) {
+    if let Some(list) = written.vips.as_ref().filter(|_| ports.is_empty() && !any_port && !vips.is_empty()) {
         let message = format!("service `{}` has VIPs and no `ports`", declared.printed);
         let problem = Problem::error("vip-without-ports", place_of(file, list), message);
         report.lack(
@@ -96,6 +105,7 @@ fn service(
         damaged: declared.damaged,
         vips,
         ports,
+        any_port,
         members: Vec::new(),
         subsets: Vec::new(),
         policy,
@@ -115,9 +125,9 @@ fn service(
     service
 }
 
-fn ports(report: &mut Report, file: u32, written: &Written) -> Vec<ServicePort> {
+fn ports(report: &mut Report, file: u32, written: &[Spanned<WrittenPort>]) -> Vec<ServicePort> {
     let mut ports: Vec<(ServicePort, Place)> = Vec::new();
-    for entry in written.ports.iter().flat_map(|list| list.get_ref()) {
+    for entry in written {
         let place = place_of(file, entry);
         let entry = entry.get_ref();
         let Some(number) = &entry.port else {
@@ -198,14 +208,29 @@ fn warn_of_emptiness(report: &mut Report, service: &Service, members: &[Member])
 
 /// Two services behind one VIP and port would share its connections by chance.
 fn shared_vips(report: &mut Report, services: &[Service]) {
-    let mut owners: HashMap<(IpNet, u16), Place> = HashMap::new();
+    /// Where the VIP is declared, by port.
+    #[derive(Default)]
+    struct Owners {
+        by_port: BTreeMap<u16, Place>,
+        any_port: Option<Place>,
+    }
+    let mut owners: HashMap<IpNet, Owners> = HashMap::new();
     for service in services {
-        let mut told = HashSet::new();
+        let mut reported = HashSet::new();
         for (vip, place) in &service.vips {
-            for port in &service.ports {
-                let Some(first) = owners.insert((*vip, port.port), *place) else { continue };
-                if first != *place && told.insert(*vip) {
-                    let message = format!("VIP {vip} at port {} is declared twice", port.port);
+            let Owners { by_port, any_port } = owners.entry(*vip).or_default();
+            let every = service.any_port.then(|| {
+                let first = any_port.replace(*place).or(by_port.values().next().copied());
+                (first, "any port".to_owned())
+            });
+            let listed = service
+                .ports
+                .iter()
+                .map(|port| (by_port.insert(port.port, *place).or(*any_port), format!("port {}", port.port)));
+            for (first, port) in every.into_iter().chain(listed) {
+                let Some(first) = first.filter(|first| first != place) else { continue };
+                if reported.insert(*vip) {
+                    let message = format!("VIP {vip} at {port} is declared twice");
                     let problem = Problem::error("shared-vip", *place, message);
                     report
                         .push(problem.related(first, "also here").help("a VIP and port lead to one service"));

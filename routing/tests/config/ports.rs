@@ -231,3 +231,125 @@ expect = {{ {expect} }}
         assert_eq!(compiled.claims[0].check(&compiled.table), Ok(()), "{rest} {destination}");
     }
 }
+
+#[test]
+fn a_service_with_any_port_is_dialled_on_the_port_that_the_client_dialled() {
+    let text = |expect: &str, destination: &str| {
+        format!(
+            r#"[gateway.edge]
+listen = ["10.0.0.9:20000-29000", "10.0.0.9:80", "0.0.0.0:443"]
+to = [{{ service = "realm" }}]
+[service.realm]
+ports = "any"
+endpoints = ["10.0.0.5", {{ address = "10.0.0.6:80", labels = {{ version = "v1" }} }}]
+selector = {{ app = "realm" }}
+subset.v1.labels = {{ version = "v1" }}
+[service.wide]
+vips = ["10.9.0.0/16"]
+ports = "any"
+endpoints = ["10.0.0.7"]
+[service.narrow]
+vips = ["10.9.9.9"]
+ports = [{{ port = 80 }}]
+endpoints = ["10.0.0.8"]
+[service.around]
+vips = ["10.0.0.0/8"]
+ports = [{{ port = 443 }}]
+endpoints = ["10.0.0.8"]
+[workload.realm-1]
+labels = {{ app = "realm" }}
+addresses = ["fd00::7"]
+[[route]]
+match = [{{ ports = [20009] }}]
+to = [{{ service = "realm", subset = "v1" }}]
+[[test]]
+source = "10.1.0.1"
+destination = "{destination}"
+gateway = "edge"
+expect = {{ {expect} }}
+"#
+        )
+    };
+    let cases = [
+        (
+            "10.0.0.9:20123",
+            "service = \"realm\", endpoints = [\"10.0.0.5:20123\", \"10.0.0.6:80\", \"[fd00::7]:20123\"]",
+        ),
+        (
+            "10.0.0.9:29000",
+            "service = \"realm\", endpoints = [\"10.0.0.5:29000\", \"10.0.0.6:80\", \"[fd00::7]:29000\"]",
+        ),
+        ("10.0.0.9:20009", "subsets = [\"v1\"], endpoints = [\"10.0.0.6:80\"]"),
+        ("10.9.1.1:443", "service = \"wide\", endpoints = [\"10.0.0.7:443\"]"),
+        // A VIP with any port hides wider ones, and a narrower one has its own ports before it.
+        ("10.9.9.9:443", "service = \"wide\", endpoints = [\"10.0.0.7:443\"]"),
+        ("10.9.9.9:80", "service = \"narrow\""),
+        ("10.8.1.1:443", "service = \"around\""),
+    ];
+    for (destination, expect) in cases {
+        let compiled = compiled(&text(expect, destination));
+        assert_eq!(compiled.claims[0].check(&compiled.table), Ok(()), "{destination}");
+        let table = &compiled.table;
+        let names: Vec<&str> = table.destinations.iter().map(|destination| &*destination.name).collect();
+        assert_eq!(names, ["around:443", "narrow:80", "wide", "realm/v1", "realm"], "one, whatever the port");
+        let endpoints: Vec<String> = table
+            .endpoints
+            .iter()
+            .map(|endpoint| weir_routing::table::endpoint_name(endpoint.address))
+            .collect();
+        assert_eq!(
+            endpoints,
+            ["10.0.0.8:443", "10.0.0.8:80", "10.0.0.7", "10.0.0.6:80", "10.0.0.5", "fd00::7"]
+        );
+    }
+}
+
+#[test]
+fn what_any_port_excludes_is_a_problem() {
+    let edge = "[gateway.edge]\nlisten = [\"0.0.0.0:20000-20009\"]\n";
+    let any = |rest: &str| {
+        format!("{edge}to = [{{ service = \"realm\" }}]\n[service.realm]\nports = \"any\"\n{rest}")
+    };
+    let cases = [
+        (any("endpoints = [\"10.0.0.5\", \"10.0.0.6:80\"]\n"), vec![]),
+        (
+            any("endpoints = [\"10.0.0.5\"]\n").replace("\"realm\" }", "\"realm\", port = 20000 }"),
+            vec!["a.toml:3:35 unknown-port service `realm` has any port, so a destination cannot name one"],
+        ),
+        (
+            any("endpoints = [\"10.0.0.5\"]\n").replace("\"any\"", "\"all\""),
+            vec!["a.toml:5:9 wrong-type `ports` is not a list of ports or \"any\""],
+        ),
+        (
+            any("endpoints = [\"10.0.0.5\"]\n").replace("\"any\"", "[{ port = 20000, prt = 1 }]"),
+            vec!["a.toml:5:26 unknown-key unknown key `prt`"],
+        ),
+        // Our own listeners, at a port that can arrive there.
+        (
+            any("endpoints = [\"127.0.0.1\", \"127.0.0.1:9\", \"10.0.0.5\"]\n"),
+            vec!["a.toml:6:14 loop 127.0.0.1:20000 is one of our own listeners: a connection to it would come back"],
+        ),
+        (any("endpoints = [\"127.0.0.1\"]\n").replace("0.0.0.0:", "10.0.0.9:"), vec![]),
+        (
+            any("endpoints = [\"127.0.0.1\"]\n[gateway.own]\nlisten = [\"127.0.0.1:19999\", \"127.0.0.1:20009\"]\nto = [{ service = \"realm\" }]\n")
+                .replace("0.0.0.0:", "10.0.0.9:"),
+            vec!["a.toml:6:14 loop 127.0.0.1:20009 is one of our own listeners: a connection to it would come back"],
+        ),
+        // Whoever has any port shares its VIP with nobody.
+        (
+            any("endpoints = [\"10.0.0.5\"]\nvips = [\"10.9.9.9\"]\n[service.one]\nvips = [\"10.9.9.9\"]\nports = [{ port = 1 }]\nendpoints = [\"10.0.0.6\"]\n"),
+            vec!["a.toml:1:10 warning vip-without-route gateway `edge` covers the VIP of `realm`, which no route of it names: such connections go to the service itself", "a.toml:7:9 shared-vip VIP 10.9.9.9/32 at any port is declared twice"],
+        ),
+        (
+            any("endpoints = [\"10.0.0.5\"]\nvips = [\"10.9.9.9\"]\n[service.two]\nvips = [\"10.9.9.9\"]\nports = [{ port = 1 }]\nendpoints = [\"10.0.0.6\"]\n"),
+            vec!["a.toml:1:10 warning vip-without-route gateway `edge` covers the VIP of `realm`, which no route of it names: such connections go to the service itself", "a.toml:9:9 shared-vip VIP 10.9.9.9/32 at port 1 is declared twice"],
+        ),
+        (
+            any("endpoints = [\"10.0.0.5\"]\nvips = [\"10.9.9.9\"]\n[service.two]\nvips = [\"10.9.9.9\"]\nports = \"any\"\nendpoints = [\"10.0.0.6\"]\n"),
+            vec!["a.toml:1:10 warning vip-without-route gateway `edge` covers the VIP of `realm`, `two`, which no route of it names: such connections go to the service itself", "a.toml:9:9 shared-vip VIP 10.9.9.9/32 at any port is declared twice"],
+        ),
+    ];
+    for (text, wanted) in cases {
+        check_files(&[&text], &wanted);
+    }
+}

@@ -79,7 +79,7 @@ fn what_was_cut_out_is_not_missing() {
         ),
         (
             "[service.x]\nvips = [\"10.1.0.1\"]\nports = 1\nendpoints = [\"10.0.0.1:1\"]\n",
-            "3:9 wrong-type `ports` is not a list",
+            "3:9 wrong-type `ports` is not a list of ports or \"any\"",
         ),
         (
             "[service.x]\nports = [{ prt = 1 }]\nendpoints = [\"10.0.0.1:1\"]\n",
@@ -169,7 +169,7 @@ subset = 1
 "#,
         &[
             "a.toml:9:8 wrong-type `vips` is not a list",
-            "a.toml:10:9 wrong-type `ports` is not a list",
+            "a.toml:10:9 wrong-type `ports` is not a list of ports or \"any\"",
             "a.toml:11:10 wrong-type `subset` is not a table",
         ],
     );

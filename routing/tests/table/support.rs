@@ -87,6 +87,7 @@ impl Builder {
             subsets: Vec::new(),
             max_connections: None,
             by_port: Vec::new(),
+            at_any_port: None,
             place: line(1),
         });
         let by_port =
