@@ -258,7 +258,8 @@ impl Shard {
         match (&dial.step, result) {
             // One that answers at the last moment has answered.
             (&(Step::Connecting { endpoint, .. } | Step::Cancelled { endpoint }), Ok(())) => {
-                if dial.leads(endpoint) == Leads::PerhapsToItself && session.has_met_itself() {
+                let address = dial.address(endpoint);
+                if dial.leads(endpoint) == Leads::PerhapsToItself && session.has_met_itself(address) {
                     return self.attempt_failed(slot, endpoint, Reason::Loop, Outlook::Here);
                 }
                 self.begin_relay(slot);

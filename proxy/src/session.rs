@@ -3,6 +3,7 @@
 //! A slot and its descriptors are reused only when no operation is in flight: an armed poll holds the socket, so `close` alone
 //! would send neither FIN nor reset.
 
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
@@ -98,12 +99,11 @@ impl Session {
         }
     }
 
-    /// Whether the upstream's socket is connected to itself.
-    pub fn has_met_itself(&self) -> bool {
-        let socket = self.upstream.as_ref().map(AsFd::as_fd);
-        socket.is_some_and(|socket| {
-            sys::local(socket).ok().is_some_and(|own| sys::peer(socket).ok() == Some(own))
-        })
+    /// Whether the upstream's socket, which was connected to this address, was given the very same one.
+    pub fn has_met_itself(&self, address: SocketAddr) -> bool {
+        self.upstream
+            .as_ref()
+            .is_some_and(|socket| sys::local(socket.as_fd()).is_ok_and(|own| own == address))
     }
 }
 
