@@ -2,8 +2,8 @@
 
 use crate::pools::pipes_max;
 
-/// Of the whole process: files, the loop of the control thread, the admin server and its clients.
-const PROCESS: u64 = 112;
+/// Of the whole process: files, the loop of the control thread, the admin server and its clients, questions to name servers.
+const PROCESS: u64 = 256;
 /// Of a shard: its ring, its doorbell and what its executor has.
 const SHARD: u64 = 8;
 /// Of a listener beside its sockets, one a shard: its lock.

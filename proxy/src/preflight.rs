@@ -353,7 +353,7 @@ mod tests {
         check(Host { descriptors: Some(1023), ..good() }, &nothing, &["may open 1023"]);
         let listeners =
             |listeners| Wanted { standing: Standing { listeners, shards: 2 }, ..Wanted::default() };
-        check(good(), &listeners(200), &[]);
+        check(good(), &listeners(150), &[]);
         check(good(), &listeners(9_001), &["9001 addresses to listen on with 2 shards"]);
         check(Host { descriptors: Some(40_000), ..good() }, &listeners(9_001), &[]);
         check(Host { descriptors: Some(20_000), ..good() }, &listeners(9_001), &["ulimit -n 65536"]);

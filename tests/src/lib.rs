@@ -5,6 +5,7 @@
 
 pub mod backend;
 pub mod client;
+pub mod dns;
 pub mod exchange;
 pub mod host;
 pub mod metrics;

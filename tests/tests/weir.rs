@@ -15,6 +15,7 @@ mod explain;
 mod files;
 mod limits;
 mod listeners;
+mod names;
 mod one_decision;
 mod preflight;
 mod process_log;

@@ -122,6 +122,7 @@ fn work(
         Job::Resolved(sources) => return Some(compile(sources.clone(), Tests::Skip)),
         Job::Forget => {
             *last = None;
+            resolver.forget_refused();
             return None;
         }
         Job::Changed | Job::Reload => {}
@@ -131,5 +132,9 @@ fn work(
         return None;
     }
     *last = Some(reading.clone());
-    Some(reading.and_then(|sources| compile(sources, Tests::Refuse)))
+    let result = reading.and_then(|sources| compile(sources, Tests::Refuse));
+    if result.is_err() {
+        resolver.forget_refused();
+    }
+    Some(result)
 }

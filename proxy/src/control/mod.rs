@@ -9,6 +9,7 @@ mod accepting;
 mod admin;
 mod drain;
 mod loader;
+mod name_servers;
 mod process;
 mod reader;
 mod resolve;

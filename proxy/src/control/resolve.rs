@@ -1,30 +1,47 @@
-//! The addresses of host names: asked at start, whenever a configuration brings a new name, and again every `resolve_interval`,
-//! in threads of their own, since getaddrinfo blocks for as long as a name server is silent.
+//! The addresses of host names: asked when a configuration brings a name, and again when an answer's TTL is over, at the latest every
+//! `resolve_interval`, in a thread of its own.
 //!
-//! An address leaves after three answers without it; no answer keeps the last one. What differs is told to the control loop,
-//! which makes a new table of it.
+//! A and AAAA are asked, used and aged apart. An address leaves after three answers without it; silence, and a server that fails,
+//! age nothing. The control loop is told of what differs, and makes a new table of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::net::{IpAddr, ToSocketAddrs};
+use std::net::IpAddr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use async_channel::Sender;
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::{AbortHandle, JoinSet};
 use tracing::{info, warn};
 use weir_routing::Resolved;
 
 use super::Event;
+use super::name_servers::{Answer, Family, NameServers};
 use crate::panics;
 
 /// Answers without an address after which it is gone: name servers that rotate a subset do not shake the table.
 const ANSWERS_WITHOUT: u32 = 3;
 
-/// Names that are asked at the same time, so that one that times out does not hold up the others.
-const ASKED_AT_ONCE: usize = 16;
+/// Nothing is asked again sooner, whatever its TTL.
+const SOONEST: Duration = Duration::from_secs(1);
 
-/// What is known of the names, and the threads that keep it so.
+/// A name that has addresses of one family waits so long for the other before it is used: a resolver that drops AAAA questions
+/// must not delay a start.
+const OTHER_FAMILY: Duration = Duration::from_millis(50);
+
+/// Most answers come within this. A question that takes longer makes room for the next.
+const QUICK: Duration = Duration::from_millis(200);
+
+/// Questions that are asked at the same time: so many for [`QUICK`], and so many that take longer. One slow question too many is
+/// given up until its next turn.
+const LANE: [usize; 2] = [64, 32];
+
+/// The same for names that had no answer last time: one dead zone, whatever its size, delays no other.
+const FAILING_LANE: [usize; 2] = [32, 16];
+
+/// What is known of the names, and the thread that keeps it so.
 #[derive(Clone, Debug)]
 pub(super) struct Resolver {
     shared: Arc<Shared>,
@@ -33,8 +50,10 @@ pub(super) struct Resolver {
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
-    /// Rung when the names or the interval change, and after each answer.
-    changed: Condvar,
+    /// Rung after each answer.
+    answered: Condvar,
+    /// Rung when names or the interval change.
+    changed: Notify,
     events: Sender<Event>,
 }
 
@@ -45,62 +64,128 @@ struct State {
     interval: Option<Duration>,
 }
 
+type Question = (Arc<str>, Family);
+
 /// What is known of one name.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 struct Known {
+    parts: [Part; 2],
+    /// When it had its first address.
+    first: Option<Instant>,
+    /// Whether the configuration in force names it, not only one that may come into force.
+    is_kept: bool,
+    /// Questions that brought no answer, or that there is no such name.
+    failures: u64,
+}
+
+/// What is known of one name's addresses of one family.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Part {
     /// Each address, and how many answers in a row were without it.
     addresses: BTreeMap<IpAddr, u32>,
-    /// Whether someone is asking it for the first time.
-    asking: bool,
+    next: Next,
     /// Whether it has been asked, with or without an answer.
     asked: bool,
-    /// Questions without an answer, ever.
-    failures: u64,
-    /// Whether the last question had none.
+    /// Whether the last question failed.
     failing: bool,
 }
 
-impl Known {
-    /// Takes an answer.
-    fn answered(&mut self, answer: &[IpAddr]) {
-        self.addresses.values_mut().for_each(|without| *without += 1);
-        self.addresses.extend(answer.iter().map(|&address| (address, 0)));
-        self.addresses.retain(|_, without| *without < ANSWERS_WITHOUT);
+/// When to ask.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Next {
+    /// At once.
+    #[default]
+    Now,
+    /// It is being asked.
+    UnderWay,
+    /// When an answer of this time is so old, or the interval is over.
+    After(Instant, Duration),
+}
+
+impl Next {
+    /// When that is; none: not until something changes.
+    fn due(self, interval: Option<Duration>) -> Option<Instant> {
+        match self {
+            Self::After(answered, ttl) => interval.map(|interval| answered + ttl.min(interval)),
+            Self::Now | Self::UnderWay => None,
+        }
+    }
+}
+
+impl Part {
+    /// Takes what came of a question; whether it failed.
+    fn take(&mut self, answer: &Answer, now: Instant) -> bool {
+        let (found, ttl): (&[IpAddr], _) = match answer {
+            Answer::Addresses(addresses, ttl) => (addresses, (*ttl).max(SOONEST)),
+            _ => (&[], Duration::MAX),
+        };
+        if !matches!(answer, Answer::Silence(_)) {
+            self.addresses.values_mut().for_each(|without| *without += 1);
+            self.addresses.extend(found.iter().map(|&address| (address, 0)));
+            self.addresses.retain(|_, without| *without < ANSWERS_WITHOUT);
+        }
         self.asked = true;
-        self.failing = false;
+        self.failing = matches!(answer, Answer::Silence(_) | Answer::NoName);
+        self.next = Next::After(now, ttl);
+        self.failing
     }
 
-    /// Takes the lack of one.
-    fn unanswered(&mut self) {
-        self.asked = true;
-        self.failures += 1;
-        self.failing = true;
+    fn is_due(&self, interval: Option<Duration>, now: Instant) -> bool {
+        self.next == Next::Now || self.next.due(interval).is_some_and(|due| due <= now)
+    }
+}
+
+impl Known {
+    fn part(&mut self, family: Family) -> &mut Part {
+        &mut self.parts[family as usize]
+    }
+
+    fn addresses(&self) -> Vec<IpAddr> {
+        self.parts.iter().flat_map(|part| part.addresses.keys().copied()).collect()
+    }
+
+    /// From when on its addresses may be used; none: not before another answer.
+    fn usable(&self, now: Instant) -> Option<Instant> {
+        if self.parts.iter().all(|part| part.asked) {
+            return Some(now);
+        }
+        self.first.map(|first| first + OTHER_FAMILY)
     }
 }
 
 impl Resolver {
-    /// Starts the thread that asks again.
+    /// Starts the thread.
     pub(super) fn start(events: Sender<Event>) -> io::Result<Self> {
-        let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new(), events });
+        let (state, answered, changed) = Default::default();
+        let shared = Arc::new(Shared { state, answered, changed, events });
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let asking = shared.clone();
-        thread::Builder::new().name("resolve".into()).spawn(move || panics::kept(|| asking.ask_again()))?;
+        let run = move || panics::kept(|| runtime.block_on(asking.ask_all()));
+        thread::Builder::new().name("resolve".into()).spawn(run)?;
         Ok(Self { shared })
     }
 
     /// The addresses of these names. Those never asked are asked now, and waited for so long; an answer that is later
     /// is an event.
     pub(super) fn addresses(&self, names: &[Arc<str>], wait: Duration) -> Resolved {
+        let deadline = Instant::now() + wait;
         let mut state = self.shared.lock();
         for name in names {
             state.names.entry(name.clone()).or_default();
         }
-        self.shared.ask_new(&mut state);
-        let unasked = |state: &mut State| {
-            names.iter().any(|name| state.names.get(name).is_some_and(|known| !known.asked))
-        };
-        let waited = self.shared.changed.wait_timeout_while(state, wait, unasked);
-        state = waited.unwrap_or_else(PoisonError::into_inner).0;
-        state.resolved(names.iter())
+        self.shared.changed.notify_one();
+        loop {
+            let now = Instant::now();
+            let known = names.iter().filter_map(|name| state.names.get(name));
+            // The latest that is known of; one that is not known of has an answer to come.
+            let usable = known.map(|known| known.usable(now).unwrap_or(deadline));
+            let latest = usable.max().unwrap_or(now).min(deadline);
+            if latest <= now {
+                return state.resolved(names.iter());
+            }
+            let waited = self.shared.answered.wait_timeout(state, latest - now);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 
     /// All addresses that are known now.
@@ -109,19 +194,25 @@ impl Resolver {
         state.resolved(state.names.keys())
     }
 
-    /// From now on these names, and no others, are asked again every `interval`.
+    /// From now on these names, and no others, are asked again, at the latest every `interval`.
     pub(super) fn keep(&self, names: &[Arc<str>], interval: Option<Duration>) {
         let mut state = self.shared.lock();
-        state.names.retain(|name, _| names.contains(name));
+        state.names.values_mut().for_each(|known| known.is_kept = false);
         for name in names {
-            state.names.entry(name.clone()).or_default();
+            state.names.entry(name.clone()).or_default().is_kept = true;
         }
-        self.shared.ask_new(&mut state);
+        state.names.retain(|_, known| known.is_kept);
         state.interval = interval;
-        self.shared.changed.notify_all();
+        self.shared.changed.notify_one();
     }
 
-    /// Questions without an answer, by name.
+    /// Asks no more for names of a configuration that was refused.
+    pub(super) fn forget_refused(&self) {
+        self.shared.lock().names.retain(|_, known| known.is_kept);
+        self.shared.changed.notify_one();
+    }
+
+    /// Questions that failed, by name.
     pub(super) fn failures(&self) -> Vec<(Arc<str>, u64)> {
         let state = self.shared.lock();
         state.names.iter().map(|(name, known)| (name.clone(), known.failures)).collect()
@@ -129,25 +220,33 @@ impl Resolver {
 }
 
 impl State {
-    /// Whether there are names that nobody has asked yet.
-    fn is_new(&self) -> bool {
-        self.names.values().any(|known| !known.asking)
-    }
-
-    /// These names, which the caller asks now.
-    fn take_new(&mut self) -> Vec<Arc<str>> {
-        let new = self.names.iter_mut().filter(|(_, known)| !known.asking);
-        let taken = new.map(|(name, known)| {
-            known.asking = true;
-            name.clone()
-        });
-        taken.collect()
-    }
-
     fn resolved<'n>(&self, names: impl Iterator<Item = &'n Arc<str>>) -> Resolved {
-        let known = names.filter_map(|name| Some((name, self.names.get(name)?)));
-        let answered = known.filter(|(_, known)| !known.addresses.is_empty());
-        answered.map(|(name, known)| (name.clone(), known.addresses.keys().copied().collect())).collect()
+        let known = names.filter_map(|name| Some((name.clone(), self.names.get(name)?.addresses())));
+        known.filter(|(_, addresses)| !addresses.is_empty()).collect()
+    }
+
+    fn parts(&mut self) -> impl Iterator<Item = (Question, &mut Part)> {
+        self.names.iter_mut().flat_map(|(name, known)| {
+            let families = Family::ALL.into_iter().map(|family| (name.clone(), family));
+            families.zip(&mut known.parts)
+        })
+    }
+
+    /// What is to be asked now, and whether it failed last time.
+    fn take_due(&mut self, now: Instant) -> Vec<(Question, bool)> {
+        let interval = self.interval;
+        let due = self.parts().filter(|(_, part)| part.is_due(interval, now));
+        due.map(|(question, part)| {
+            part.next = Next::UnderWay;
+            (question, part.failing)
+        })
+        .collect()
+    }
+
+    fn next_due(&mut self) -> Option<Instant> {
+        let interval = self.interval;
+        let times = self.parts().filter_map(|(_, part)| part.next.due(interval));
+        times.min()
     }
 }
 
@@ -157,133 +256,141 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks the names that nobody has asked yet, in a thread.
-    fn ask_new(self: &Arc<Self>, state: &mut State) {
-        let new = state.take_new();
-        if new.is_empty() {
-            return;
-        }
-        let asking = self.clone();
-        let names = new.clone();
-        if let Err(error) = thread::Builder::new().name("resolve".into()).spawn(move || asking.ask(&names)) {
-            warn!("there is no thread to ask for new host names ({error}): they are asked one by one");
-            for name in &new {
-                state.names.entry(name.clone()).and_modify(|known| known.asking = false);
-            }
-            self.changed.notify_all();
-        }
-    }
-
-    fn ask_again(&self) {
-        let mut last = Instant::now();
-        loop {
-            let mut state = self.lock();
-            loop {
-                if state.is_new() {
-                    break;
-                }
-                let left = match state.interval {
-                    Some(interval) if !state.names.is_empty() => interval.saturating_sub(last.elapsed()),
-                    _ => Duration::MAX,
-                };
-                if left.is_zero() {
-                    break;
-                }
-                // A day stands for "until something changes": a condition variable wants an end.
-                let left = left.min(Duration::from_secs(86_400));
-                state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
-            }
-            let names: Vec<_> = if state.is_new() {
-                state.take_new()
-            } else {
-                last = Instant::now();
-                state.names.keys().cloned().collect()
+    /// Asks whatever is due, for the life of the process.
+    async fn ask_all(&self) {
+        let mut servers = Arc::new(NameServers::from_system());
+        let lanes = [LANE, FAILING_LANE].map(|room| Arc::new(room.map(Semaphore::new)));
+        // After a panic of this task nothing of what was under way is.
+        self.lock().parts().filter(|(_, part)| part.next == Next::UnderWay).for_each(|(_, part)| {
+            part.next = Next::Now;
+        });
+        let mut asking = JoinSet::new();
+        let mut under_way: HashMap<Question, AbortHandle> = HashMap::new();
+        while !self.events.is_closed() {
+            let (due, next) = {
+                let mut state = self.lock();
+                under_way.retain(|(name, _), handle| {
+                    let is_wanted = state.names.contains_key(name);
+                    if !is_wanted {
+                        handle.abort();
+                    }
+                    is_wanted
+                });
+                (state.take_due(Instant::now()), state.next_due())
             };
-            drop(state);
-            self.ask(&names);
-            if self.events.is_closed() {
-                return;
+            if !due.is_empty() && servers.is_outdated() {
+                servers = Arc::new(NameServers::from_system());
             }
-        }
-    }
-
-    /// Asks all of these once, some at a time, and notes each answer as it comes.
-    fn ask(&self, names: &[Arc<str>]) {
-        for group in names.chunks(ASKED_AT_ONCE) {
-            thread::scope(|scope| {
-                for name in group {
-                    let ask = move || {
-                        let answer = panics::caught(|| question(name));
-                        self.note(
-                            name,
-                            answer.unwrap_or_else(|defect| Err(io::Error::other(defect.to_string()))),
-                        );
+            for (question, was_failing) in due {
+                let lane = lanes[usize::from(was_failing)].clone();
+                let asked = ask(servers.clone(), lane, question.clone());
+                under_way.insert(question, asking.spawn(asked));
+            }
+            let day = Instant::now() + Duration::from_secs(86_400);
+            tokio::select! {
+                () = self.changed.notified() => {}
+                () = tokio::time::sleep_until(next.unwrap_or(day).into()) => {}
+                Some(done) = asking.join_next_with_id() => {
+                    let (id, answer) = match done {
+                        Ok((id, answer)) => (id, answer),
+                        Err(error) => {
+                            let id = error.id();
+                            let counted = panics::caught(|| {
+                                if error.is_panic() {
+                                    std::panic::resume_unwind(error.into_panic());
+                                }
+                            });
+                            let why = counted.map_or_else(|defect| defect.to_string(), |()| "given up".to_owned());
+                            (id, Answer::Silence(why))
+                        }
                     };
-                    if thread::Builder::new().name("resolve".into()).spawn_scoped(scope, ask).is_err() {
-                        // The others wait for this one, which is better than no answer.
-                        ask();
+                    // One that was given up, as its name is gone, is not there any more.
+                    let question = under_way.iter().find(|(_, handle)| handle.id() == id);
+                    if let Some(question) = question.map(|(question, _)| question.clone()) {
+                        under_way.remove(&question);
+                        self.note(&question, &answer).await;
                     }
                 }
-            });
+            }
         }
     }
 
-    fn note(&self, name: &Arc<str>, answer: io::Result<Vec<IpAddr>>) {
-        let mut state = self.lock();
-        // A reload may have taken the name away meanwhile.
-        let Some(known) = state.names.get_mut(name) else { return };
-        let before: Vec<IpAddr> = known.addresses.keys().copied().collect();
-        match answer {
-            Ok(answer) => known.answered(&answer),
-            Err(error) => {
-                if !known.failing {
-                    let kept =
-                        if before.is_empty() { "it has no endpoint yet" } else { "the last answer stays" };
-                    warn!(host = &**name, "no address for the host name: {error}; {kept}");
-                }
-                known.unanswered();
+    async fn note(&self, (name, family): &Question, answer: &Answer) {
+        let differs = {
+            let mut state = self.lock();
+            let Some(known) = state.names.get_mut(name) else { return };
+            let before = known.addresses();
+            let part = known.part(*family);
+            let was_failing = part.failing;
+            let failed = part.take(answer, Instant::now());
+            known.failures += u64::from(failed);
+            let addresses = known.addresses();
+            if !addresses.is_empty() {
+                known.first.get_or_insert_with(Instant::now);
             }
-        }
-        let differs = !known.addresses.keys().eq(&before);
+            if failed && !was_failing {
+                let why = match answer {
+                    Answer::Silence(why) => why.as_str(),
+                    _ => "there is no such name",
+                };
+                let kept =
+                    if addresses.is_empty() { "it has no endpoint now" } else { "what is known of it stays" };
+                warn!(host = &**name, "no address for the host name ({family}): {why}; {kept}");
+            }
+            if addresses != before {
+                let addresses: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
+                info!(host = &**name, "resolved to {}", addresses.join(", "));
+            }
+            addresses != before
+        };
+        self.answered.notify_all();
         if differs {
-            let addresses: Vec<String> = known.addresses.keys().map(IpAddr::to_string).collect();
-            info!(host = &**name, "resolved to {}", addresses.join(", "));
-        }
-        drop(state);
-        self.changed.notify_all();
-        if differs {
-            let _ = self.events.send_blocking(Event::Resolved);
+            let _ = self.events.send(Event::Resolved).await;
         }
     }
 }
 
-fn question(name: &str) -> io::Result<Vec<IpAddr>> {
-    let mut addresses: Vec<IpAddr> =
-        (name, 0).to_socket_addrs()?.map(|address| address.ip().to_canonical()).collect();
-    addresses.sort_unstable();
-    addresses.dedup();
-    if addresses.is_empty() { Err(io::Error::other("the answer holds no address")) } else { Ok(addresses) }
+async fn ask(servers: Arc<NameServers>, lane: Arc<[Semaphore; 2]>, (name, family): Question) -> Answer {
+    let [quick, slow] = &*lane;
+    let mut answer = std::pin::pin!(servers.ask(&name, family));
+    let room = quick.acquire().await;
+    if let Ok(answer) = tokio::time::timeout(QUICK, &mut answer).await {
+        return answer;
+    }
+    drop(room);
+    match slow.try_acquire() {
+        Ok(_room) => answer.await,
+        Err(_) => Answer::Silence(format!("no answer within {QUICK:?}, as for many others")),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const INTERVAL: Option<Duration> = Some(Duration::from_secs(10));
+
+    fn address(letter: char) -> IpAddr {
+        IpAddr::from([10, 0, 0, letter as u8 - b'a'])
+    }
+
     #[test]
-    fn an_address_leaves_after_three_answers_without_it_and_no_answer_keeps_all() {
-        /// Answers as words: "ab" holds a and b, "" is none.
+    fn an_address_leaves_after_three_answers_without_it_and_silence_keeps_all() {
+        /// Answers as words: "ab" holds a and b, "" is silence, "-" no address, "!" no such name.
         #[track_caller]
         fn check(answers: &[&str], expected: &str) {
-            let address = |letter: char| IpAddr::from([10, 0, 0, letter as u8 - b'a']);
-            let mut known = Known::default();
+            let mut part = Part::default();
             for answer in answers {
-                match answer {
-                    &"" => known.unanswered(),
-                    answer => known.answered(&answer.chars().map(address).collect::<Vec<_>>()),
-                }
+                let answer = match *answer {
+                    "" => Answer::Silence("timed out".to_owned()),
+                    "-" => Answer::NoAddress,
+                    "!" => Answer::NoName,
+                    letters => Answer::Addresses(letters.chars().map(address).collect(), SOONEST),
+                };
+                part.take(&answer, Instant::now());
             }
             let expected: Vec<IpAddr> = expected.chars().map(address).collect();
-            assert!(known.addresses.keys().eq(&expected), "{answers:?}: {known:?}");
+            assert!(part.addresses.keys().eq(&expected), "{answers:?}: {part:?}");
         }
         check(&[], "");
         check(&[""], "");
@@ -294,17 +401,58 @@ mod tests {
         check(&["ab", "", "", "", "", "a", "", "a"], "ab");
         check(&["a", "b", "c"], "abc");
         check(&["a", "b", "c", "d"], "bcd");
+        check(&["a", "-", "!"], "a");
+        check(&["a", "-", "!", "-"], "");
+        check(&["a", "!", "", "!", "", "!"], "");
     }
 
     #[test]
-    fn a_new_name_is_asked_and_waited_for() {
-        let (events, received) = async_channel::unbounded();
-        let resolver = Resolver::start(events).unwrap();
-        let names: Vec<Arc<str>> = vec!["127.0.0.1".into(), "::1".into()];
-        let resolved = resolver.addresses(&names, Duration::from_secs(10));
-        assert_eq!(resolved["127.0.0.1"], ["127.0.0.1".parse::<IpAddr>().unwrap()]);
-        assert_eq!(resolved["::1"], ["::1".parse::<IpAddr>().unwrap()]);
-        assert!(matches!(received.recv_blocking(), Ok(Event::Resolved)));
-        assert_eq!(resolver.failures().iter().map(|(_, count)| count).sum::<u64>(), 0);
+    fn it_is_asked_again_when_its_ttl_is_over_within_bounds() {
+        let now = Instant::now();
+        let check = |ttl_ms: u64, interval_s: Option<u64>, wanted_ms: Option<u64>| {
+            let answer = Answer::Addresses(vec![address('a')], Duration::from_millis(ttl_ms));
+            let mut part = Part::default();
+            part.take(&answer, now);
+            let due = part.next.due(interval_s.map(Duration::from_secs));
+            assert_eq!(due, wanted_ms.map(|ms| now + Duration::from_millis(ms)), "{ttl_ms} {interval_s:?}");
+        };
+        check(0, Some(10), Some(1_000));
+        check(3_000, Some(10), Some(3_000));
+        check(60_000, Some(10), Some(10_000));
+        check(0, None, None);
+    }
+
+    #[test]
+    fn one_family_is_waited_for_and_the_other_only_a_moment() {
+        let first = Instant::now();
+        let now = first + Duration::from_millis(1);
+        let check = |asked: [bool; 2], has_address: bool, wanted: Option<Instant>| {
+            let mut known = Known { first: has_address.then_some(first), ..Known::default() };
+            known.parts.iter_mut().zip(asked).for_each(|(part, asked)| part.asked = asked);
+            assert_eq!(known.usable(now), wanted, "{asked:?} {has_address}");
+        };
+        check([false, false], false, None);
+        check([true, false], false, None);
+        check([true, false], true, Some(first + OTHER_FAMILY));
+        check([true, true], true, Some(now));
+        // It has no address, and nothing more will come.
+        check([true, true], false, Some(now));
+    }
+
+    #[test]
+    fn names_of_a_refused_configuration_are_forgotten() {
+        let (events, _received) = async_channel::unbounded();
+        let (state, answered, changed) = Default::default();
+        let resolver = Resolver { shared: Arc::new(Shared { state, answered, changed, events }) };
+        let name = |text: &str| -> Arc<str> { text.into() };
+        let names = || resolver.failures().into_iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>();
+        resolver.keep(&[name("a"), name("b")], INTERVAL);
+        resolver.addresses(&[name("b"), name("c")], Duration::ZERO);
+        assert_eq!(names(), ["a", "b", "c"]);
+        resolver.forget_refused();
+        assert_eq!(names(), ["a", "b"]);
+        resolver.addresses(&[name("c")], Duration::ZERO);
+        resolver.keep(&[name("c")], INTERVAL);
+        assert_eq!(names(), ["c"]);
     }
 }
