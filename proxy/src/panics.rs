@@ -102,6 +102,41 @@ mod tests {
         assert!(total() > before);
     }
 
+    /// Tells the process that this test starts anew which thread is to panic.
+    const CHILD: &str = "WEIR_TEST_PANIC";
+
+    #[test]
+    fn only_a_shards_panic_ends_the_process_and_each_is_logged() {
+        const NAME: &str = "panics::tests::only_a_shards_panic_ends_the_process_and_each_is_logged";
+        if let Some(kind) = std::env::var_os(CHILD) {
+            return panic_in_a_thread(kind == "shard");
+        }
+        #[track_caller]
+        fn check(kind: &str, ends: bool, words: &str) {
+            let program = std::env::current_exe().expect("a test knows its own path");
+            let mut command = std::process::Command::new(program);
+            let output = command.args(["--exact", NAME]).env(CHILD, kind).output().expect("it starts");
+            let log = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(!output.status.success(), ends, "{kind}: {}\n{log}", output.status);
+            assert!(log.contains(words) && log.contains("a test's own"), "{kind}: {log}");
+        }
+        check("shard", true, "session=\"7.1 of shard 0, relaying\"");
+        check("other", false, "a defect of Weir: ");
+    }
+
+    fn panic_in_a_thread(is_shard: bool) {
+        let log = Log::start(weir_routing::compile::LogLevel::Info).expect("a thread");
+        start(&log);
+        let thread = thread::spawn(move || {
+            if is_shard {
+                end_the_process(|| "7.1 of shard 0, relaying".to_owned());
+            }
+            panic!("a test's own");
+        });
+        assert!(thread.join().is_err());
+        log.flush();
+    }
+
     #[test]
     fn a_thread_begins_again_after_a_panic_and_ends_when_its_work_has() {
         let mut runs = 0;

@@ -144,7 +144,7 @@ fn a_pipe_is_read_once_and_said_not_to_be_watched() {
 #[test]
 fn a_reading_that_does_not_come_back_is_said_and_holds_up_nothing_else() {
     // Opening a file blocks while another process holds a write lease on it, as a file system does that does not answer.
-    const HOLD: &str = "import fcntl, os, signal, sys, time\n\
+    const HOLD: &str = "import fcntl, os, signal, sys\n\
         signal.signal(signal.SIGIO, signal.SIG_IGN)\n\
         file = os.open(sys.argv[1], os.O_RDWR)\n\
         fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)\n\
@@ -152,7 +152,8 @@ fn a_reading_that_does_not_come_back_is_said_and_holds_up_nothing_else() {
         os.pwrite(file, text, 0)\n\
         os.ftruncate(file, len(text))\n\
         print('held', flush=True)\n\
-        time.sleep(60)\n";
+        signal.alarm(60)\n\
+        signal.pause()\n";
     if !host::has(&["python3"]) {
         return;
     }
