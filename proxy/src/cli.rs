@@ -9,7 +9,8 @@ use crate::control::{self, Failure};
 use crate::demo::{self, Demo};
 use crate::later::Later;
 use crate::load::{self, Origin, Tests};
-use crate::{report, ring, version};
+use crate::report::{self, Shown};
+use crate::{ring, version};
 
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
@@ -52,9 +53,12 @@ enum Command {
         /// Warnings fail too
         #[arg(long)]
         strict: bool,
-        /// Print the problems as JSON on stdout
+        /// Print the problems as JSON on stdout, all of them
         #[arg(long)]
         json: bool,
+        /// Print every problem; without it the first 100, and 20 warnings, and how many more there are
+        #[arg(long)]
+        all: bool,
     },
     /// Show the main job with nothing to prepare: two backends, a split between them, ready to try
     Demo {
@@ -96,7 +100,10 @@ pub fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     };
     match command {
-        Command::Check { configuration, strict, json } => check(&configuration.into(), strict, json),
+        Command::Check { configuration, strict, json, all } => {
+            let shown = if all { Shown::All } else { Shown::First };
+            check(&configuration.into(), strict, json, shown)
+        }
         Command::Run { configuration, skip_tests } => {
             let tests = if skip_tests { Tests::Warn } else { Tests::Refuse };
             end(control::run(configuration.into(), tests))
@@ -133,7 +140,7 @@ fn ring_features() -> String {
 }
 
 /// `weir check`: all problems, sorted by place.
-fn check(origin: &Origin, strict: bool, json: bool) -> ExitCode {
+fn check(origin: &Origin, strict: bool, json: bool, shown: Shown) -> ExitCode {
     let loaded = origin.read().and_then(|sources| load::load_without_names(sources, Tests::Refuse));
     let (sources, problems, refused) = match loaded {
         Ok(mut loaded) => {
@@ -148,7 +155,7 @@ fn check(origin: &Origin, strict: bool, json: bool) -> ExitCode {
     if json {
         report::say(&format!("{}\n", report::json(&sources, &problems)));
     } else {
-        report::print(&sources, &problems);
+        report::print(&sources, &problems, shown);
         report::tell(&format!("{}\n", report::summary(&problems)));
     }
     if refused { ExitCode::from(FAILED) } else { ExitCode::SUCCESS }
@@ -191,7 +198,7 @@ mod tests {
         check("weir --version", true);
         check("weir run", true);
         check("weir run -c a.toml -c dir --skip-tests", true);
-        check("weir check --strict --json -c a", true);
+        check("weir check --strict --json --all -c a", true);
         check("weir demo --port 65526 --config-out x.toml", true);
         check("weir demo --backends", true);
         check("weir", false);

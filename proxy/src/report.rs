@@ -16,18 +16,90 @@ pub fn coloured(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// Prints all problems on stderr.
-pub fn print(sources: &Sources, problems: &[Problem]) {
-    tell(&text(sources, problems));
+/// How many errors are printed in full, unless all are wanted. The parser gives up after as many.
+const ERRORS_SHOWN: usize = 100;
+/// How many warnings are. One mistake in a generated file is made in every rule, and a reader scrolls no further.
+const WARNINGS_SHOWN: usize = 20;
+
+/// Which problems are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// The first ones of each severity, and how many more there are.
+    First,
+    /// All of them.
+    All,
 }
 
-/// All problems as they are printed on stderr.
-pub fn text(sources: &Sources, problems: &[Problem]) -> String {
+/// Prints problems on stderr.
+pub fn print(sources: &Sources, problems: &[Problem], shown: Shown) {
+    tell(&text(sources, problems, shown));
+}
+
+/// Problems as they are printed on stderr.
+pub fn text(sources: &Sources, problems: &[Problem], shown: Shown) -> String {
     let renderer = if coloured(&io::stderr()) { Renderer::styled() } else { Renderer::plain() };
+    render_all(sources, problems, shown, &renderer)
+}
+
+fn render_all(sources: &Sources, problems: &[Problem], shown: Shown, renderer: &Renderer) -> String {
+    let (mut errors, mut warnings) = match shown {
+        Shown::First => (Budget::of(ERRORS_SHOWN), Budget::of(WARNINGS_SHOWN)),
+        Shown::All => (Budget::of(usize::MAX), Budget::of(usize::MAX)),
+    };
     let mut text = String::new();
     for problem in problems {
-        text.push_str(&render(sources, problem, &renderer));
-        text.push_str("\n\n");
+        let budget = match problem.severity {
+            Severity::Error => &mut errors,
+            Severity::Warning => &mut warnings,
+        };
+        if budget.take() {
+            text.push_str(&render(sources, problem, renderer));
+            text.push_str("\n\n");
+        }
+    }
+    let more = [(errors.refused, "problems"), (warnings.refused, "warnings")];
+    let more: Vec<String> = more
+        .into_iter()
+        .filter(|&(count, _)| count > 0)
+        .map(|(count, what)| format!("{} more {what}", grouped(count)))
+        .collect();
+    if !more.is_empty() {
+        text.push_str(&format!("and {}: `weir check --all` prints them\n\n", more.join(" and ")));
+    }
+    text
+}
+
+/// How many may be printed, and how many more there were.
+struct Budget {
+    left: usize,
+    refused: usize,
+}
+
+impl Budget {
+    fn of(left: usize) -> Self {
+        Self { left, refused: 0 }
+    }
+
+    fn take(&mut self) -> bool {
+        let fits = self.left > 0;
+        if fits {
+            self.left -= 1
+        } else {
+            self.refused += 1
+        }
+        fits
+    }
+}
+
+/// 3980 as "3,980".
+fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
     }
     text
 }
@@ -45,7 +117,7 @@ pub fn say(text: &str) {
 
 /// Prints what refused a configuration, and how many problems there are.
 pub fn print_refused(refused: &Refused) {
-    print(&refused.sources, &refused.problems);
+    print(&refused.sources, &refused.problems, Shown::First);
     tell(&format!("{}\n", summary(&refused.problems)));
 }
 
@@ -345,6 +417,32 @@ error[bad-address]: not an address
         let whole = Place { file: 0, start: 0, end: sources.0[0].text.len() as u32 };
         let text = render(&sources, &Problem::warning("odd", whole, "odd"), &Renderer::plain());
         assert!(text.contains("1 | # ü") && !text.contains("2 |"), "{text}");
+    }
+
+    #[test]
+    fn the_first_of_each_severity_are_printed_and_the_others_counted() {
+        #[track_caller]
+        fn check(errors: usize, warnings: usize, shown: Shown, printed: (usize, usize), end: &str) {
+            let mut problems = vec![Problem::warning("w", None, "w"); warnings];
+            problems.extend(vec![Problem::error("e", None, "e"); errors]);
+            let text = render_all(&sources(), &problems, shown, &Renderer::plain());
+            let counted = (text.matches("error[e]").count(), text.matches("warning[w]").count());
+            assert_eq!(counted, printed, "{text}");
+            let last = text.trim_end().rsplit("\n\n").next().unwrap();
+            assert!(last.ends_with(end), "{last:?}");
+        }
+        check(0, 0, Shown::First, (0, 0), "");
+        check(100, 20, Shown::First, (100, 20), "error[e]: e");
+        check(1, 21, Shown::First, (1, 20), "and 1 more warnings: `weir check --all` prints them");
+        check(
+            101,
+            4000,
+            Shown::First,
+            (100, 20),
+            "and 1 more problems and 3,980 more warnings: `weir check --all` prints them",
+        );
+        check(101, 4000, Shown::All, (101, 4000), "error[e]: e");
+        check(1234, 0, Shown::First, (100, 0), "and 1,134 more problems: `weir check --all` prints them");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::resolve::Resolver;
 use crate::load::{self, Loaded, Refused, Tests};
 use crate::log::Log;
 use crate::panics;
-use crate::report;
+use crate::report::{self, Shown};
 
 /// How long a configuration waits for the addresses of names that it brings. What comes later is another table.
 const WAIT_FOR_NAMES: Duration = Duration::from_secs(1);
@@ -101,8 +101,8 @@ fn wrong(job: &Job, result: &Result<Fresh, Refused>) -> String {
     match result {
         // The same text as before, and so are its warnings.
         Ok(_) if matches!(job, Job::Resolved(_)) => String::new(),
-        Ok(fresh) => report::text(&fresh.loaded.sources, &fresh.loaded.compiled.warnings),
-        Err(refused) => report::text(&refused.sources, &refused.problems),
+        Ok(fresh) => report::text(&fresh.loaded.sources, &fresh.loaded.compiled.warnings, Shown::First),
+        Err(refused) => report::text(&refused.sources, &refused.problems, Shown::First),
     }
 }
 

@@ -41,8 +41,9 @@ use crate::listener::lock::{Lock, Taken, lock};
 use crate::listener::{BindError, free};
 use crate::load::{self, Loaded, Origin, Refused, Tests};
 use crate::log::Log;
+use crate::panics;
 use crate::preflight::{self, Finding, Host, Wanted};
-use crate::{panics, report};
+use crate::report::{self, Shown};
 
 /// Events that wait for the control loop. It empties them as they come; the bound only holds back a thread gone wild.
 const MAX_EVENTS: usize = 1024;
@@ -143,7 +144,7 @@ fn run_logged(
     let resolver =
         Resolver::start(sender.clone()).context("cannot start the thread that resolves host names")?;
     let fresh = loader::fresh(unresolved, Resolved::new(), &resolver, tests)?;
-    log.print(report::text(&fresh.loaded.sources, &fresh.loaded.compiled.warnings));
+    log.print(report::text(&fresh.loaded.sources, &fresh.loaded.compiled.warnings, Shown::First));
     let started = fresh.loaded.compiled.settings.clone();
     let until = Instant::now() + free::PATIENCE;
     let admin = started.admin.map(|address| bind_admin(address, until)).transpose()?;
