@@ -9,13 +9,13 @@ use std::time::Duration;
 use rustix::io::Errno;
 use weir_routing::{Arrival, DestinationId, GatewayId, Refusal, RouteId, Verdict};
 
+use crate::boards::counters::{Series, Way};
 use crate::clock::{Millis, earlier};
 use crate::dial::Dial;
 use crate::in_force::InForce;
 use crate::limits::Reservation;
 use crate::listener::{BACKLOG, INHERITED_KEEPALIVE};
 use crate::mailbox::{ListenerId, Message};
-use crate::metrics::Series;
 use crate::outcome::{Reason, Record};
 use crate::relay::Side;
 use crate::ring::{Completion, Value};
@@ -186,9 +186,6 @@ impl Shard {
             return Record::open(self.series(door, None, None)).end(Reason::ClientGone);
         };
         let arrival = Arrival::new(door.gateway, source, destination);
-        if in_force.table.workload(arrival.source.ip()).is_none() {
-            self.unknown_source(door);
-        }
         let (to, route, refusal) = match in_force.table.decide(&arrival, &mut self.rng) {
             Verdict::Forward { destination, route, .. } => (Some(destination), route, None),
             Verdict::Refuse { refusal, route, .. } => match refusal {
@@ -198,6 +195,9 @@ impl Shard {
             },
         };
         let record = Record::open(self.series(door, route, to));
+        if in_force.table.workload(arrival.source.ip()).is_none() {
+            record.series().unknown_sources.add(1);
+        }
         let limits = to.and_then(|to| in_force.reserve(to));
         match (to, refusal, limits) {
             (Some(to), None, Some(limits)) => {
@@ -229,31 +229,14 @@ impl Shard {
         self.attempt(slot);
     }
 
-    /// The counters of connections that came in and went there; by name once a table, then by id.
+    /// The counters of connections that took this way, by ids.
     fn series(
         &mut self,
         door: &Door,
         route: Option<RouteId>,
         destination: Option<DestinationId>,
     ) -> Arc<Series> {
-        let make = || self.counters.series(door.in_force.series_key(door.gateway, route, destination));
-        if !self.is_current(&door.in_force) {
-            return make();
-        }
-        Arc::clone(self.series.entry((door.gateway, route, destination)).or_insert_with(make))
-    }
-
-    fn unknown_source(&self, door: &Door) {
-        if self.is_current(&door.in_force) {
-            self.unknown_sources[door.gateway.index()].add(1);
-        } else {
-            self.counters.unknown_sources(&door.in_force.table.gateways[door.gateway.index()].name).add(1);
-        }
-    }
-
-    /// Whether ids of this table are those that this shard keeps counters by.
-    fn is_current(&self, in_force: &Arc<InForce>) -> bool {
-        self.in_force.as_ref().is_some_and(|current| current.generation == in_force.generation)
+        self.ledger.series(&door.in_force.labels, Way { gateway: door.gateway, route, destination })
     }
 
     /// Takes over the listeners of a new table: those that stay learn their gateway, new ones are opened, the others close.

@@ -1,24 +1,22 @@
 //! All shards, as the control thread sees them: started once, handed a table at each reload, drained and stopped at the end.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::mpsc::{self, Sender};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
-use weir_routing::{GatewayId, Settings, Table};
+use weir_routing::Settings;
 
+use crate::boards::counters::Registry;
 use crate::checks;
-use crate::descriptors::Standing;
 use crate::health::HealthBoard;
 use crate::in_force::InForce;
-use crate::limits::{Limit, LimitsBoard, Seats};
-use crate::listener::Listener;
-use crate::mailbox::{ListenerId, Mailbox, Message, NewTable};
+use crate::limits::{Limit, Seats};
+use crate::listener::Sockets;
+use crate::mailbox::{Mailbox, Message, NewTable};
 use crate::metrics::{Metrics, ShardCounters};
 use crate::panics;
 use crate::pools::pipes_max;
@@ -28,14 +26,27 @@ use crate::sys;
 /// The shards, and what they share.
 pub struct Fleet {
     shards: Vec<ShardHandle>,
-    listeners: Vec<Open>,
-    last_listener: u32,
-    health: Arc<HealthBoard>,
-    limits: LimitsBoard,
+    /// Of the listeners of the table in force.
+    sockets: Vec<Sockets>,
     seats: Seats,
-    process: Arc<Limit>,
-    descriptors: u64,
+    shared: Shared,
     metrics: Arc<Metrics>,
+    graveyard: Sender<InForce>,
+}
+
+/// What a table is bound to beside the boards that are its own.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// How many shards there are.
+    pub shards: usize,
+    /// The process's limit of descriptors.
+    pub descriptors: u64,
+    /// Connections of the process.
+    pub process: Arc<Limit>,
+    /// Where series get their labels.
+    pub registry: Arc<Registry>,
+    /// What is known of endpoints.
+    pub health: Arc<HealthBoard>,
 }
 
 struct ShardHandle {
@@ -43,30 +54,6 @@ struct ShardHandle {
     executor: ExecutorJoinHandle<()>,
     /// Messages that found the mailbox full, in order.
     waiting: RefCell<VecDeque<Message>>,
-}
-
-/// A listener that is open, and what it was asked for: with port 0 that is not its address.
-struct Open {
-    id: ListenerId,
-    asked: Asked,
-    listener: Listener,
-}
-
-/// What a gateway's `listen` asks for. Port 0 stands for another port each time it is written.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Asked {
-    address: SocketAddr,
-    /// For port 0: the gateway, and the how many-eth of its listeners this is.
-    free: Option<(Arc<str>, usize)>,
-}
-
-/// A listener, for the line that says so.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bound {
-    /// Whose it is.
-    pub gateway: Arc<str>,
-    /// With the port that port 0 became.
-    pub address: SocketAddr,
 }
 
 impl Fleet {
@@ -83,6 +70,7 @@ impl Fleet {
             .collect::<std::io::Result<Vec<_>>>()
             .context("no descriptor for a shard's doorbell")?
             .into();
+        let registry: Arc<Registry> = Arc::default();
         let counters: Vec<Arc<ShardCounters>> = cores.iter().map(|_| Arc::default()).collect();
         let (graveyard, retired) = mpsc::channel::<InForce>();
         // Freeing a large table takes longer than a turn may.
@@ -101,6 +89,7 @@ impl Fleet {
                 seats: seats.clone(),
                 process: Arc::clone(&process),
                 counters: Arc::clone(&counters[index]),
+                registry: Arc::clone(&registry),
                 relay_mode: settings.relay,
                 descriptors,
                 seed,
@@ -109,131 +98,32 @@ impl Fleet {
             let mailbox = Arc::clone(&mailboxes[index]);
             shards.push(ShardHandle { mailbox, executor: spawn(start, core)?, waiting: RefCell::default() });
         }
-        let metrics = Metrics::new(counters, seats.clone(), pipes_max(descriptors), Arc::clone(&process));
-        Ok(Self {
-            shards,
-            listeners: Vec::new(),
-            last_listener: 0,
-            health,
-            limits: LimitsBoard::default(),
-            seats,
-            process,
-            descriptors,
-            metrics: Arc::new(metrics),
-        })
+        let pipes_max = pipes_max(descriptors);
+        let metrics =
+            Metrics::new(counters, seats.clone(), pipes_max, Arc::clone(&process), Arc::clone(&registry));
+        let shared = Shared { shards: shards.len(), descriptors, process, registry, health };
+        Ok(Self { shards, sockets: Vec::new(), seats, shared, metrics: Arc::new(metrics), graveyard })
     }
 
-    /// Brings a table into force: new listeners are bound first, all or none, and only then listen; every shard gets its copy, and
-    /// listeners that are gone close. Listeners whose address stays are not touched. Returns all listeners.
-    ///
-    /// Errors: an address could not be bound, or there are not descriptors enough for all; nothing has changed then.
-    pub fn apply(
-        &mut self,
-        table: &Table,
-        settings: &Settings,
-        generation: u64,
-    ) -> anyhow::Result<Vec<Bound>> {
-        let wanted = asked(table);
-        let least = self.standing(wanted.len()).least_limit();
-        anyhow::ensure!(
-            least <= self.descriptors,
-            "{} addresses to listen on take {least} descriptors, and this process may open {}; raise its hard limit \
-             (LimitNOFILE in systemd, `ulimit -Hn`)",
-            wanted.len(),
-            self.descriptors
-        );
-        let mut opened = Vec::new();
-        let known: HashSet<&Asked> = self.listeners.iter().map(|open| &open.asked).collect();
-        for (asked, gateway) in &wanted {
-            if !known.contains(asked) {
-                let name = &table.gateways[gateway.index()].name;
-                let listener = Listener::bind(name, asked.address, self.shards.len())?;
-                opened.push((asked.clone(), name, listener));
-            }
+    /// What the loader binds tables to.
+    pub fn shared(&self) -> Shared {
+        self.shared.clone()
+    }
+
+    /// Gives every shard its copy of a table. Nothing here takes long or waits.
+    pub fn hand_out(&mut self, generation: u64, copies: Vec<NewTable>, sockets: Vec<Sockets>) {
+        self.sockets = sockets;
+        self.shared.health.set_in_force(generation);
+        for (shard, copy) in self.shards.iter().zip(copies) {
+            shard.tell(Message::InForce(Box::new(copy)));
         }
-        opened.iter().try_for_each(|(_, gateway, listener)| listener.listen(gateway))?;
-        let still: HashSet<&Asked> = wanted.iter().map(|(asked, _)| asked).collect();
-        self.listeners.iter_mut().filter(|open| !still.contains(&open.asked)).for_each(|open| {
-            open.listener.turn_away();
-        });
-        self.listeners.retain(|open| still.contains(&open.asked));
-        let mut sockets_of_shards: Vec<Vec<(ListenerId, SocketAddr, Arc<OwnedFd>)>> =
-            self.shards.iter().map(|_| Vec::new()).collect();
-        for (asked, _, listener) in opened {
-            self.last_listener += 1;
-            let id = ListenerId(self.last_listener);
-            for (shard, socket) in sockets_of_shards.iter_mut().zip(listener.sockets()) {
-                shard.push((id, listener.address, Arc::clone(socket)));
-            }
-            self.listeners.push(Open { id, asked, listener });
-        }
-        self.process.set_maximum(Some(self.max_connections(settings)));
-        self.hand_out(table, settings, generation, &wanted, sockets_of_shards);
-        Ok(self.bound(table, &wanted))
     }
 
-    fn hand_out(
-        &self,
-        table: &Table,
-        settings: &Settings,
-        generation: u64,
-        wanted: &[(Asked, GatewayId)],
-        sockets: Vec<Vec<(ListenerId, SocketAddr, Arc<OwnedFd>)>>,
-    ) {
-        let bound: Vec<SocketAddr> = self.listeners.iter().map(|open| open.listener.address).collect();
-        let ids: HashMap<&Asked, ListenerId> =
-            self.listeners.iter().map(|open| (&open.asked, open.id)).collect();
-        let listeners: HashMap<ListenerId, GatewayId> =
-            wanted.iter().filter_map(|(asked, gateway)| Some((*ids.get(asked)?, *gateway))).collect();
-        let listeners = Arc::new(listeners);
-        let in_force = InForce::new(generation, table.clone(), &self.health, &self.limits, &bound);
-        for (shard, opened) in self.shards.iter().zip(sockets) {
-            let new = NewTable {
-                in_force: Arc::new(in_force.clone()),
-                listeners: Arc::clone(&listeners),
-                opened,
-                busy_poll: settings.busy_poll,
-            };
-            shard.tell(Message::InForce(Box::new(new)));
-        }
-        self.health.set_in_force(generation);
-        self.limits.prune();
-        self.metrics.prune(|key| {
-            table.gateways.iter().any(|gateway| gateway.name == key.gateway)
-                && (key.service.is_empty()
-                    || table.services.iter().any(|service| service.name == key.service))
-        });
-    }
-
-    fn bound(&self, table: &Table, wanted: &[(Asked, GatewayId)]) -> Vec<Bound> {
-        let addresses: HashMap<&Asked, SocketAddr> =
-            self.listeners.iter().map(|open| (&open.asked, open.listener.address)).collect();
-        wanted
-            .iter()
-            .filter_map(|(asked, gateway)| {
-                let gateway = Arc::clone(&table.gateways[gateway.index()].name);
-                Some(Bound { gateway, address: *addresses.get(asked)? })
-            })
-            .collect()
-    }
-
-    fn standing(&self, listeners: usize) -> Standing {
-        Standing { listeners, shards: self.shards.len() }
-    }
-
-    /// `max_connections`, but never more than the descriptors allow.
-    fn max_connections(&self, settings: &Settings) -> u64 {
-        let allowed = self.standing(self.listeners.len()).connections(self.descriptors);
-        match settings.max_connections {
-            Some(wanted) if wanted > allowed => {
-                tracing::warn!(
-                    "max_connections = {wanted} needs more than the {} descriptors of this process: {allowed} are taken; raise \
-                     its hard limit (LimitNOFILE in systemd, `ulimit -Hn`)",
-                    self.descriptors
-                );
-                allowed
-            }
-            wanted => wanted.unwrap_or(allowed),
+    /// A holder of a table is done with it; the last one has it freed elsewhere.
+    pub fn retire(&self, in_force: Arc<InForce>) {
+        if let Some(in_force) = Arc::into_inner(in_force) {
+            // Nobody listens only while the process ends.
+            let _ = self.graveyard.send(in_force);
         }
     }
 
@@ -243,8 +133,8 @@ impl Fleet {
     }
 
     /// Closes every listener, as a reload that has none of them would: what the kernel has completed is served.
-    pub fn stop_accepting(&mut self) {
-        self.listeners.iter_mut().for_each(|open| open.listener.turn_away());
+    pub fn stop_accepting(&self) {
+        self.sockets.iter().for_each(Sockets::turn_away);
         self.shards.iter().for_each(|shard| shard.tell(Message::CloseListeners));
     }
 
@@ -290,7 +180,7 @@ impl Fleet {
 
     /// What the process knows of the endpoints.
     pub fn health(&self) -> Arc<HealthBoard> {
-        Arc::clone(&self.health)
+        Arc::clone(&self.shared.health)
     }
 }
 
@@ -336,25 +226,4 @@ fn spawn(start: Start, core: usize) -> anyhow::Result<ExecutorJoinHandle<()>> {
         Ok(Some(error)) => anyhow::bail!("shard {index} could not set up its ring: {error}"),
         Err(_) => anyhow::bail!("shard {index} ended while it started on core {core}"),
     }
-}
-
-/// Every address that the table's gateways ask for.
-fn asked(table: &Table) -> Vec<(Asked, GatewayId)> {
-    let mut all = Vec::new();
-    for (index, gateway) in table.gateways.iter().enumerate() {
-        let mut free = 0;
-        for listen in &gateway.listen {
-            for port in listen.ports.clone() {
-                let name = (port == 0).then(|| {
-                    free += 1;
-                    (Arc::clone(&gateway.name), free)
-                });
-                all.push((
-                    Asked { address: SocketAddr::new(listen.address, port), free: name },
-                    GatewayId(index as u32),
-                ));
-            }
-        }
-    }
-    all
 }

@@ -162,9 +162,18 @@ pub struct Reading {
     pub is_failing: bool,
 }
 
+/// Rows that are kept for the next scrape. Where nobody scrapes, those of endpoints that are gone would otherwise pile up.
+const MOST_UNREAD: usize = 10_000;
+
+/// Forgets rows that no table and no session has.
+fn forget_unused(endpoints: &mut HashMap<EndpointKey, Arc<EndpointRow>>) {
+    endpoints.retain(|_, row| Arc::strong_count(row) > 1);
+}
+
 impl HealthBoard {
-    /// The rows of a table that may become this generation: those that are known, and new ones. Rows that no table and no
-    /// session uses any more go.
+    /// The rows of a table that may become this generation: those that are known, and new ones. Positions that no table uses any
+    /// more go. So do rows of endpoints, but when their series are rendered: an endpoint that was gone and is back between two
+    /// scrapes has never left, and its counters go on.
     pub fn rows(&self, generation: u64, table: &Table) -> Rows {
         let mut endpoints = self.endpoints.lock().expect("no one panics with it");
         let mut positions = self.positions.lock().expect("no one panics with it");
@@ -192,7 +201,9 @@ impl HealthBoard {
                 .collect(),
             bell: Arc::clone(&self.bell),
         };
-        endpoints.retain(|_, row| Arc::strong_count(row) > 1);
+        if endpoints.len() > table.endpoints.len() + MOST_UNREAD {
+            forget_unused(&mut endpoints);
+        }
         positions.retain(|_, position| Arc::strong_count(position) > 1);
         rows
     }
@@ -207,11 +218,10 @@ impl HealthBoard {
         &self.bell
     }
 
-    /// Every endpoint that a table or a session has, in the order of names and addresses.
+    /// Every endpoint that a table or a session has, or that has not been forgotten since, in the order of names and addresses.
     pub fn read(&self) -> Vec<Reading> {
         let in_force = self.in_force.load(Relaxed);
-        let mut endpoints = self.endpoints.lock().expect("no one panics with it");
-        endpoints.retain(|_, row| Arc::strong_count(row) > 1);
+        let endpoints = self.endpoints.lock().expect("no one panics with it");
         let mut readings: Vec<Reading> = endpoints
             .iter()
             .map(|((service, address), row)| Reading {
@@ -231,6 +241,7 @@ impl HealthBoard {
 
     /// Every endpoint's series, in Prometheus' text format 0.0.4.
     pub fn render(&self, out: &mut String) {
+        forget_unused(&mut self.endpoints.lock().expect("no one panics with it"));
         let readings = self.read();
         let named: Vec<(String, &Reading)> =
             readings.iter().map(|reading| (endpoint_name(reading.address), reading)).collect();

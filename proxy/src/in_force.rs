@@ -1,5 +1,5 @@
 //! What a shard decides by: its own copy of the table, with the rows of the boards that the table's ids stand for.
-//! Made by the control thread, once a table and shard; nothing is looked up by name per connection.
+//! Made by the loader, once a table and shard; nothing is looked up by name per connection.
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use weir_routing::table::CLIENTS_PORT;
-use weir_routing::{DestinationId, EndpointId, GatewayId, Loads, Route, RouteId, Table};
+use weir_routing::{DestinationId, EndpointId, Loads, Route, Table};
 
+use crate::boards::counters::Labels;
 use crate::health::{HealthBoard, Rows};
 use crate::limits::{Limit, LimitsBoard, Reservation};
 use crate::listener::{is_local, is_on, reaches};
-use crate::metrics::SeriesKey;
 use crate::outcome::Reason;
 
 /// A table in force on one shard.
@@ -24,6 +24,8 @@ pub struct InForce {
     pub table: Table,
     /// Whether anything looks at the original destination's address, which costs a call on a wildcard listener.
     pub wants_destination: bool,
+    /// What its connections are counted under; one for all shards.
+    pub labels: Arc<Labels>,
     rows: Rows,
     limits: Vec<ServiceLimits>,
     /// By endpoint.
@@ -89,6 +91,7 @@ impl InForce {
     pub fn new(
         generation: u64,
         table: Table,
+        labels: Arc<Labels>,
         health: &HealthBoard,
         limits: &LimitsBoard,
         bound: &[SocketAddr],
@@ -118,33 +121,12 @@ impl InForce {
             generation,
             wants_destination: table.services.iter().any(|service| !service.vips.is_empty())
                 || table.routes.iter().any(asks),
+            labels,
             rows: health.rows(generation, &table),
             limits: service_limits,
             ways,
             source_ports,
             table,
-        }
-    }
-
-    /// The labels that a connection is counted under.
-    pub fn series_key(
-        &self,
-        gateway: GatewayId,
-        route: Option<RouteId>,
-        destination: Option<DestinationId>,
-    ) -> SeriesKey {
-        let table = &self.table;
-        let none: Arc<str> = Arc::from("");
-        let destination = destination.map(|id| &table.destinations[id.index()]);
-        let service = destination.map(|destination| &table.services[destination.service.index()]);
-        let subset = destination.zip(service).and_then(|(destination, service)| {
-            Some((&service.name, &service.subsets[destination.subset?.index()].name))
-        });
-        SeriesKey {
-            gateway: Arc::clone(&table.gateways[gateway.index()].name),
-            route: route.map_or_else(|| Arc::clone(&none), |id| Arc::clone(&table.routes[id.index()].name)),
-            service: service.map_or_else(|| Arc::clone(&none), |service| Arc::clone(&service.name)),
-            subset: subset.map_or(none, |(service, subset)| subset_name(service, subset)),
         }
     }
 
@@ -186,10 +168,6 @@ fn source_ports() -> RangeInclusive<u16> {
     let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
     let mut ports = text.split_whitespace().filter_map(|word| word.parse().ok());
     ports.next().unwrap_or(32_768)..=ports.next().unwrap_or(60_999)
-}
-
-fn subset_name(service: &str, subset: &str) -> Arc<str> {
-    format!("{service}/{subset}").into()
 }
 
 impl Loads for InForce {

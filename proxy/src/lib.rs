@@ -5,6 +5,7 @@
 //! table to the `fleet` of shards. A `shard` then takes a connection through `accept`, `dial` and `relay` to its `outcome`.
 
 pub mod accept;
+pub mod boards;
 pub mod checks;
 pub mod cli;
 pub mod clock;

@@ -7,7 +7,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -28,11 +28,15 @@ pub const INHERITED_KEEPALIVE: Keepalive =
 pub struct Listener {
     /// With the port that port 0 became.
     pub address: SocketAddr,
-    /// One a shard; each shard holds its own as well, and closes it once it is empty.
-    sockets: Vec<Arc<OwnedFd>>,
+    sockets: Sockets,
     /// Held for life.
     _lock: Lock,
 }
+
+/// The sockets of a listener, one a shard; each shard holds its own as well, and closes it once it is empty. The loader, which binds
+/// them, and the control loop, which ends accepting, share them.
+#[derive(Clone, Debug)]
+pub struct Sockets(Arc<Mutex<Vec<Arc<OwnedFd>>>>);
 
 /// Why an address could not be taken.
 #[derive(Debug)]
@@ -97,11 +101,11 @@ impl Listener {
         for _ in 1..shards {
             sockets.push(bound(address).map_err(|error| fail(error, None))?.into());
         }
-        Ok(Self { address, sockets, _lock: lock })
+        Ok(Self { address, sockets: Sockets(Arc::new(Mutex::new(sockets))), _lock: lock })
     }
 
-    /// Its sockets, one a shard.
-    pub fn sockets(&self) -> &[Arc<OwnedFd>] {
+    /// Its sockets.
+    pub fn sockets(&self) -> &Sockets {
         &self.sockets
     }
 
@@ -109,7 +113,7 @@ impl Listener {
     ///
     /// Errors: another listens there; it came between binding and this.
     pub fn listen(&self, gateway: &Arc<str>) -> Result<(), BindError> {
-        for socket in &self.sockets {
+        for socket in self.sockets.of_shards() {
             rustix::net::listen(socket, BACKLOG).map_err(|error| BindError {
                 address: self.address,
                 gateway: Arc::clone(gateway),
@@ -119,11 +123,22 @@ impl Listener {
         }
         Ok(())
     }
+}
+
+impl Sockets {
+    /// One a shard; none once clients are turned away.
+    pub fn of_shards(&self) -> Vec<Arc<OwnedFd>> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<OwnedFd>>> {
+        self.0.lock().expect("no one panics with it")
+    }
 
     /// Lets no more connections begin, and gives up the sockets, which the shards empty and close. Dropping SYNs would let
     /// clients wait for a second until they try again; now they find whoever listens there next, or are refused at once.
-    pub fn turn_away(&mut self) {
-        let sockets = std::mem::take(&mut self.sockets);
+    pub fn turn_away(&self) {
+        let sockets = std::mem::take(&mut *self.lock());
         // All SYNs go to the last socket until that, too, is out of the way: one that reached a socket that is already would be
         // dropped. An error leaves some of the last moment unserved.
         if let [_, .., last] = &sockets[..] {
@@ -174,7 +189,7 @@ mod tests {
         let gateway: Arc<str> = "edge".into();
         let any = "127.0.0.1:0".parse().expect("an address");
         let first = Listener::bind(&gateway, any, 2).expect("a free port");
-        assert_eq!(first.sockets().len(), 2);
+        assert_eq!(first.sockets().of_shards().len(), 2);
         let error = Listener::bind(&gateway, first.address, 1).expect_err("it is taken");
         let message = error.to_string();
         assert!(message.contains(&format!("pid {}", std::process::id())), "{message}");
@@ -188,14 +203,14 @@ mod tests {
         let gateway: Arc<str> = "edge".into();
         let any = "127.0.0.1:0".parse().expect("an address");
         for shards in [1, 2, 5] {
-            let mut old = Listener::bind(&gateway, any, shards).expect("a free port");
+            let old = Listener::bind(&gateway, any, shards).expect("a free port");
             let address = old.address;
             assert!(TcpStream::connect(address).is_err(), "it is bound and does not listen");
             old.listen(&gateway).expect("its own port");
             let completed: Vec<_> =
                 (0..20).map(|_| TcpStream::connect(address).expect("it listens")).collect();
-            let sockets = old.sockets().to_vec();
-            old.turn_away();
+            let sockets = old.sockets().of_shards();
+            old.sockets().turn_away();
             drop(old);
             let error = TcpStream::connect(address).expect_err("nobody listens");
             assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
@@ -210,7 +225,7 @@ mod tests {
                 sockets.iter().map(count).sum::<usize>()
             };
             assert_eq!(
-                [waiting(&sockets), waiting(next.sockets())],
+                [waiting(&sockets), waiting(&next.sockets().of_shards())],
                 [completed.len(), later.len()],
                 "{shards}"
             );

@@ -1,88 +1,14 @@
-//! The counters board: one block a shard, written only by it with relaxed stores, summed by whoever reads.
-//!
-//! A connection is counted in one [`Series`], by where it came in and where it went. Opened and closed stand side by side
-//! there, and active is their difference, so that at every moment opened = closed + active in whatever a scrape sees.
+//! What each shard counts beside its connections, and all counters as Prometheus reads them. A block of counters is written by
+//! its shard alone with relaxed stores, and summed by whoever reads. Connections are counted in `boards::counters`.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use crate::boards::counters::{Counter, Reading, Registry, SeriesKey};
 use crate::limits::{Limit, Seats};
 use crate::metrics_text::{Kind, family, sample, single};
 use crate::outcome::Reason;
 use crate::pools::tail_bytes_max;
-
-/// A counter with one writer: no locked instruction.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    /// By the owning shard only.
-    pub fn add(&self, n: u64) {
-        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
-    }
-
-    /// By the owning shard only.
-    pub fn set(&self, n: u64) {
-        self.0.store(n, Relaxed);
-    }
-
-    /// By anyone.
-    pub fn get(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
-}
-
-/// Where connections came in and went: the labels of a [`Series`]. Names, so that they live across reloads.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SeriesKey {
-    /// The gateway.
-    pub gateway: Arc<str>,
-    /// The route; "" where none took it.
-    pub route: Arc<str>,
-    /// The service; "" where it got none.
-    pub service: Arc<str>,
-    /// "service/subset", or "".
-    pub subset: Arc<str>,
-}
-
-/// The connections of one shard with the same labels.
-#[derive(Debug)]
-pub struct Series {
-    /// Connections whose route was decided, or that ended without one.
-    pub opened: Counter,
-    closed: [Counter; Reason::ALL.len()],
-    /// Bytes sent to upstreams.
-    pub bytes_up: Counter,
-    /// Bytes sent to clients.
-    pub bytes_down: Counter,
-}
-
-impl Default for Series {
-    fn default() -> Self {
-        Self {
-            opened: Counter::default(),
-            closed: std::array::from_fn(|_| Counter::default()),
-            bytes_up: Counter::default(),
-            bytes_down: Counter::default(),
-        }
-    }
-}
-
-impl Series {
-    /// Counts an end.
-    pub fn close(&self, reason: Reason) {
-        self.closed[reason as usize].add(1);
-    }
-
-    fn read(&self) -> Reading {
-        // Ends first: an end that is seen belongs to a beginning that is seen as well.
-        let closed: Vec<u64> = self.closed.iter().map(Counter::get).collect();
-        std::sync::atomic::fence(std::sync::atomic::Ordering::Acquire);
-        let opened = self.opened.get().max(closed.iter().sum());
-        Reading { opened, closed, bytes_up: self.bytes_up.get(), bytes_down: self.bytes_down.get() }
-    }
-}
 
 /// One shard's block. A cache line of its own: shards write it all the time.
 #[derive(Debug, Default)]
@@ -108,70 +34,49 @@ pub struct ShardCounters {
     pub listeners: Counter,
     /// The table this shard routes by.
     pub generation: Counter,
-    /// Connections from sources that no workload owns, by gateway; and failed accepts, by errno. Rarely touched.
-    rare: Mutex<Rare>,
-    series: Mutex<HashMap<SeriesKey, Arc<Series>>>,
+    accept_errors: AcceptErrors,
 }
 
-#[derive(Debug, Default)]
-struct Rare {
-    accept_errors: BTreeMap<String, u64>,
-    unknown_sources: BTreeMap<Arc<str>, Arc<Counter>>,
+/// The highest errno of Linux, EHWPOISON.
+const MAX_ERRNO: usize = 133;
+
+/// Accepts that failed, by errno.
+#[derive(Debug)]
+struct AcceptErrors([Counter; MAX_ERRNO + 1]);
+
+impl Default for AcceptErrors {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Counter::default()))
+    }
+}
+
+/// The label: the words of what accepting usually fails with, else the number.
+fn errno_label(errno: i32) -> String {
+    match errno {
+        libc::EMFILE => "EMFILE".to_owned(),
+        libc::ENFILE => "ENFILE".to_owned(),
+        libc::ENOMEM => "ENOMEM".to_owned(),
+        libc::ENOBUFS => "ENOBUFS".to_owned(),
+        libc::ECONNABORTED => "ECONNABORTED".to_owned(),
+        0 => "unknown".to_owned(),
+        other => other.to_string(),
+    }
 }
 
 impl ShardCounters {
-    /// The series with these labels; takes a lock, so a shard asks once a table and destination.
-    pub fn series(&self, key: SeriesKey) -> Arc<Series> {
-        Arc::clone(self.series.lock().expect("no one panics with it").entry(key).or_default())
-    }
-
-    /// The counter of unknown sources of a gateway; asked once a table.
-    pub fn unknown_sources(&self, gateway: &Arc<str>) -> Arc<Counter> {
-        let mut rare = self.rare.lock().expect("no one panics with it");
-        Arc::clone(rare.unknown_sources.entry(Arc::clone(gateway)).or_default())
-    }
-
     /// Counts an accept that failed.
     pub fn accept_failed(&self, error: &std::io::Error) {
-        let name = match error.raw_os_error() {
-            Some(libc::EMFILE) => "EMFILE".to_owned(),
-            Some(libc::ENFILE) => "ENFILE".to_owned(),
-            Some(libc::ENOMEM) => "ENOMEM".to_owned(),
-            Some(libc::ENOBUFS) => "ENOBUFS".to_owned(),
-            Some(libc::ECONNABORTED) => "ECONNABORTED".to_owned(),
-            Some(other) => other.to_string(),
-            None => "unknown".to_owned(),
-        };
-        *self.rare.lock().expect("no one panics with it").accept_errors.entry(name).or_default() += 1;
+        let errno = error.raw_os_error().map_or(0, |errno| errno as usize);
+        self.accept_errors.0[errno.min(MAX_ERRNO)].add(1);
     }
 }
 
-/// What one series, or several with the same labels, came to.
-#[derive(Clone, Debug, Default)]
-struct Reading {
-    opened: u64,
-    closed: Vec<u64>,
-    bytes_up: u64,
-    bytes_down: u64,
-}
-
-impl Reading {
-    fn add(&mut self, other: &Self) {
-        self.opened += other.opened;
-        self.closed.resize(Reason::ALL.len(), 0);
-        self.closed.iter_mut().zip(&other.closed).for_each(|(sum, n)| *sum += n);
-        self.bytes_up += other.bytes_up;
-        self.bytes_down += other.bytes_down;
-    }
-
-    fn active(&self) -> u64 {
-        self.opened - self.closed.iter().sum::<u64>()
-    }
-}
+/// One set of labels and what was counted under it.
+type Labelled<'a> = (&'a SeriesKey, &'a Reading);
 
 /// Sums of readings with the same labels.
 fn grouped<'a, const N: usize>(
-    readings: &'a BTreeMap<SeriesKey, Reading>,
+    readings: impl IntoIterator<Item = Labelled<'a>>,
     labels: impl Fn(&'a SeriesKey) -> [&'a str; N],
 ) -> BTreeMap<[&'a str; N], Reading> {
     let mut sums: BTreeMap<_, Reading> = BTreeMap::new();
@@ -188,12 +93,19 @@ pub struct Metrics {
     seats: Seats,
     pipes_max: u64,
     process: Arc<Limit>,
+    registry: Arc<Registry>,
 }
 
 impl Metrics {
     /// Over these shards.
-    pub fn new(shards: Vec<Arc<ShardCounters>>, seats: Seats, pipes_max: u64, process: Arc<Limit>) -> Self {
-        Self { shards, seats, pipes_max, process }
+    pub fn new(
+        shards: Vec<Arc<ShardCounters>>,
+        seats: Seats,
+        pipes_max: u64,
+        process: Arc<Limit>,
+        registry: Arc<Registry>,
+    ) -> Self {
+        Self { shards, seats, pipes_max, process, registry }
     }
 
     /// The lowest generation that a shard routes by.
@@ -206,63 +118,27 @@ impl Metrics {
         self.shards.iter().map(|shard| shard.listeners.get()).sum()
     }
 
-    /// Forgets series that `is_alive` denies and of which nothing is active.
-    pub fn prune(&self, is_alive: impl Fn(&SeriesKey) -> bool) {
-        for shard in &self.shards {
-            shard.series.lock().expect("no one panics with it").retain(|key, series| {
-                // A session, or the table of a shard that has not changed yet, may hold it.
-                is_alive(key) || Arc::strong_count(series) > 1 || series.read().active() > 0
-            });
-        }
-    }
-
     /// Everything of the shards, in Prometheus' text format 0.0.4.
     pub fn render(&self, out: &mut String) {
-        let mut readings: BTreeMap<SeriesKey, Reading> = BTreeMap::new();
-        for shard in &self.shards {
-            for (key, series) in shard.series.lock().expect("no one panics with it").iter() {
-                readings.entry(key.clone()).or_default().add(&series.read());
-            }
-        }
-        self.render_connections(&readings, out);
+        let readings = self.registry.readings();
+        // Of a gateway that is gone only the bytes of services that are still there are shown.
+        let (gone, shown): (Vec<_>, Vec<_>) = readings.iter().partition(|(key, _)| key.gateway.is_empty());
+        render_connections(&shown, out);
+        render_bytes(shown.iter().chain(&gone).copied(), out);
+        self.render_unknown_sources(&shown, out);
         self.render_shards(out);
     }
 
-    fn render_connections(&self, readings: &BTreeMap<SeriesKey, Reading>, out: &mut String) {
-        family(
-            out,
-            "weir_connections_opened_total",
-            Kind::Counter,
-            "Connections whose route was decided, or that ended without one.",
-        );
-        for ([gateway, route], sum) in grouped(readings, |key| [&*key.gateway, &*key.route]) {
-            sample(
-                out,
-                "weir_connections_opened_total",
-                &[("gateway", gateway), ("route", route)],
-                sum.opened,
-            );
+    fn render_unknown_sources(&self, readings: &[Labelled<'_>], out: &mut String) {
+        const NAME: &str = "weir_unknown_source_total";
+        let gateways = self.registry.gateways();
+        let mut counts: BTreeMap<&str, u64> = gateways.iter().map(|gateway| (&**gateway, 0)).collect();
+        for (key, reading) in readings {
+            *counts.entry(&key.gateway).or_default() += reading.unknown_sources;
         }
-        let places = grouped(readings, |key| [&*key.gateway, &*key.service, &*key.subset]);
-        family(out, "weir_connections_closed_total", Kind::Counter, "Connections that ended, by reason.");
-        for ([gateway, service, subset], sum) in &places {
-            for (reason, &count) in Reason::ALL.iter().zip(&sum.closed).filter(|&(_, &count)| count > 0) {
-                let place = [("gateway", *gateway), ("service", service), ("subset", subset)];
-                let why = [("reason", reason.as_str()), ("fault", reason.fault().as_str())];
-                sample(out, "weir_connections_closed_total", &[place.as_slice(), &why].concat(), count);
-            }
-        }
-        family(out, "weir_connections_active", Kind::Gauge, "Connections that are open or being dialled.");
-        for ([gateway, service, subset], sum) in &places {
-            let place = [("gateway", *gateway), ("service", service), ("subset", subset)];
-            sample(out, "weir_connections_active", &place, sum.active());
-        }
-        family(out, "weir_bytes_total", Kind::Counter, "Bytes delivered: up to upstreams, down to clients.");
-        for ([service, subset], sum) in grouped(readings, |key| [&*key.service, &*key.subset]) {
-            for (direction, bytes) in [("up", sum.bytes_up), ("down", sum.bytes_down)] {
-                let labels = [("service", service), ("subset", subset), ("direction", direction)];
-                sample(out, "weir_bytes_total", &labels, bytes);
-            }
+        family(out, NAME, Kind::Counter, "Connections from sources that no workload owns.");
+        for (gateway, count) in counts {
+            sample(out, NAME, &[("gateway", gateway)], count);
         }
     }
 
@@ -322,31 +198,55 @@ impl Metrics {
         single(out, "weir_tail_bytes_max", Kind::Gauge, help, tail_bytes_max);
         family(out, "weir_limit_used", Kind::Gauge, "Connections that count against a limit.");
         sample(out, "weir_limit_used", &[("scope", "process"), ("name", "")], self.process.used());
-        self.render_rare(out);
-    }
-
-    fn render_rare(&self, out: &mut String) {
-        let mut errors: BTreeMap<String, u64> = BTreeMap::new();
-        let mut unknown: BTreeMap<Arc<str>, u64> = BTreeMap::new();
-        for shard in &self.shards {
-            let rare = shard.rare.lock().expect("no one panics with it");
-            rare.accept_errors.iter().for_each(|(errno, n)| *errors.entry(errno.clone()).or_default() += n);
-            rare.unknown_sources
-                .iter()
-                .for_each(|(gateway, n)| *unknown.entry(Arc::clone(gateway)).or_default() += n.get());
-        }
         family(out, "weir_accept_errors_total", Kind::Counter, "Accepts that failed.");
-        for (errno, value) in errors {
-            sample(out, "weir_accept_errors_total", &[("errno", &errno)], value);
+        for errno in 0..=MAX_ERRNO {
+            let count: u64 = self.shards.iter().map(|shard| shard.accept_errors.0[errno].get()).sum();
+            if count > 0 {
+                sample(out, "weir_accept_errors_total", &[("errno", &errno_label(errno as i32))], count);
+            }
         }
-        family(
-            out,
-            "weir_unknown_source_total",
-            Kind::Counter,
-            "Connections from sources that no workload owns.",
-        );
-        for (gateway, value) in unknown {
-            sample(out, "weir_unknown_source_total", &[("gateway", &gateway)], value);
+    }
+}
+
+/// Connections by route, and by where they went.
+fn render_connections(readings: &[Labelled<'_>], out: &mut String) {
+    family(
+        out,
+        "weir_connections_opened_total",
+        Kind::Counter,
+        "Connections whose route was decided, or that ended without one; those of routes that are gone count under route \"\".",
+    );
+    for ([gateway, route], sum) in grouped(readings.iter().copied(), |key| [&*key.gateway, &*key.route]) {
+        sample(out, "weir_connections_opened_total", &[("gateway", gateway), ("route", route)], sum.opened);
+    }
+    let places = grouped(readings.iter().copied(), |key| [&*key.gateway, &*key.service, &*key.subset]);
+    family(
+        out,
+        "weir_connections_closed_total",
+        Kind::Counter,
+        "Connections that ended, by reason; those of services that are gone count under service \"\".",
+    );
+    for ([gateway, service, subset], sum) in &places {
+        for (reason, &count) in Reason::ALL.iter().zip(&sum.closed).filter(|&(_, &count)| count > 0) {
+            let place = [("gateway", *gateway), ("service", service), ("subset", subset)];
+            let why = [("reason", reason.as_str()), ("fault", reason.fault().as_str())];
+            sample(out, "weir_connections_closed_total", &[place.as_slice(), &why].concat(), count);
+        }
+    }
+    family(out, "weir_connections_active", Kind::Gauge, "Connections that are open or being dialled.");
+    for ([gateway, service, subset], sum) in &places {
+        let place = [("gateway", *gateway), ("service", service), ("subset", subset)];
+        sample(out, "weir_connections_active", &place, sum.active());
+    }
+}
+
+/// Bytes by service and subset.
+fn render_bytes<'a>(readings: impl IntoIterator<Item = Labelled<'a>>, out: &mut String) {
+    family(out, "weir_bytes_total", Kind::Counter, "Bytes delivered: up to upstreams, down to clients.");
+    for ([service, subset], sum) in grouped(readings, |key| [&*key.service, &*key.subset]) {
+        for (direction, bytes) in [("up", sum.bytes_up), ("down", sum.bytes_down)] {
+            let labels = [("service", service), ("subset", subset), ("direction", direction)];
+            sample(out, "weir_bytes_total", &labels, bytes);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::metrics::Series;
+use crate::boards::counters::Series;
 
 /// Whose doing an end was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -10,8 +10,9 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use rustix::pipe::{PipeFlags, SpliceFlags};
 use slab::Slab;
 
+use crate::boards::counters::Series;
 use crate::clock::Millis;
-use crate::metrics::{Series, ShardCounters};
+use crate::metrics::ShardCounters;
 use crate::relay::{
     HOT_BUFFER, Hearing, Kernel, PIPE_BYTES, Path, Pipe, Received, Side, TAIL_CLASSES, Tail, read_limit,
     tail_class,

@@ -7,10 +7,10 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
+use crate::boards::counters::Series;
 use crate::dial::Dial;
 use crate::health::EndpointUse;
 use crate::limits::Reservation;
-use crate::metrics::Series;
 use crate::outcome::{Reason, Record};
 use crate::relay::{Relay, Side};
 use crate::shard::{Shard, Tag};

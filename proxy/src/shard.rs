@@ -13,14 +13,14 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 use weir_routing::compile::RelayMode;
 use weir_routing::split::shard_rng;
-use weir_routing::{DestinationId, GatewayId, RouteId};
 
 use crate::accept::{Arrived, Listening};
+use crate::boards::counters::{Ledger, Registry};
 use crate::clock::{Millis, earlier};
 use crate::in_force::InForce;
 use crate::limits::{Limit, Seats};
 use crate::mailbox::{ListenerId, Mailbox, Message, NewTable};
-use crate::metrics::{Counter, Series, ShardCounters};
+use crate::metrics::ShardCounters;
 use crate::outcome::Reason;
 use crate::pools::{Pools, Wires};
 use crate::relay::{Moved, News, Side, Step, TurnBudget};
@@ -123,6 +123,8 @@ pub struct Start {
     pub process: Arc<Limit>,
     /// Its counters.
     pub counters: Arc<ShardCounters>,
+    /// Where it registers the series of its connections.
+    pub registry: Arc<Registry>,
     /// How data is moved.
     pub relay_mode: RelayMode,
     /// The process's limit of descriptors.
@@ -132,9 +134,6 @@ pub struct Start {
     /// Tables that are no longer used go there, to be freed elsewhere.
     pub graveyard: Sender<InForce>,
 }
-
-/// Where a connection came in and went, by the ids of one table.
-type SeriesIds = (GatewayId, Option<RouteId>, Option<DestinationId>);
 
 /// See the file's opening.
 pub struct Shard {
@@ -154,10 +153,8 @@ pub struct Shard {
     /// Accepting rests until then: descriptors ran out, or the kernel is short of memory, or too many sockets have arrived.
     pub(crate) accept_again: Option<Millis>,
     pub(crate) in_force: Option<Arc<InForce>>,
-    /// Series of the table in force; filled as connections come.
-    pub(crate) series: HashMap<SeriesIds, Arc<Series>>,
-    /// By gateway of the table in force.
-    pub(crate) unknown_sources: Vec<Arc<Counter>>,
+    /// The counters of its connections.
+    pub(crate) ledger: Ledger,
     pub(crate) seats: Seats,
     pub(crate) process: Arc<Limit>,
     pub(crate) peers: Arc<[Arc<Mailbox>]>,
@@ -229,8 +226,7 @@ impl Shard {
             arrived: VecDeque::new(),
             accept_again: None,
             in_force: None,
-            series: HashMap::new(),
-            unknown_sources: Vec::new(),
+            ledger: Ledger::new(start.registry),
             seats: start.seats,
             process: start.process,
             peers: start.peers,
@@ -478,14 +474,7 @@ impl Shard {
     }
 
     fn take_table(&mut self, new: NewTable) {
-        self.series.clear();
-        self.unknown_sources = new
-            .in_force
-            .table
-            .gateways
-            .iter()
-            .map(|gateway| self.counters.unknown_sources(&gateway.name))
-            .collect();
+        self.ledger.follow(&new.in_force.labels);
         self.take_listeners(&new.in_force, &new.listeners, new.opened);
         self.busy_poll = new.busy_poll;
         let generation = new.in_force.generation;

@@ -33,6 +33,12 @@ impl Metrics {
         self.0.iter().filter(holds).map(|sample| sample.value).sum()
     }
 
+    /// Every series whose name ends so, by name and labels.
+    pub fn ending_in(&self, suffix: &str) -> BTreeMap<(String, BTreeMap<String, String>), f64> {
+        let named = self.0.iter().filter(|sample| sample.name.ends_with(suffix));
+        named.map(|sample| ((sample.name.clone(), sample.labels.clone()), sample.value)).collect()
+    }
+
     /// Whether there is a series of this name.
     pub fn has(&self, name: &str) -> bool {
         self.0.iter().any(|sample| sample.name == name)

@@ -5,6 +5,7 @@
 mod admin;
 mod check;
 mod churn;
+mod counters;
 mod dead_peers;
 mod demo;
 mod descriptors;
@@ -13,6 +14,7 @@ mod drain;
 mod endings;
 mod explain;
 mod files;
+mod late;
 mod limits;
 mod listeners;
 mod names;

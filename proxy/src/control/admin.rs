@@ -106,10 +106,11 @@ impl Server {
     async fn connection(&self, stream: TcpStream, deadline: Duration, stage: &Cell<Stage>) {
         let service = service_fn(|request| {
             stage.set(Stage::Asked);
-            let answer = panics::caught(|| self.answer(&request));
-            let answer = answer
-                .unwrap_or_else(|defect| text(StatusCode::INTERNAL_SERVER_ERROR, format!("{defect}\n")));
-            async move { Ok::<_, Infallible>(answer) }
+            let reply = panics::caught(|| self.answer(&request));
+            let reply = reply.unwrap_or_else(|defect| {
+                Reply::Now(text(StatusCode::INTERNAL_SERVER_ERROR, format!("{defect}\n")))
+            });
+            async move { Ok::<_, Infallible>(reply.answer().await) }
         });
         let connection = server::conn::http1::Builder::new()
             .keep_alive(false)
@@ -119,24 +120,25 @@ impl Server {
         }
     }
 
-    fn answer(&self, request: &Request<Incoming>) -> Answer {
+    fn answer(&self, request: &Request<Incoming>) -> Reply {
         if let Err(why) = welcome(request, &self.own_name) {
-            return text(StatusCode::MISDIRECTED_REQUEST, format!("{why}\n"));
+            return Reply::Now(text(StatusCode::MISDIRECTED_REQUEST, format!("{why}\n")));
         }
         let path = request.uri().path();
         if !matches!(path, "/live" | "/ready" | "/metrics" | "/config") {
-            return text(StatusCode::NOT_FOUND, format!("There is no {path}. There are:\n{PATHS}"));
+            let what = format!("There is no {path}. There are:\n{PATHS}");
+            return Reply::Now(text(StatusCode::NOT_FOUND, what));
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "This address only reads: GET or HEAD.\n");
             answer.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
-            return answer;
+            return Reply::Now(answer);
         }
         match path {
-            "/live" => text(StatusCode::OK, "live\n"),
-            "/ready" => self.ready(request.uri().query().unwrap_or("")),
-            "/metrics" => typed(StatusCode::OK, metrics_text::CONTENT_TYPE, self.status.metrics()),
-            _ => typed(StatusCode::OK, "application/json", format!("{:#}\n", self.status.config())),
+            "/live" => Reply::Now(text(StatusCode::OK, "live\n")),
+            "/ready" => Reply::Now(self.ready(request.uri().query().unwrap_or(""))),
+            "/metrics" => Reply::Page(metrics_text::CONTENT_TYPE, self.status.metrics()),
+            _ => Reply::Page("application/json", self.status.config()),
         }
     }
 
@@ -149,6 +151,25 @@ impl Server {
             Ready::Draining => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
             Ready::NoEndpoint => text(StatusCode::SERVICE_UNAVAILABLE, "its default has no endpoint\n"),
             Ready::UnknownGateway => text(StatusCode::NOT_FOUND, "there is no such gateway\n"),
+        }
+    }
+}
+
+/// An answer, or a page that is being rendered.
+enum Reply {
+    Now(Answer),
+    /// Its media type, and where it comes from.
+    Page(&'static str, Receiver<String>),
+}
+
+impl Reply {
+    async fn answer(self) -> Answer {
+        match self {
+            Self::Now(answer) => answer,
+            Self::Page(content_type, page) => match page.recv().await {
+                Ok(page) => typed(StatusCode::OK, content_type, page),
+                Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "this page could not be rendered\n"),
+            },
         }
     }
 }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
+use super::loader::Finished;
 use super::signals::Signal;
 use super::{Control, Event};
 
@@ -31,15 +32,18 @@ struct Drain {
     /// Since when `drain_timeout` counts; none: QUIT, without a deadline.
     since: Option<Instant>,
     terminated: bool,
+    /// Listeners have been told to close.
+    closing: bool,
     resetting: bool,
 }
 
 impl Control {
     /// Drains, and returns when nothing is left.
-    pub(super) async fn drain(&self, signal: Signal) {
+    pub(super) async fn drain(&mut self, signal: Signal) {
         let (delay, timeout) = (self.settings().drain_delay, self.settings().drain_timeout);
         self.status.set_draining();
-        let mut drain = Drain { since: None, terminated: signal == Signal::Terminate, resetting: false };
+        let terminated = signal == Signal::Terminate;
+        let mut drain = Drain { since: None, terminated, closing: false, resetting: false };
         let deadline = match timeout.filter(|_| drain.terminated) {
             Some(timeout) => format!("what is left {timeout:?} after the listeners have closed is reset"),
             None => "without a deadline".to_owned(),
@@ -52,6 +56,7 @@ impl Control {
             }
         }
         self.status.stop_accepting();
+        drain.closing = true;
         // A listener closes a little after it is told to: what it still takes is a session only then.
         while self.status.is_accepting() || self.status.active() > 0 {
             if drain.terminated
@@ -81,7 +86,7 @@ impl Control {
     }
 
     /// Waits for an event, until then, and takes it as a draining process does.
-    async fn step(&self, drain: &mut Drain, until: Instant) -> Next {
+    async fn step(&mut self, drain: &mut Drain, until: Instant) -> Next {
         match self.next(Some(until)).await {
             Some(Event::Signal(Signal::Terminate)) if drain.terminated => return Next::Now,
             Some(Event::Signal(Signal::Terminate)) => {
@@ -91,9 +96,21 @@ impl Control {
             Some(Event::Signal(Signal::Quit)) => info!("QUIT: draining already"),
             Some(Event::Signal(Signal::Reload)) => warn!("HUP is refused: draining"),
             Some(Event::Signal(Signal::HandOver)) => warn!("USR2 is refused: draining"),
-            Some(Event::Changed | Event::Resolved | Event::Loaded(_)) | None => {}
+            Some(Event::Loaded(finished)) => self.take_late(*finished, drain.closing),
+            Some(Event::Changed | Event::Resolved) | None => {}
         }
         Next::On
+    }
+
+    /// A table that was ready only when the drain had begun. The kernel may have completed handshakes for its new listeners, so
+    /// they are opened, and closed as the others are.
+    fn take_late(&mut self, finished: Finished, closing: bool) {
+        if let Ok(prepared) = finished.result {
+            self.put_into_force(prepared);
+            if closing {
+                self.status.stop_accepting();
+            }
+        }
     }
 
     async fn reset_now(&self) {

@@ -1,5 +1,6 @@
-//! Reads, parses, compiles and tests a configuration in a thread of its own, so that signals and the admin server are never late
-//! however large it is.
+//! Makes a configuration ready in a thread of its own: reads, parses, compiles and tests it, prints what is wrong with it, and has
+//! it bound. What the control loop gets nothing can refuse any more, so that signals and the admin server are never late however
+//! large it is.
 
 use std::io;
 use std::sync::{Arc, mpsc};
@@ -7,9 +8,10 @@ use std::thread;
 use std::time::Duration;
 
 use async_channel::Sender;
-use weir_routing::{Resolved, Sources};
+use weir_routing::{Compiled, Resolved, Settings, Sources};
 
 use super::Event;
+use super::binding::{Binder, ReadyTable};
 use super::reader::{Reader, Reading, refused_by};
 use super::resolve::Resolver;
 use crate::load::{self, Loaded, Refused, Tests};
@@ -27,8 +29,6 @@ pub(super) enum Job {
     Changed,
     /// Read in any case.
     Reload,
-    /// The last table could not be brought into force, by no fault of its text: the same text may be taken when it is saved again.
-    Forget,
     /// The texts in force, with the addresses of now.
     Resolved(Arc<Sources>),
 }
@@ -42,13 +42,40 @@ pub(super) struct Fresh {
     pub(super) resolved: Resolved,
 }
 
+/// A configuration that comes into force by being handed out.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    /// The table.
+    pub(super) ready: ReadyTable,
+    /// The texts it came from.
+    pub(super) sources: Arc<Sources>,
+    /// Its settings.
+    pub(super) settings: Settings,
+    /// The host names in it.
+    pub(super) host_names: Vec<Arc<str>>,
+    /// The addresses it was compiled with.
+    pub(super) resolved: Resolved,
+}
+
 /// What came of a job.
 #[derive(Debug)]
 pub(super) struct Finished {
-    /// The job.
-    pub(super) job: Job,
-    /// A table, or why there is none.
-    pub(super) result: Result<Fresh, Refused>,
+    /// The text is the one that was in force before; only addresses of its host names are new.
+    pub(super) addresses_only: bool,
+    /// A table, or in a word why there is none; problems have been printed.
+    pub(super) result: Result<Prepared, String>,
+}
+
+impl Fresh {
+    /// Binds it.
+    ///
+    /// Errors: an address could not be bound; nothing has changed then.
+    pub(super) fn prepare(self, binder: &mut Binder) -> anyhow::Result<Prepared> {
+        let Self { loaded: Loaded { sources, compiled }, resolved } = self;
+        let Compiled { table, settings, host_names, .. } = compiled;
+        let ready = binder.ready(table, &settings)?;
+        Ok(Prepared { ready, sources, settings, host_names, resolved })
+    }
 }
 
 /// Tests what was compiled with the addresses in `resolved`; first compiles it again if it names hosts that were not among them.
@@ -67,27 +94,27 @@ pub(super) fn fresh(
     Ok(Fresh { loaded: loaded.tested(tests)?, resolved })
 }
 
-/// Starts the thread, which also prints what is wrong with a text. `last` is the text that is in force.
+/// Starts the thread. `last` is the text that is in force, bound by `binder`.
 pub(super) fn start(
-    mut reader: Reader,
+    reader: Reader,
     last: Arc<Sources>,
     resolver: Resolver,
+    binder: Binder,
     log: Log,
     events: Sender<Event>,
 ) -> io::Result<mpsc::Sender<Job>> {
     let (jobs, received) = mpsc::channel();
+    let mut loader = Loader { reader, resolver, binder, log, in_force: last.clone(), last: Some(Ok(last)) };
     let run = move || {
-        let mut last = Some(Ok(last));
         for job in received {
-            let worked = panics::caught(|| {
-                let result = work(&job, &mut reader, &mut last, &resolver)?;
-                log.print(wrong(&job, &result));
-                Some(result)
-            });
-            let Some(result) = worked.unwrap_or_else(|defect| Some(Err(refused_by(defect)))) else {
+            let addresses_only = matches!(job, Job::Resolved(_));
+            let worked = panics::caught(|| loader.work(job));
+            let Some(result) = worked.unwrap_or_else(|defect| Some(loader.prepare(Err(refused_by(defect)))))
+            else {
                 continue;
             };
-            if events.send_blocking(Event::Loaded(Box::new(Finished { job, result }))).is_err() {
+            let finished = Finished { addresses_only, result };
+            if events.send_blocking(Event::Loaded(Box::new(finished))).is_err() {
                 return;
             }
         }
@@ -96,45 +123,66 @@ pub(super) fn start(
     Ok(jobs)
 }
 
-/// What is wrong with a text that was read, as it is printed.
-fn wrong(job: &Job, result: &Result<Fresh, Refused>) -> String {
-    match result {
-        // The same text as before, and so are its warnings.
-        Ok(_) if matches!(job, Job::Resolved(_)) => String::new(),
-        Ok(fresh) => report::text(&fresh.loaded.sources, &fresh.loaded.compiled.warnings, Shown::First),
-        Err(refused) => report::text(&refused.sources, &refused.problems, Shown::First),
-    }
+/// What the thread knows.
+struct Loader {
+    reader: Reader,
+    resolver: Resolver,
+    binder: Binder,
+    log: Log,
+    /// The text of the last table that was made ready.
+    in_force: Arc<Sources>,
+    /// What was read last; none where the same text may well be taken the next time.
+    last: Option<Reading>,
 }
 
-/// Does one job. `last` is what was read last, unless it may be taken again. None: there is nothing to take.
-fn work(
-    job: &Job,
-    reader: &mut Reader,
-    last: &mut Option<Reading>,
-    resolver: &Resolver,
-) -> Option<Result<Fresh, Refused>> {
-    let compile = |sources, tests| {
-        let resolved = resolver.known();
-        fresh(load::compile(sources, &resolved)?, resolved, resolver, tests)
-    };
-    match job {
-        // A test may well fail by an address that moved; the text that is in force has passed.
-        Job::Resolved(sources) => return Some(compile(sources.clone(), Tests::Skip)),
-        Job::Forget => {
-            *last = None;
-            resolver.forget_refused();
-            return None;
+impl Loader {
+    /// Does one job. None: there is nothing to do.
+    fn work(&mut self, job: Job) -> Option<Result<Prepared, String>> {
+        let fresh = match job {
+            // Another text has been made ready since: its names are looked at once it is in force.
+            Job::Resolved(sources) if !Arc::ptr_eq(&sources, &self.in_force) => return None,
+            // A test may well fail by an address that moved; the text that is in force has passed.
+            Job::Resolved(sources) => self.compile(sources, Tests::Skip),
+            Job::Changed | Job::Reload => {
+                let reading = self.reader.read();
+                if matches!(job, Job::Changed) && self.last.as_ref() == Some(&reading) {
+                    return None;
+                }
+                self.last = Some(reading.clone());
+                let fresh = reading.and_then(|sources| self.compile(sources, Tests::Refuse));
+                if let Ok(fresh) = &fresh {
+                    let Loaded { sources, compiled } = &fresh.loaded;
+                    self.log.print(report::text(sources, &compiled.warnings, Shown::First));
+                }
+                fresh
+            }
+        };
+        Some(self.prepare(fresh))
+    }
+
+    fn compile(&self, sources: Arc<Sources>, tests: Tests) -> Result<Fresh, Refused> {
+        let resolved = self.resolver.known();
+        fresh(load::compile(sources, &resolved)?, resolved, &self.resolver, tests)
+    }
+
+    fn prepare(&mut self, fresh: Result<Fresh, Refused>) -> Result<Prepared, String> {
+        let prepared = self.bind(fresh);
+        match &prepared {
+            Ok(prepared) => self.in_force = Arc::clone(&prepared.sources),
+            Err(_) => self.resolver.forget_refused(),
         }
-        Job::Changed | Job::Reload => {}
+        prepared
     }
-    let reading = reader.read();
-    if matches!(job, Job::Changed) && last.as_ref() == Some(&reading) {
-        return None;
+
+    fn bind(&mut self, fresh: Result<Fresh, Refused>) -> Result<Prepared, String> {
+        let fresh = fresh.map_err(|refused| {
+            self.log.print(report::text(&refused.sources, &refused.problems, Shown::First));
+            report::summary(&refused.problems)
+        })?;
+        fresh.prepare(&mut self.binder).map_err(|error| {
+            // The address may be free the next time, with the same text.
+            self.last = None;
+            format!("{error:#}")
+        })
     }
-    *last = Some(reading.clone());
-    let result = reading.and_then(|sources| compile(sources, Tests::Refuse));
-    if result.is_err() {
-        resolver.forget_refused();
-    }
-    Some(result)
 }

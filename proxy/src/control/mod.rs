@@ -7,9 +7,11 @@
 
 mod accepting;
 mod admin;
+mod binding;
 mod drain;
 mod loader;
 mod name_servers;
+mod pages;
 mod process;
 mod reader;
 mod resolve;
@@ -29,7 +31,9 @@ use glommio::LocalExecutorBuilder;
 use tracing::{error, info, warn};
 use weir_routing::{Compiled, Problem, Resolved, Settings, Sources, Table};
 
-use self::loader::{Finished, Fresh, Job};
+use self::binding::Binder;
+use self::loader::{Finished, Job, Prepared};
+use self::pages::Pages;
 use self::reader::Reader;
 use self::resolve::Resolver;
 use self::signals::Signal;
@@ -158,17 +162,20 @@ fn run_logged(
     {
         warn!("changed files are not noticed ({error}); send HUP to reload");
     }
-    let jobs = loader::start(reader, sources, resolver.clone(), log.clone(), sender);
-    let jobs = jobs.context("cannot start the thread that loads configurations")?;
+    let pages = Pages::start().context("cannot start the thread that renders metrics")?;
     // Its tasks do no storage I/O, for which glommio would set 10 MiB aside.
     let executor = LocalExecutorBuilder::default().name("control").io_memory(0).make();
     let executor = executor.map_err(|error| anyhow!("cannot start the control thread: {error}"))?;
     let log = log.clone();
     executor.run(async move {
         let fleet = Fleet::start(&started, shard_cores(&started, host))?;
-        let status = Rc::new(Status::new(fleet, resolver.clone(), log.clone()));
+        let mut binder = Binder::new(fleet.shared());
+        let first = fresh.prepare(&mut binder)?;
+        let jobs = loader::start(reader, sources, resolver.clone(), binder, log.clone(), sender);
+        let jobs = jobs.context("cannot start the thread that loads configurations")?;
+        let status = Rc::new(Status::new(fleet, resolver.clone(), log.clone(), pages));
         let mut control = Control { started, in_force: None, status, resolver, log, jobs, events };
-        control.put_into_force(fresh)?;
+        control.put_into_force(first);
         let _lock = match admin {
             None => None,
             Some((listener, lock)) => {
@@ -384,25 +391,18 @@ impl Control {
     }
 
     /// Takes what the loader made, or keeps what there is and says why.
-    fn take(&mut self, Finished { job, result }: Finished) {
-        let addresses_only = matches!(job, Job::Resolved(_));
+    fn take(&mut self, Finished { addresses_only, result }: Finished) {
         match result {
-            Ok(fresh) if addresses_only && self.is_outdated(&fresh) => self.take_addresses(),
-            Ok(fresh) => match self.put_into_force(fresh) {
-                Ok(()) if !addresses_only => self.status.reload_succeeded(),
-                Ok(()) => {}
-                Err(error) => {
-                    self.refuse(&format!("{error:#}"));
-                    self.order(Job::Forget);
+            Ok(prepared) => {
+                self.put_into_force(prepared);
+                if !addresses_only {
+                    self.status.reload_succeeded();
                 }
-            },
-            Err(refused) => self.refuse(&report::summary(&refused.problems)),
+                // What changed while it was made ready has had its event, which asked for another table's names.
+                self.take_addresses();
+            }
+            Err(why) => self.refuse(&why),
         }
-    }
-
-    /// Whether another text has come into force while the names of the last one were being compiled in.
-    fn is_outdated(&self, fresh: &Fresh) -> bool {
-        self.in_force.as_ref().is_none_or(|in_force| !Arc::ptr_eq(&in_force.sources, &fresh.loaded.sources))
     }
 
     fn refuse(&self, why: &str) {
@@ -411,19 +411,15 @@ impl Control {
         error!(generation, "the new configuration is refused: {why}; what was in force stays");
     }
 
-    /// Binds what is new, hands a table to every shard, and tells. On an error nothing has changed.
-    fn put_into_force(
-        &mut self,
-        Fresh { loaded: Loaded { sources, compiled }, resolved }: Fresh,
-    ) -> anyhow::Result<()> {
-        let generation = self.in_force.as_ref().map_or(0, |in_force| in_force.generation) + 1;
-        let settings = compiled.settings;
+    /// Hands a table to every shard, and tells. All that takes long has been done.
+    fn put_into_force(&mut self, Prepared { ready, sources, settings, host_names, resolved }: Prepared) {
+        let generation = ready.generation;
         let mut lines = String::new();
-        for bound in self.status.apply(compiled.table, &settings, generation)? {
+        for bound in self.status.hand_out(ready) {
             let _ = writeln!(lines, "listening gateway={} address={}", bound.gateway, bound.address);
         }
         self.log.print(lines);
-        self.resolver.keep(&compiled.host_names, settings.resolve_interval);
+        self.resolver.keep(&host_names, settings.resolve_interval);
         self.log.set_level(settings.log_level);
         let unchangeable = unchangeable(&self.started, &settings);
         if !unchangeable.is_empty() {
@@ -431,9 +427,7 @@ impl Control {
         }
         self.status.set_restart_needed(!unchangeable.is_empty());
         info!(generation, "configuration in force");
-        let host_names = compiled.host_names;
         self.in_force = Some(InForce { generation, sources, settings, host_names, resolved });
-        Ok(())
     }
 }
 

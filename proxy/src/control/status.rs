@@ -2,13 +2,19 @@
 //! of one thread, so cells are enough.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use weir_routing::{DestinationId, Settings, Table};
+use async_channel::Receiver;
+use weir_routing::{DestinationId, Table};
 
+use super::binding::{Bound, ReadyTable};
+use super::pages::Pages;
 use super::process::ProcessMetrics;
 use super::resolve::Resolver;
-use crate::fleet::{Bound, Fleet};
+use crate::fleet::Fleet;
+use crate::in_force::InForce;
 use crate::log::Log;
 use crate::metrics_text::{Kind, family, sample, single};
 use crate::{panics, version};
@@ -17,7 +23,8 @@ use crate::{panics, version};
 pub(super) struct Status {
     /// None: stopped.
     fleet: RefCell<Option<Fleet>>,
-    table: RefCell<Option<Table>>,
+    /// The table in force, shared with a shard.
+    in_force: RefCell<Option<Arc<InForce>>>,
     listeners: RefCell<Vec<Bound>>,
     draining: Cell<bool>,
     reload_successful: Cell<bool>,
@@ -26,7 +33,8 @@ pub(super) struct Status {
     restart_needed: Cell<bool>,
     resolver: Resolver,
     log: Log,
-    process: ProcessMetrics,
+    process: Arc<ProcessMetrics>,
+    pages: Pages,
 }
 
 /// Whether connections are welcome.
@@ -43,10 +51,10 @@ pub(super) enum Ready {
 }
 
 impl Status {
-    pub(super) fn new(fleet: Fleet, resolver: Resolver, log: Log) -> Self {
+    pub(super) fn new(fleet: Fleet, resolver: Resolver, log: Log, pages: Pages) -> Self {
         Self {
             fleet: RefCell::new(Some(fleet)),
-            table: RefCell::default(),
+            in_force: RefCell::default(),
             listeners: RefCell::default(),
             draining: Cell::default(),
             reload_successful: Cell::new(true),
@@ -55,25 +63,22 @@ impl Status {
             restart_needed: Cell::default(),
             resolver,
             log,
-            process: ProcessMetrics::new(),
+            process: Arc::new(ProcessMetrics::new()),
+            pages,
         }
     }
 
-    /// Puts a table into force; the listeners that it has and the last one had not. On an error the old one is as it was.
-    pub(super) fn apply(
-        &self,
-        table: Table,
-        settings: &Settings,
-        generation: u64,
-    ) -> Result<Vec<Bound>, anyhow::Error> {
+    /// Hands a table out. Returns the listeners that it has and the last one had not.
+    pub(super) fn hand_out(&self, ready: ReadyTable) -> Vec<Bound> {
         let mut fleet = self.fleet.borrow_mut();
-        let Some(fleet) = fleet.as_mut() else { return Ok(Vec::new()) };
-        let all = fleet.apply(&table, settings, generation)?;
-        let mut listeners = self.listeners.borrow_mut();
-        let new = all.iter().filter(|bound| !listeners.contains(bound)).cloned().collect();
-        *listeners = all;
-        *self.table.borrow_mut() = Some(table);
-        Ok(new)
+        let Some(fleet) = fleet.as_mut() else { return Vec::new() };
+        let in_force = ready.copies.first().map(|copy| Arc::clone(&copy.in_force));
+        fleet.hand_out(ready.generation, ready.copies, ready.sockets);
+        if let Some(old) = self.in_force.replace(in_force) {
+            fleet.retire(old);
+        }
+        self.listeners.replace(ready.listeners);
+        ready.opened
     }
 
     pub(super) fn stop_accepting(&self) {
@@ -139,10 +144,10 @@ impl Status {
         if self.draining.get() {
             return Ready::Draining;
         }
-        let table = self.table.borrow();
-        match (gateway, &*table) {
+        let in_force = self.in_force.borrow();
+        match (gateway, &*in_force) {
             (None, _) => Ready::Yes,
-            (Some(name), Some(table)) => self.gateway_ready(table, name),
+            (Some(name), Some(in_force)) => self.gateway_ready(&in_force.table, name),
             (Some(_), None) => Ready::UnknownGateway,
         }
     }
@@ -165,35 +170,21 @@ impl Status {
     }
 
     /// What is in force, as JSON: the generation, and each gateway with the addresses it has bound.
-    pub(super) fn config(&self) -> serde_json::Value {
-        let listeners = self.listeners.borrow();
-        let gateways = |table: &Table| {
-            let gateways = table.gateways.iter().map(|gateway| {
-                let of_it = listeners.iter().filter(|listener| listener.gateway == gateway.name);
-                let addresses: Vec<String> = of_it.map(|listener| listener.address.to_string()).collect();
-                (gateway.name.to_string(), serde_json::json!({ "listening": addresses }))
-            });
-            serde_json::Value::Object(gateways.collect())
+    pub(super) fn config(&self) -> Receiver<String> {
+        let generation = self.with_fleet(0, Fleet::in_force);
+        let in_force = self.in_force.borrow().clone();
+        let listeners = self.listeners.borrow().clone();
+        let render = move || {
+            let gateways = in_force.map(|in_force| gateways(&in_force.table, &listeners));
+            format!("{:#}\n", serde_json::json!({ "generation": generation, "gateways": gateways }))
         };
-        let table = self.table.borrow();
-        serde_json::json!({
-            "generation": self.with_fleet(0, Fleet::in_force),
-            "gateways": table.as_ref().map(gateways),
-        })
+        self.pages.render(render)
     }
 
     /// All series, in Prometheus' text format.
-    pub(super) fn metrics(&self) -> String {
+    pub(super) fn metrics(&self) -> Receiver<String> {
         let mut out = String::new();
-        let labels = [("version", version::VERSION), ("commit", version::COMMIT)];
-        family(&mut out, "weir_build_info", Kind::Gauge, "1, with what was built.");
-        sample(&mut out, "weir_build_info", &labels, 1);
         self.config_metrics(&mut out);
-        const FAILURES: &str = "weir_resolve_failures_total";
-        family(&mut out, FAILURES, Kind::Counter, "Questions for a host name that had no answer.");
-        for (host, failures) in self.resolver.failures() {
-            sample(&mut out, FAILURES, &[("host", &host)], failures);
-        }
         single(
             &mut out,
             "weir_panics_total",
@@ -209,15 +200,27 @@ impl Status {
             self.log.dropped(),
         );
         let boards = self.with_fleet(None, |fleet| Some((fleet.metrics(), fleet.health())));
-        if let Some((metrics, health)) = boards {
-            metrics.render(&mut out);
-            health.render(&mut out);
-        }
-        self.process.render(&mut out);
-        out
+        let (resolver, process) = (self.resolver.clone(), Arc::clone(&self.process));
+        let render = move || {
+            const FAILURES: &str = "weir_resolve_failures_total";
+            family(&mut out, FAILURES, Kind::Counter, "Questions for a host name that had no answer.");
+            for (host, failures) in resolver.failures() {
+                sample(&mut out, FAILURES, &[("host", &host)], failures);
+            }
+            if let Some((metrics, health)) = boards {
+                metrics.render(&mut out);
+                health.render(&mut out);
+            }
+            process.render(&mut out);
+            out
+        };
+        self.pages.render(render)
     }
 
     fn config_metrics(&self, out: &mut String) {
+        let labels = [("version", version::VERSION), ("commit", version::COMMIT)];
+        family(out, "weir_build_info", Kind::Gauge, "1, with what was built.");
+        sample(out, "weir_build_info", &labels, 1);
         let success = self.reload_success.get().duration_since(UNIX_EPOCH).unwrap_or_default();
         single(
             out,
@@ -256,4 +259,17 @@ impl Status {
         );
         single(out, "weir_draining", Kind::Gauge, "1 while draining.", u8::from(self.draining.get()));
     }
+}
+
+/// Each gateway with the addresses that it has bound.
+fn gateways(table: &Table, listeners: &[Bound]) -> serde_json::Value {
+    let mut addresses: HashMap<&str, Vec<String>> = HashMap::new();
+    for listener in listeners {
+        addresses.entry(&listener.gateway).or_default().push(listener.address.to_string());
+    }
+    let gateways = table.gateways.iter().map(|gateway| {
+        let addresses = addresses.remove(&*gateway.name).unwrap_or_default();
+        (gateway.name.to_string(), serde_json::json!({ "listening": addresses }))
+    });
+    serde_json::Value::Object(gateways.collect())
 }
