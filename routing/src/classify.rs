@@ -11,7 +11,7 @@ mod ranges;
 mod sets;
 mod vips;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -225,6 +225,11 @@ impl Classifier {
     pub(crate) fn workload(&self, address: IpAddr) -> Option<WorkloadId> {
         let owner = self.sources.leaf(address).owner;
         (owner != NOBODY).then_some(WorkloadId(owner))
+    }
+
+    /// The services that have a VIP at an address, whatever their ports.
+    pub(crate) fn services_at(&self, address: IpAddr) -> BTreeSet<ServiceId> {
+        self.vips.services(self.destinations.leaf(address).owner)
     }
 
     /// Memory it holds.

@@ -2,7 +2,7 @@
 //! VIP prefix takes it. So the list of a VIP holds its own ports and, worked out when the table is built, those that it
 //! inherits from the VIPs around it; the longest prefix alone then answers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
@@ -106,6 +106,19 @@ impl Vips {
             };
         }
         None
+    }
+
+    /// All services that have a port at such an address; `explain` names them.
+    pub(super) fn services(&self, mut vip: u32) -> BTreeSet<ServiceId> {
+        let mut services = BTreeSet::new();
+        while vip != NOBODY {
+            services.extend(self.list(vip).iter().map(|(_, id)| *id));
+            vip = match self.vips[vip as usize].rest {
+                Rest::Wider(wider) => wider,
+                Rest::Service(_) | Rest::Nothing => NOBODY,
+            };
+        }
+        services
     }
 
     fn list(&self, vip: u32) -> &[(u16, ServiceId)] {

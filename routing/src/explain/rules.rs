@@ -156,8 +156,21 @@ impl Trace<'_> {
             }
             Condition::DestinationServices => match self.classified.service {
                 Some(id) => parts.services[id.index()].name.to_string(),
-                None => "no service".to_owned(),
+                None => self.no_service(),
             },
+        }
+    }
+
+    /// "no service", and whether that is for the port alone: `ports` and VIP are easily mixed up.
+    fn no_service(&self) -> String {
+        let (ip, port) = (self.arrival.destination.ip(), self.arrival.destination.port());
+        let at_vip = self.table.classifier().services_at(ip);
+        let names: Vec<String> =
+            at_vip.iter().map(|id| format!("`{}`", self.table.services[id.index()].name)).collect();
+        match &names[..] {
+            [] => "no service".to_owned(),
+            [only] => format!("no service: {only} has no port {port}"),
+            several => format!("no service: {port} is no port of {}", list(several)),
         }
     }
 }

@@ -196,3 +196,29 @@ fn a_gateway_on_a_free_port_may_get_what_no_other_listens_on() {
     check(toml, "127.0.0.1", "127.0.0.2:9", &["arrival 127.0.0.1 -> 127.0.0.2:9 gateway all"]);
     check(toml, "127.0.0.1", "[::1]:9", &["arrival 127.0.0.1 -> [::1]:9 gateway six"]);
 }
+
+#[test]
+fn a_vip_without_the_port_is_told_from_no_vip() {
+    let toml = "[gateway.mesh]
+listen = [\"0.0.0.0:80-81\"]
+[[route]]
+match = [{ destination_services = [\"server\"] }]
+reject = true
+[service.server]
+vips = [\"192.168.0.1\", \"192.168.1.0/24\"]
+ports = [{ port = 80 }]
+endpoints = [\"10.0.0.1\"]
+[service.other]
+vips = [\"192.168.1.1\"]
+ports = [{ port = 82 }]
+endpoints = [\"10.0.0.1\"]
+";
+    let failed = "rule 1 route-1 a.toml:3 no destination_services: wanted server, found";
+    for (destination, found) in [
+        ("192.0.2.1:80", "no service a.toml:4"),
+        ("192.168.0.1:81", "no service: `server` has no port 81"),
+        ("192.168.1.1:81", "no service: 81 is no port of `other` or `server`"),
+    ] {
+        check(toml, "10.0.0.1", destination, &[&format!("{failed} {found}")]);
+    }
+}
