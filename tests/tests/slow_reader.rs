@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use weir_tests::client::{ask_once, connect, connect_small, is_readable, write_until_held_back};
 use weir_tests::wait::ms;
-use weir_tests::{Backend, Weir, holds_for, quiet, wait_for};
+use weir_tests::weir_process::free_admin;
+use weir_tests::{Backend, Weir, holds_for, host, quiet, wait_for};
 
 use crate::support::edge_with;
 
@@ -97,5 +98,62 @@ fn an_upstream_that_does_not_read_holds_its_client_back() {
             },
             || drop(upstreams),
         );
+    }
+}
+
+/// Memory of this host that programs could still have.
+fn available() -> u64 {
+    let table = std::fs::read_to_string("/proc/meminfo").expect("/proc is mounted");
+    let line = table.lines().find(|line| line.starts_with("MemAvailable:")).expect("it is told");
+    line.split_whitespace().nth(1).and_then(|word| word.parse::<u64>().ok()).expect("KiB") << 10
+}
+
+/// What of the host's memory each of many readers takes that read nothing from the start.
+fn memory_a_stalled_reader(address: SocketAddr) -> u64 {
+    const READERS: u64 = 200;
+    let before = available();
+    let held: Vec<TcpStream> = (0..READERS).map(|_| connect(address)).collect();
+    for stream in &held {
+        assert!(is_readable(stream, Duration::from_secs(5)), "the source sends");
+    }
+    let settled = || {
+        let before = kernel_memory();
+        holds_for(ms(500), || kernel_memory().abs_diff(before) < 1 << 20)
+    };
+    assert!(wait_for(Duration::from_secs(30), settled), "buffers go on growing");
+    let taken = before.saturating_sub(available()) / READERS;
+    drop(held);
+    taken
+}
+
+#[test]
+#[ignore = "long: run by CI"]
+fn long_a_stalled_reader_takes_no_more_memory_than_behind_haproxy() {
+    let _turn = quiet();
+    if !host::has(&["haproxy"]) {
+        return;
+    }
+    let source = Backend::source();
+    for (relay, option) in [("copy", ""), ("splice", "option splice-response\n option splice-request")] {
+        let mut weir = Weir::start(&edge_with(&format!("relay = \"{relay}\""), &[source.address], ""));
+        let own = memory_a_stalled_reader(weir.address("edge"));
+        weir.clean();
+        drop(weir);
+        let address = free_admin();
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("haproxy.cfg");
+        let text = format!(
+            "global\n maxconn 4000\ndefaults\n mode tcp\n timeout connect 5s\n timeout client 1m\n \
+             timeout server 1m\n {option}\nlisten edge\n bind {address}\n server one {}\n",
+            source.address
+        );
+        std::fs::write(&file, text).expect("the configuration can be written");
+        let mut haproxy =
+            std::process::Command::new("haproxy").arg("-f").arg(&file).spawn().expect("it starts");
+        assert!(wait_for(Duration::from_secs(10), || TcpStream::connect(address).is_ok()), "it listens");
+        let peer = memory_a_stalled_reader(address);
+        haproxy.kill().and_then(|()| haproxy.wait()).expect("it ends");
+        eprintln!("{relay}: {} KiB a stalled reader, behind HAProxy {}", own >> 10, peer >> 10);
+        assert!(own <= peer, "{relay}: {own} bytes a stalled reader, {peer} behind HAProxy");
     }
 }
