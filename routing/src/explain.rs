@@ -22,7 +22,7 @@ use crate::table::{Action, Arrival, Destination, DestinationId, Draw, EndpointId
 /// How much of a walk is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
-    /// Of more than [`SHOWN_MAX`] rules, shares or endpoints only those that a reader looks for, and how many others there
+    /// Of more than 50 rules, shares or endpoints only those that a reader looks for, and how many others there
     /// are: what is printed has a bound, and what is left out costs next to nothing.
     Near,
     /// Everything.
