@@ -8,6 +8,7 @@ mod addresses;
 mod arrivals;
 mod claims;
 mod conditions;
+mod contradictions;
 mod coverage;
 mod destinations;
 mod gateways;
@@ -235,6 +236,7 @@ pub fn compile(config: &Config, resolved: &Resolved) -> Result<Compiled, Vec<Pro
         workloads: &workloads,
     };
     conditions::check(report, &scene);
+    contradictions::check(report, &scene);
     let targets =
         arrivals::Targets { destinations: &destinations.list, endpoints: &destinations.endpoints, own: &own };
     arrivals::check(report, &scene, &targets);

@@ -35,7 +35,8 @@ pub(super) fn check(report: &mut Report, scene: &Scene<'_>) {
     leads_nowhere(report, scene);
 }
 
-fn place_of(block: &Block, key: &str) -> Option<Place> {
+/// Where a condition of a block is written.
+pub(super) fn place_of(block: &Block, key: &str) -> Option<Place> {
     block.places.iter().find(|(other, _)| *other == key).map(|(_, place)| *place)
 }
 
