@@ -82,6 +82,39 @@ fn only_an_answer_without_an_address_ages_it() {
 }
 
 #[test]
+fn a_name_is_one_host_and_the_search_list_adds_nobody_elses_addresses() {
+    let Some(names) = NameServer::start() else { return };
+    let _turn = quiet();
+    let one = Backend::lines("one");
+    let six = SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], one.address.port()));
+    let _elsewhere = Backend::lines_at(six, "elsewhere");
+    let mut resolv_conf = std::fs::read_to_string(names.resolv_conf()).expect("its own file");
+    resolv_conf += "search elsewhere.test here.test\n";
+    std::fs::write(names.resolv_conf(), resolv_conf).expect("its own file");
+    // As it is: one family. Under the search list somebody else has the other.
+    names.reply("db.test", Asked::A, addresses(&[one.address.ip()], 1));
+    names.reply("db.test", Asked::Aaaa, Reply::NoAddress);
+    names.reply("db.test.elsewhere.test", Asked::A, Reply::NoName);
+    names.reply("db.test.elsewhere.test", Asked::Aaaa, addresses(&[six.ip()], 1));
+    // Without a dot the search list comes first; its first zone fails, and the next one has the host.
+    names.reply("short.elsewhere.test", Asked::A, Reply::Failure);
+    names.reply("short.elsewhere.test", Asked::Aaaa, Reply::Failure);
+    names.reply("short.here.test", Asked::A, addresses(&[one.address.ip()], 1));
+    names.reply("short.here.test", Asked::Aaaa, Reply::NoAddress);
+    for name in ["db.test", "short"] {
+        let mut weir = start(&names, &by_name(&[name], one.address, "resolve_interval = \"1s\""));
+        let listening = weir.address("edge");
+        let asked = if name == "short" { "short.here.test" } else { name };
+        let thrice = || names.asked(asked, Asked::A).len() >= 3 && names.asked(asked, Asked::Aaaa).len() >= 3;
+        assert!(wait_for(ms(10_000), thrice), "{name}: {:?}", names.asked(asked, Asked::Aaaa));
+        for _ in 0..8 {
+            assert_eq!(ask_once(listening, "hello").ok().as_deref(), Some("one hello"), "{name}");
+        }
+    }
+    assert!(names.asked("db.test.elsewhere.test", Asked::Aaaa).is_empty(), "db.test is a host already");
+}
+
+#[test]
 fn silence_for_one_family_is_no_answer_of_the_other() {
     let Some(names) = NameServer::start() else { return };
     let _turn = quiet();

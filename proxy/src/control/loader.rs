@@ -104,7 +104,8 @@ pub(super) fn start(
     events: Sender<Event>,
 ) -> io::Result<mpsc::Sender<Job>> {
     let (jobs, received) = mpsc::channel();
-    let mut loader = Loader { reader, resolver, binder, log, in_force: last.clone(), last: Some(Ok(last)) };
+    let (in_force, last) = (last.clone(), Some(Ok(last)));
+    let mut loader = Loader { reader, resolver, binder, log, in_force, addresses: None, last };
     let run = move || {
         for job in received {
             let addresses_only = matches!(job, Job::Resolved(_));
@@ -131,6 +132,8 @@ struct Loader {
     log: Log,
     /// The text of the last table that was made ready.
     in_force: Arc<Sources>,
+    /// The host names of that table, and the addresses it was made with; none before the first that this thread made.
+    addresses: Option<(Vec<Arc<str>>, Resolved)>,
     /// What was read last; none where the same text may well be taken the next time.
     last: Option<Reading>,
 }
@@ -141,6 +144,8 @@ impl Loader {
         let fresh = match job {
             // Another text has been made ready since: its names are looked at once it is in force.
             Job::Resolved(sources) if !Arc::ptr_eq(&sources, &self.in_force) => return None,
+            // Several answers that came while one table was made ask for one more, not for one each.
+            Job::Resolved(_) if self.has_all_addresses() => return None,
             // A test may well fail by an address that moved; the text that is in force has passed.
             Job::Resolved(sources) => self.compile(sources, Tests::Skip),
             Job::Changed | Job::Reload => {
@@ -160,6 +165,13 @@ impl Loader {
         Some(self.prepare(fresh))
     }
 
+    /// Whether the last table that was made ready has the addresses of now.
+    fn has_all_addresses(&self) -> bool {
+        self.addresses
+            .as_ref()
+            .is_some_and(|(names, resolved)| self.resolver.addresses(names, Duration::ZERO) == *resolved)
+    }
+
     fn compile(&self, sources: Arc<Sources>, tests: Tests) -> Result<Fresh, Refused> {
         let resolved = self.resolver.known();
         fresh(load::compile(sources, &resolved)?, resolved, &self.resolver, tests)
@@ -168,7 +180,10 @@ impl Loader {
     fn prepare(&mut self, fresh: Result<Fresh, Refused>) -> Result<Prepared, String> {
         let prepared = self.bind(fresh);
         match &prepared {
-            Ok(prepared) => self.in_force = Arc::clone(&prepared.sources),
+            Ok(prepared) => {
+                self.in_force = Arc::clone(&prepared.sources);
+                self.addresses = Some((prepared.host_names.clone(), prepared.resolved.clone()));
+            }
             Err(_) => self.resolver.forget_refused(),
         }
         prepared

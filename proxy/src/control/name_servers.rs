@@ -44,6 +44,13 @@ impl Family {
     /// Both.
     pub(super) const ALL: [Self; 2] = [Self::V4, Self::V6];
 
+    fn other(self) -> Self {
+        match self {
+            Self::V4 => Self::V6,
+            Self::V6 => Self::V4,
+        }
+    }
+
     fn record_type(self) -> RecordType {
         match self {
             Self::V4 => RecordType::A,
@@ -125,13 +132,26 @@ impl NameServers {
             return answer;
         }
         let mut worst = Answer::NoName;
-        for candidate in candidates(&name, self.ndots, &self.search) {
-            match (self.ask_servers(&candidate, family).await, &worst) {
-                (found @ Answer::Addresses(..), _) => return found,
-                // One that nobody answered for may well be the one: the host does not know then.
-                (Answer::Silence(why), _) => worst = Answer::Silence(why),
-                (Answer::NoAddress, Answer::NoName) => worst = Answer::NoAddress,
-                _ => {}
+        let candidates = candidates(&name, self.ndots, &self.search);
+        for (at, candidate) in candidates.iter().enumerate() {
+            let is_last = at + 1 == candidates.len();
+            match self.ask_servers(candidate, family).await {
+                Asked::Said(Answer::NoAddress) if !is_last => {
+                    // A name is one host: where it has addresses of the other family, those of this one are not looked for
+                    // under another name.
+                    match self.ask_servers(candidate, family.other()).await {
+                        Asked::Said(Answer::NoAddress | Answer::NoName) => worst = Answer::NoAddress,
+                        Asked::Said(_) => return Answer::NoAddress,
+                        Asked::Failed(why) | Asked::Silent(why) => return Answer::Silence(why),
+                    }
+                }
+                Asked::Said(Answer::NoAddress) => worst = Answer::NoAddress,
+                Asked::Said(Answer::NoName) => {}
+                Asked::Said(found) => return found,
+                // As everywhere on the host: a zone that fails is passed over, and what follows is believed.
+                Asked::Failed(why) => worst = Answer::Silence(why),
+                // The one that nobody answered for may well be the one, and the next may be somebody else's.
+                Asked::Silent(why) => return Answer::Silence(why),
             }
         }
         worst
@@ -151,8 +171,8 @@ impl NameServers {
     }
 
     /// Asks each server in turn until one has an answer, yes or no.
-    async fn ask_servers(&self, name: &Name, family: Family) -> Answer {
-        let mut silence = Answer::Silence("no name server is known".to_owned());
+    async fn ask_servers(&self, name: &Name, family: Family) -> Asked {
+        let mut failure = Asked::Silent("no name server is known".to_owned());
         for _ in 0..self.attempts {
             for server in &self.servers {
                 let error = match server.lookup(name.clone(), family.record_type()).await {
@@ -161,25 +181,36 @@ impl NameServers {
                         let ttl = records.iter().map(|record| record.ttl).min();
                         let addresses = sorted(records.iter().filter_map(|record| record.data.ip_addr()));
                         if addresses.is_empty() {
-                            return Answer::NoAddress;
+                            return Asked::Said(Answer::NoAddress);
                         }
                         let ttl = ttl.map_or(FOR_LONG, |seconds| Duration::from_secs(seconds.into()));
-                        return Answer::Addresses(addresses, ttl);
+                        return Asked::Said(Answer::Addresses(addresses, ttl));
                     }
                     Err(error) => error,
                 };
-                if let NetError::Dns(DnsError::NoRecordsFound(none)) = &error {
-                    match none.response_code {
-                        ResponseCode::NXDomain => return Answer::NoName,
-                        ResponseCode::NoError => return Answer::NoAddress,
-                        _ => {}
-                    }
-                }
-                silence = Answer::Silence(error.to_string());
+                failure = match &error {
+                    NetError::Dns(DnsError::NoRecordsFound(none)) => match none.response_code {
+                        ResponseCode::NXDomain => return Asked::Said(Answer::NoName),
+                        ResponseCode::NoError => return Asked::Said(Answer::NoAddress),
+                        _ => Asked::Failed(error.to_string()),
+                    },
+                    NetError::Dns(DnsError::ResponseCode(_)) => Asked::Failed(error.to_string()),
+                    _ => Asked::Silent(error.to_string()),
+                };
             }
         }
-        silence
+        failure
     }
+}
+
+/// What came of asking all servers for one name.
+enum Asked {
+    /// One had an answer, which is not [`Answer::Silence`].
+    Said(Answer),
+    /// The last one answered that it could not find out.
+    Failed(String),
+    /// The last one did not answer.
+    Silent(String),
 }
 
 /// The names to ask for, in order: with fewer dots than `ndots` those of the search list come first.

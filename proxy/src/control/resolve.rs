@@ -24,6 +24,9 @@ use crate::panics;
 /// Answers without an address after which it is gone: name servers that rotate a subset do not shake the table.
 const ANSWERS_WITHOUT: u32 = 3;
 
+/// When a name that brought no answer is asked again where `resolve_interval` is "0s".
+const AFTER_FAILURE: Duration = Duration::from_secs(10);
+
 /// Nothing is asked again sooner, whatever its TTL.
 const SOONEST: Duration = Duration::from_secs(1);
 
@@ -102,17 +105,19 @@ enum Next {
     After(Instant, Duration),
 }
 
-impl Next {
-    /// When that is; none: not until something changes.
-    fn due(self, interval: Option<Duration>) -> Option<Instant> {
-        match self {
-            Self::After(answered, ttl) => interval.map(|interval| answered + ttl.min(interval)),
-            Self::Now | Self::UnderWay => None,
+impl Part {
+    /// When it is to be asked again; none: not until something changes. A name that brought no answer is asked again also where
+    /// the others never are.
+    fn due(&self, interval: Option<Duration>) -> Option<Instant> {
+        match self.next {
+            Next::After(answered, ttl) => {
+                let interval = interval.or(self.failing.then_some(AFTER_FAILURE));
+                interval.map(|interval| answered + ttl.min(interval))
+            }
+            Next::Now | Next::UnderWay => None,
         }
     }
-}
 
-impl Part {
     /// Takes what came of a question; whether it failed.
     fn take(&mut self, answer: &Answer, now: Instant) -> bool {
         let (found, ttl): (&[IpAddr], _) = match answer {
@@ -131,7 +136,7 @@ impl Part {
     }
 
     fn is_due(&self, interval: Option<Duration>, now: Instant) -> bool {
-        self.next == Next::Now || self.next.due(interval).is_some_and(|due| due <= now)
+        self.next == Next::Now || self.due(interval).is_some_and(|due| due <= now)
     }
 }
 
@@ -245,7 +250,7 @@ impl State {
 
     fn next_due(&mut self) -> Option<Instant> {
         let interval = self.interval;
-        let times = self.parts().filter_map(|(_, part)| part.next.due(interval));
+        let times = self.parts().filter_map(|(_, part)| part.due(interval));
         times.min()
     }
 }
@@ -413,13 +418,31 @@ mod tests {
             let answer = Answer::Addresses(vec![address('a')], Duration::from_millis(ttl_ms));
             let mut part = Part::default();
             part.take(&answer, now);
-            let due = part.next.due(interval_s.map(Duration::from_secs));
+            let due = part.due(interval_s.map(Duration::from_secs));
             assert_eq!(due, wanted_ms.map(|ms| now + Duration::from_millis(ms)), "{ttl_ms} {interval_s:?}");
         };
         check(0, Some(10), Some(1_000));
         check(3_000, Some(10), Some(3_000));
         check(60_000, Some(10), Some(10_000));
         check(0, None, None);
+    }
+
+    #[test]
+    fn a_name_that_brought_no_answer_is_asked_again_whatever_the_interval() {
+        let now = Instant::now();
+        let check = |answer: Answer, wanted_s: Option<u64>| {
+            let mut part = Part::default();
+            part.take(&answer, now);
+            assert_eq!(
+                part.due(None),
+                wanted_s.map(|seconds| now + Duration::from_secs(seconds)),
+                "{answer:?}"
+            );
+        };
+        check(Answer::Silence("timed out".to_owned()), Some(10));
+        check(Answer::NoName, Some(10));
+        check(Answer::NoAddress, None);
+        check(Answer::Addresses(vec![address('a')], SOONEST), None);
     }
 
     #[test]
