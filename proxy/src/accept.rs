@@ -1,6 +1,6 @@
 //! Accepting (step 4 of the walk) and what follows at once: hand-over to a less loaded shard, or match, draw and first dial.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -73,6 +73,13 @@ impl Arrived {
     /// Ends it, where the process ends.
     pub(crate) fn reset(&self) {
         sys::reset(self.socket.as_fd());
+    }
+}
+
+impl HandedOver {
+    /// Ends it, where the process ends.
+    pub(crate) fn reset(&self) {
+        sys::reset(self.accepted.socket.as_fd());
     }
 }
 
@@ -261,7 +268,10 @@ impl Shard {
             let Some(&gateway) = gateways.get(&id) else { continue };
             let door = Door { address, gateway, in_force: Arc::clone(in_force) };
             self.listeners.insert(id, Listening { socket, door, is_armed: false, closing: Closing::No });
-            self.arm(id);
+            // While accepting rests, the end of the pause arms it.
+            if self.accept_again.is_none() {
+                self.arm(id);
+            }
         }
     }
 
@@ -272,8 +282,8 @@ impl Shard {
         }
     }
 
-    /// Descriptors ran out, or something else that time mends: accepting rests. An armed accept would take the next one that comes free, and keeps the limit
-    /// under which it was armed.
+    /// Descriptors ran out, or something else that time mends: accepting rests. An armed accept would take the next descriptor
+    /// that comes free, and keeps the limit under which it was armed.
     pub(crate) fn pause_accepting(&mut self) {
         let is_resting = self.accept_again.replace(self.now.after(ACCEPT_PAUSE)).is_some();
         if is_resting {
@@ -330,32 +340,41 @@ impl Shard {
         }
     }
 
-    /// Serves what still waits in the queue of a listener that hears no more, and closes it. Out of descriptors, the rest is
-    /// served later.
+    /// Serves what still waits for a listener that gets no new SYNs, and closes it. What a turn has no room for is served in the
+    /// next one, and out of descriptors the rest is served later.
     fn empty_and_close(&mut self, id: ListenerId) {
         use rustix::net::{SocketFlags, accept_with};
-        let (of_this, others) =
-            std::mem::take(&mut self.arrived).into_iter().partition(|arrived| arrived.listener == id);
-        self.arrived = others;
-        let of_this: VecDeque<Arrived> = of_this;
-        of_this.into_iter().for_each(|arrived| self.take_in(arrived));
-        loop {
+        for _ in 0..ACCEPTS_A_TURN {
+            // First what has been accepted already.
+            let at = self.arrived.iter().position(|arrived| arrived.listener == id);
+            if let Some(arrived) = at.and_then(|at| self.arrived.remove(at)) {
+                self.take_in(arrived);
+                continue;
+            }
             let Some(listening) = self.listeners.get_mut(&id) else { return };
             let _ = rustix::io::ioctl_fionbio(&listening.socket, true);
             match accept_with(&listening.socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
                 Ok(socket) => self.take_in(Arrived { listener: id, socket, at: self.now }),
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
                 Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS) => {
-                    let at = self.now.after(ACCEPT_PAUSE);
-                    listening.closing = Closing::At(at);
-                    self.listeners_close = earlier(self.listeners_close, Some(at));
+                    return self.empty_at(id, self.now.after(ACCEPT_PAUSE));
+                }
+                Err(_) => {
+                    if let Some(listening) = self.listeners.remove(&id) {
+                        self.retire(listening.door.in_force);
+                    }
                     return;
                 }
-                Err(_) => break,
             }
         }
-        if let Some(listening) = self.listeners.remove(&id) {
-            self.retire(listening.door.in_force);
+        self.empty_at(id, self.now);
+    }
+
+    /// A closing listener is emptied then.
+    fn empty_at(&mut self, id: ListenerId, at: Millis) {
+        if let Some(listening) = self.listeners.get_mut(&id) {
+            listening.closing = Closing::At(at);
+            self.listeners_close = earlier(self.listeners_close, Some(at));
         }
     }
 }

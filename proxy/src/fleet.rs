@@ -32,6 +32,8 @@ pub struct Fleet {
     shared: Shared,
     metrics: Arc<Metrics>,
     graveyard: Sender<InForce>,
+    /// The last generation that was handed out.
+    handed_out: u64,
 }
 
 /// What a table is bound to beside the boards that are its own.
@@ -102,7 +104,15 @@ impl Fleet {
         let metrics =
             Metrics::new(counters, seats.clone(), pipes_max, Arc::clone(&process), Arc::clone(&registry));
         let shared = Shared { shards: shards.len(), descriptors, process, registry, health };
-        Ok(Self { shards, sockets: Vec::new(), seats, shared, metrics: Arc::new(metrics), graveyard })
+        Ok(Self {
+            shards,
+            sockets: Vec::new(),
+            seats,
+            shared,
+            metrics: Arc::new(metrics),
+            graveyard,
+            handed_out: 0,
+        })
     }
 
     /// What the loader binds tables to.
@@ -113,6 +123,7 @@ impl Fleet {
     /// Gives every shard its copy of a table. Nothing here takes long or waits.
     pub fn hand_out(&mut self, generation: u64, copies: Vec<NewTable>, sockets: Vec<Sockets>) {
         self.sockets = sockets;
+        self.handed_out = generation;
         self.shared.health.set_in_force(generation);
         for (shard, copy) in self.shards.iter().zip(copies) {
             shard.tell(Message::InForce(Box::new(copy)));
@@ -138,9 +149,9 @@ impl Fleet {
         self.shards.iter().for_each(|shard| shard.tell(Message::CloseListeners));
     }
 
-    /// Whether some listener is open, or is still being emptied.
+    /// Whether some listener is open, or is still being emptied, or is on its way to a shard with a table.
     pub fn is_accepting(&self) -> bool {
-        self.metrics.listeners() > 0
+        self.metrics.listeners() > 0 || self.metrics.generation() < self.handed_out
     }
 
     /// Connections that are open, being dialled, or on their way from one shard to another.

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::Thread;
 
 use weir_routing::Table;
@@ -175,8 +175,8 @@ impl HealthBoard {
     /// more go. So do rows of endpoints, but when their series are rendered: an endpoint that was gone and is back between two
     /// scrapes has never left, and its counters go on.
     pub fn rows(&self, generation: u64, table: &Table) -> Rows {
-        let mut endpoints = self.endpoints.lock().expect("no one panics with it");
-        let mut positions = self.positions.lock().expect("no one panics with it");
+        let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut positions = self.positions.lock().unwrap_or_else(PoisonError::into_inner);
         let rows = Rows {
             endpoints: table
                 .endpoints
@@ -221,7 +221,7 @@ impl HealthBoard {
     /// Every endpoint that a table or a session has, or that has not been forgotten since, in the order of names and addresses.
     pub fn read(&self) -> Vec<Reading> {
         let in_force = self.in_force.load(Relaxed);
-        let endpoints = self.endpoints.lock().expect("no one panics with it");
+        let endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
         let mut readings: Vec<Reading> = endpoints
             .iter()
             .map(|((service, address), row)| Reading {
@@ -241,7 +241,7 @@ impl HealthBoard {
 
     /// Every endpoint's series, in Prometheus' text format 0.0.4.
     pub fn render(&self, out: &mut String) {
-        forget_unused(&mut self.endpoints.lock().expect("no one panics with it"));
+        forget_unused(&mut self.endpoints.lock().unwrap_or_else(PoisonError::into_inner));
         let readings = self.read();
         let named: Vec<(String, &Reading)> =
             readings.iter().map(|reading| (endpoint_name(reading.address), reading)).collect();

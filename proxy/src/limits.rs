@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// One limit, shared by all shards. It outlives tables: a reload changes its maximum, never its count.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ pub struct LimitsBoard(Mutex<HashMap<LimitKey, Arc<Limit>>>);
 impl LimitsBoard {
     /// The limit of a service or subset, with its maximum as of now. One that was there keeps its count.
     pub fn limit(&self, service: &Arc<str>, subset: Option<&Arc<str>>, maximum: Option<u64>) -> Arc<Limit> {
-        let mut limits = self.0.lock().expect("no one panics with it");
+        let mut limits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let limit =
             limits.entry((Arc::clone(service), subset.cloned())).or_insert_with(|| Limit::new(maximum));
         limit.set_maximum(maximum);
@@ -73,7 +73,7 @@ impl LimitsBoard {
 
     /// Forgets those that no table and no session holds.
     pub fn prune(&self) {
-        self.0.lock().expect("no one panics with it").retain(|_, limit| Arc::strong_count(limit) > 1);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, limit| Arc::strong_count(limit) > 1);
     }
 }
 

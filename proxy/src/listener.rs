@@ -7,7 +7,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -29,14 +29,20 @@ pub struct Listener {
     /// With the port that port 0 became.
     pub address: SocketAddr,
     sockets: Sockets,
-    /// Held for life.
-    _lock: Lock,
 }
 
 /// The sockets of a listener, one a shard; each shard holds its own as well, and closes it once it is empty. The loader, which binds
 /// them, and the control loop, which ends accepting, share them.
 #[derive(Clone, Debug)]
-pub struct Sockets(Arc<Mutex<Vec<Arc<OwnedFd>>>>);
+pub struct Sockets(Arc<Mutex<Held>>);
+
+/// What a listener holds until it turns clients away.
+#[derive(Debug)]
+struct Held {
+    sockets: Vec<Arc<OwnedFd>>,
+    /// The address belongs to this process for as long as it is listened on: while sessions drain another Weir may have it.
+    lock: Option<Lock>,
+}
 
 /// Why an address could not be taken.
 #[derive(Debug)]
@@ -101,7 +107,7 @@ impl Listener {
         for _ in 1..shards {
             sockets.push(bound(address).map_err(|error| fail(error, None))?.into());
         }
-        Ok(Self { address, sockets: Sockets(Arc::new(Mutex::new(sockets))), _lock: lock })
+        Ok(Self { address, sockets: Sockets(Arc::new(Mutex::new(Held { sockets, lock: Some(lock) }))) })
     }
 
     /// Its sockets.
@@ -128,17 +134,20 @@ impl Listener {
 impl Sockets {
     /// One a shard; none once clients are turned away.
     pub fn of_shards(&self) -> Vec<Arc<OwnedFd>> {
-        self.lock().clone()
+        self.lock().sockets.clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Arc<OwnedFd>>> {
-        self.0.lock().expect("no one panics with it")
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets no more connections begin, and gives up the sockets, which the shards empty and close. Dropping SYNs would let
     /// clients wait for a second until they try again; now they find whoever listens there next, or are refused at once.
     pub fn turn_away(&self) {
-        let sockets = std::mem::take(&mut *self.lock());
+        let (sockets, lock) = {
+            let mut held = self.lock();
+            (std::mem::take(&mut held.sockets), held.lock.take())
+        };
         // All SYNs go to the last socket until that, too, is out of the way: one that reached a socket that is already would be
         // dropped. An error leaves some of the last moment unserved.
         if let [_, .., last] = &sockets[..] {
@@ -147,6 +156,7 @@ impl Sockets {
         for socket in &sockets {
             let _ = sys::turn_away_new_handshakes(socket.as_fd());
         }
+        drop(lock);
     }
 }
 
@@ -211,9 +221,9 @@ mod tests {
                 (0..20).map(|_| TcpStream::connect(address).expect("it listens")).collect();
             let sockets = old.sockets().of_shards();
             old.sockets().turn_away();
-            drop(old);
             let error = TcpStream::connect(address).expect_err("nobody listens");
             assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+            // Though the old one is still there, as it is while a process drains.
             let next = Listener::bind(&gateway, address, shards).expect("the address is free again");
             next.listen(&gateway).expect("its own port");
             let later: Vec<_> = (0..20).map(|_| TcpStream::connect(address).expect("it listens")).collect();
@@ -229,6 +239,7 @@ mod tests {
                 [completed.len(), later.len()],
                 "{shards}"
             );
+            drop(old);
         }
     }
 

@@ -192,6 +192,8 @@ impl Ring {
             self.push(Request::Plain(beat.user_data(BEAT)));
         }
         self.refill();
+        // There were more than fit: the next ones must not wait for a completion.
+        let sleep = if self.waiting.is_empty() { sleep } else { sleep.min(ASK_AGAIN) };
         let gather = if self.can_gather { gather.min(sleep) } else { Duration::ZERO };
         let is_idle = self.early.is_empty() && self.uring.completion().is_empty();
         let want = match is_idle && !sleep.is_zero() {

@@ -268,6 +268,11 @@ impl Shard {
         }
         // Closing alone would look like an orderly end.
         self.arrived.iter().for_each(Arrived::reset);
+        while let Some(message) = self.mailbox.take() {
+            if let Message::Socket(handed) = message {
+                handed.reset();
+            }
+        }
         for (_, session) in &self.sessions {
             sys::reset(session.client.as_fd());
             session.upstream.iter().for_each(|upstream| sys::reset(upstream.as_fd()));

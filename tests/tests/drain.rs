@@ -52,6 +52,24 @@ fn open_sessions_finish_and_new_ones_are_refused() {
 }
 
 #[test]
+fn another_weir_may_have_the_address_while_sessions_drain() {
+    let _turn = quiet();
+    let (backend, other) = (Backend::lines("one"), Backend::lines("two"));
+    let (mut weir, stream) = start(&backend, "");
+    let address = weir.address("edge");
+    weir.signal(Signal::QUIT);
+    assert!(stopped_accepting(&mut weir), "it goes on accepting");
+    let at = edge_with("", &[other.address], "").replace("127.0.0.1:0\"]", &format!("{address}\"]"));
+    let mut next = Weir::start(&at);
+    assert_eq!(next.address("edge"), address, "{at}");
+    assert_eq!(ask_once(address, "hello").ok().as_deref(), Some("two hello"));
+    assert_eq!(ask(&stream, "still"), "one still");
+    drop(stream);
+    assert_eq!(weir.exit(Duration::from_secs(3)).code(), Some(0));
+    assert_eq!(ask_once(address, "hello").ok().as_deref(), Some("two hello"));
+}
+
+#[test]
 fn what_is_left_at_drain_timeout_is_reset() {
     let _turn = quiet();
     let (backend, upstreams) = Backend::manual();

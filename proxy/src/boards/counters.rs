@@ -15,7 +15,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, fence};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use concurrent_queue::ConcurrentQueue;
 use weir_routing::{DestinationId, GatewayId, RouteId, Table};
@@ -299,7 +299,7 @@ impl Registry {
 
     /// Learns of a table before any shard gets it.
     pub fn enter(&self, labels: &Arc<Labels>) {
-        let mut books = self.books.lock().expect("no one panics with it");
+        let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
         books.tables.push(Arc::clone(labels));
         books.settle(&self.new);
         if books.past.len() > MOST_UNREAD {
@@ -309,7 +309,7 @@ impl Registry {
 
     /// What was counted under each set of labels.
     pub fn readings(&self) -> BTreeMap<SeriesKey, Reading> {
-        let mut books = self.books.lock().expect("no one panics with it");
+        let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
         books.settle(&self.new);
         books.fold();
         let mut sums = books.past.clone();
@@ -321,7 +321,7 @@ impl Registry {
 
     /// The gateways of the newest table.
     pub fn gateways(&self) -> Vec<Arc<str>> {
-        let books = self.books.lock().expect("no one panics with it");
+        let books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
         books.tables.last().map(|labels| labels.gateways.clone()).unwrap_or_default()
     }
 }

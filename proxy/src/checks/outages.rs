@@ -162,6 +162,11 @@ impl Service {
                 endpoints,
             });
         }
+        if outage.failed == 0 && failing.is_empty() && new.all_failed() == 0 {
+            // It was never told of, and what failed has left the table: nothing is to be told any more.
+            self.outage = None;
+            return None;
+        }
         // One that nothing was told of waits for its warning: an endpoint that fails now and then must not fill the log.
         if !failing.is_empty() || outage.failed == 0 {
             return None;

@@ -96,6 +96,7 @@ impl From<anyhow::Error> for Failure {
 
 /// Runs Weir until a signal ends it. `tests` is for the start alone: a reload is refused by a failing `[[test]]` in any case.
 pub fn run(origin: Origin, tests: Tests) -> Result<(), Failure> {
+    signals::ignore_reload();
     let (unresolved, reading) = read(origin)?;
     let host = allowed_host(&unresolved)?;
     run_loaded(&host, reading, unresolved, tests)
@@ -127,9 +128,9 @@ fn run_loaded(host: &Host, reading: FirstReading, unresolved: Loaded, tests: Tes
     let log = Log::start(unresolved.compiled.settings.log_level);
     let log = log.context("cannot start the thread that writes the log")?;
     panics::start(&log);
-    let result = run_logged(host, reading, unresolved, tests, &log);
+    let result = panics::caught(|| run_logged(host, reading, unresolved, tests, &log));
     log.flush();
-    result
+    result.unwrap_or_else(|defect| Err(Failure::Other(anyhow!("{defect}"))))
 }
 
 fn run_logged(

@@ -29,6 +29,12 @@ pub(super) enum Signal {
 /// Signals to end that come this close are one: `timeout` sends TERM to the process and, 1 ms later, to its group.
 const ONE_ORDER: Duration = Duration::from_millis(50);
 
+/// HUP ends a process that does not handle it. One that comes while the configuration is read for the first time asks for what is
+/// being done.
+pub(super) fn ignore_reload() {
+    ignore_signal(SIGHUP);
+}
+
 /// USR1 has nothing to reopen: the process log is stderr. The others come with terminals and broken pipes.
 const IGNORED: [i32; 5] = [SIGPIPE, SIGWINCH, SIGTTIN, SIGTTOU, SIGUSR1];
 
