@@ -13,7 +13,7 @@ use weir_routing::{Arrival, Attempt, DestinationId, EndpointId, Policy};
 
 use crate::clock::{Millis, earlier};
 use crate::in_force::{InForce, Leads};
-use crate::outcome::Reason;
+use crate::reason::Reason;
 use crate::relay::{Relay, Side};
 use crate::session::Stage;
 use crate::shard::{Shard, Tag};

@@ -14,7 +14,7 @@ use weir_routing::table::endpoint_name;
 
 use self::Ordering::Relaxed;
 use crate::metrics_text::{Kind, family, sample};
-use crate::outcome::Reason;
+use crate::reason::Reason;
 
 /// How a dial can fail at an endpoint. [`Reason::LimitProcess`] is not among them: it is not about the endpoint.
 pub const FAILURES: [Reason; 5] = [

@@ -13,7 +13,7 @@ use crate::boards::counters::Labels;
 use crate::health::{HealthBoard, Rows};
 use crate::limits::{Limit, LimitsBoard, Reservation};
 use crate::listener::{is_local, is_on, reaches};
-use crate::outcome::Reason;
+use crate::reason::Reason;
 
 /// A table in force on one shard.
 #[derive(Clone, Debug)]

@@ -29,6 +29,7 @@ pub mod outcome;
 pub mod panics;
 pub mod pools;
 pub mod preflight;
+pub mod reason;
 pub mod relay;
 pub mod report;
 pub mod ring;

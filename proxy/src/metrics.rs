@@ -7,8 +7,8 @@ use std::sync::Arc;
 use crate::boards::counters::{Counter, Reading, Registry, SeriesKey};
 use crate::limits::{Limit, Seats};
 use crate::metrics_text::{Kind, family, sample, single};
-use crate::outcome::Reason;
 use crate::pools::tail_bytes_max;
+use crate::reason::Reason;
 
 /// One shard's block. A cache line of its own: shards write it all the time.
 #[derive(Debug, Default)]

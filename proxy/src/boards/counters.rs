@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use concurrent_queue::ConcurrentQueue;
 use weir_routing::{DestinationId, GatewayId, RouteId, Table};
 
-use crate::outcome::Reason;
+use crate::reason::Reason;
 
 /// A counter with one writer: no locked instruction.
 #[derive(Debug, Default)]

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::kernel::{Kernel, Side};
-use crate::outcome::Reason;
+use crate::reason::Reason;
 
 /// Why a leg is dead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -34,7 +34,7 @@ pub use self::tail::{TAIL_CLASSES, read_limit, tail_class};
 pub use self::turn::{Moved, TurnBudget};
 
 use crate::clock::{Millis, earlier};
-use crate::outcome::Reason;
+use crate::reason::Reason;
 
 /// What a shard does after a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use super::Sabotage;
 use super::shard::Shard;
-use crate::outcome::Reason;
+use crate::reason::Reason;
 use crate::relay::direction::SPLICED_FOR_ONE;
 use crate::relay::direction::{Held, State};
 use crate::relay::leg::Fault;

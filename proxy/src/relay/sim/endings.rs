@@ -6,7 +6,7 @@ use weir_routing::compile::RelayMode;
 
 use super::net::{Ending, Net, Shape};
 use super::shard::{Shard, keepalive, timeouts};
-use crate::outcome::Reason;
+use crate::reason::Reason;
 use crate::relay::Side;
 
 /// What the leg sends before its end: more than the buffers towards the other leg take.

@@ -20,7 +20,7 @@ use weir_routing::compile::RelayMode;
 use self::calls::Seen;
 use self::net::{Ending, Net, Shape};
 use self::shard::{Shard, keepalive, timeouts};
-use crate::outcome::Reason;
+use crate::reason::Reason;
 
 /// Seeds of every run.
 const SEEDS: u64 = 2_000;

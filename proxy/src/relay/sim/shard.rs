@@ -11,7 +11,7 @@ use super::Sabotage;
 use super::calls::{Calls, Ledger, Seen};
 use super::net::{ERR, HUP, IN, Net, OUT, Poll, Shape};
 use super::polls::Completion;
-use crate::outcome::Reason;
+use crate::reason::Reason;
 use crate::relay::turn::BYTES_A_TURN;
 use crate::relay::{Kernel, Millis, Moved, News, Phase, Relay, Side, Step, TurnBudget};
 
