@@ -16,13 +16,13 @@ use crate::in_force::InForce;
 use crate::limits::Reservation;
 use crate::listener::{BACKLOG, INHERITED_KEEPALIVE};
 use crate::mailbox::{ListenerId, Message};
+use crate::os::ring::{Completion, Value};
+use crate::os::sys;
 use crate::outcome::Record;
 use crate::reason::Reason;
 use crate::relay::Side;
-use crate::ring::{Completion, Value};
 use crate::session::Session;
 use crate::shard::{GENERATIONS, Shard, Tag};
-use crate::sys;
 
 /// Descriptors that ran out are asked for again after this long: never at once, for nothing tells when there are some again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -9,8 +9,9 @@ use crate::control::{self, Failure};
 use crate::demo::{self, Demo};
 use crate::later::Later;
 use crate::load::{self, Origin, Tests};
+use crate::os::ring;
 use crate::report::{self, Shown};
-use crate::{ring, version};
+use crate::version;
 
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;

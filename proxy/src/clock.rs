@@ -9,7 +9,7 @@ pub struct Millis(pub u64);
 impl Millis {
     /// Now.
     pub fn now() -> Self {
-        Self::of(crate::sys::monotonic())
+        Self::of(monotonic())
     }
 
     /// The moment at which the monotonic clock shows this.
@@ -33,6 +33,12 @@ impl Millis {
     pub fn plus(self, millis: u64) -> Self {
         Self(self.0.saturating_add(millis))
     }
+}
+
+/// The monotonic clock, to the nanosecond.
+pub fn monotonic() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }
 
 /// The earlier of two deadlines, where either may be absent.

@@ -13,11 +13,11 @@ use weir_routing::{Arrival, Attempt, DestinationId, EndpointId, Policy};
 
 use crate::clock::{Millis, earlier};
 use crate::in_force::{InForce, Leads};
+use crate::os::sys;
 use crate::reason::Reason;
 use crate::relay::{Relay, Side};
 use crate::session::Stage;
 use crate::shard::{Shard, Tag};
-use crate::sys;
 
 /// With nobody else to ask, the same endpoint is asked again after this long.
 const ASK_AGAIN: Duration = Duration::from_secs(1);

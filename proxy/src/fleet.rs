@@ -18,10 +18,10 @@ use crate::limits::{Limit, Seats};
 use crate::listener::Sockets;
 use crate::mailbox::{Mailbox, Message, NewTable};
 use crate::metrics::{Metrics, ShardCounters};
+use crate::os::sys;
 use crate::panics;
 use crate::pools::pipes_max;
 use crate::shard::{self, Shard, Start};
-use crate::sys;
 
 /// The shards, and what they share.
 pub struct Fleet {

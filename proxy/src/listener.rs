@@ -14,7 +14,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use weir_routing::Keepalive;
 
 use self::lock::{Lock, Taken, lock};
-use crate::sys;
+use crate::os::sys;
 
 /// Handshakes that may wait to be accepted, a shard; the kernel cuts it to `net.core.somaxconn`.
 pub const BACKLOG: i32 = 4096;

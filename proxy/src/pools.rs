@@ -13,11 +13,11 @@ use slab::Slab;
 use crate::boards::counters::Series;
 use crate::clock::Millis;
 use crate::metrics::ShardCounters;
+use crate::os::sys::{self, LastHeard};
 use crate::relay::{
     HOT_BUFFER, Hearing, Kernel, PIPE_BYTES, Path, Pipe, Received, Side, TAIL_CLASSES, Tail, read_limit,
     tail_class,
 };
-use crate::sys;
 
 /// The memory of the tails of a shard. Past half of it sessions read less at a time, see [`read_limit`].
 const TAIL_BYTES_MAX: usize = 64 << 20;
@@ -239,7 +239,8 @@ impl Kernel for Wires<'_> {
     }
 
     fn recv(&mut self, from: Side, max: usize) -> io::Result<Received> {
-        sys::receive(self.socket(from), &mut self.pools.hot[..max])
+        let (bytes, left) = sys::receive(self.socket(from), &mut self.pools.hot[..max])?;
+        Ok(Received { bytes, is_drained: left == Some(0) })
     }
 
     fn peek(&mut self, from: Side) -> io::Result<usize> {
@@ -310,7 +311,8 @@ impl Kernel for Wires<'_> {
     }
 
     fn hearing(&mut self, side: Side) -> Option<Hearing> {
-        sys::hearing(self.socket(side))
+        let LastHeard { age, is_answer_due } = sys::last_heard(self.socket(side))?;
+        Some(Hearing { unanswered: is_answer_due, heard: age })
     }
 
     fn take_error(&mut self, side: Side) -> Option<io::Error> {

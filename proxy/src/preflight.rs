@@ -10,7 +10,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use weir_routing::compile::Cores;
 
 use crate::descriptors::Standing;
-use crate::ring::{self, Features};
+use crate::os::ring::{self, Features};
 
 /// The limits that are judged are hard ones (the soft ones were raised to them): only root can raise those.
 const MORE_LOCKED: &str = "as root `ulimit -l unlimited`, or for a shell that is open `prlimit --pid PID --memlock=unlimited` \

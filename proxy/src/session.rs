@@ -11,11 +11,11 @@ use crate::boards::counters::Series;
 use crate::dial::Dial;
 use crate::health::EndpointUse;
 use crate::limits::Reservation;
+use crate::os::sys;
 use crate::outcome::Record;
 use crate::reason::Reason;
 use crate::relay::{Relay, Side};
 use crate::shard::{Shard, Tag};
-use crate::sys;
 
 /// A client's connection and what became of it.
 pub struct Session {

@@ -16,17 +16,17 @@ use weir_routing::split::shard_rng;
 
 use crate::accept::{Arrived, Listening};
 use crate::boards::counters::{Ledger, Registry};
-use crate::clock::{Millis, earlier};
+use crate::clock::{Millis, earlier, monotonic};
 use crate::in_force::InForce;
 use crate::limits::{Limit, Seats};
 use crate::mailbox::{ListenerId, Mailbox, Message, NewTable};
 use crate::metrics::ShardCounters;
+use crate::os::ring::{Completion, Ring};
+use crate::os::sys;
 use crate::pools::{Pools, Wires};
 use crate::reason::Reason;
 use crate::relay::{Moved, News, Side, Step, TurnBudget};
-use crate::ring::{Completion, Ring};
 use crate::session::{Session, Stage};
-use crate::sys;
 use crate::wheel::Wheel;
 
 /// Messages that a turn takes before it serves its sessions again.
@@ -362,7 +362,7 @@ impl Shard {
         }
         let alarms = [self.wheel.next(), self.accept_again, self.doomed.due(), self.listeners_close];
         let Some(next) = alarms.into_iter().fold(None, earlier) else { return Duration::MAX };
-        Duration::from_millis(next.0).saturating_sub(sys::monotonic())
+        Duration::from_millis(next.0).saturating_sub(monotonic())
     }
 
     fn complete(&mut self, completion: Completion) {

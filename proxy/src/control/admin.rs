@@ -21,7 +21,7 @@ use tracing::debug;
 
 use super::accepting::{self, Accepted};
 use super::status::{Ready, Status};
-use crate::sys::adopt_stream;
+use crate::os::sys::adopt_stream;
 use crate::{metrics_text, panics};
 
 /// Connections at the same time. Of more, the oldest without a request is closed, or the new one: someone reads in a loop.

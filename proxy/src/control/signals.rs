@@ -11,7 +11,7 @@ use signal_hook::consts::{
 use signal_hook::iterator::Signals;
 
 use super::Event;
-use crate::sys::ignore_signal;
+use crate::os::sys::ignore_signal;
 
 /// A signal that means something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,5 @@
 //! System calls that `rustix` and `socket2` do not wrap, as safe functions over borrowed descriptors, and small families of
-//! calls that more than one room makes. The other room for unsafe, beside `ring.rs`.
+//! calls that more than one module makes.
 
 #![allow(unsafe_code)]
 
@@ -11,8 +11,6 @@ use std::time::Duration;
 use rustix::net::sockopt;
 use weir_routing::Keepalive;
 
-use crate::relay::{Hearing, Received};
-
 /// Bytes that the peer has not acknowledged or that have not been sent (SIOCOUTQ).
 pub fn unsent(socket: BorrowedFd<'_>) -> io::Result<usize> {
     let mut bytes: libc::c_int = 0;
@@ -21,17 +19,26 @@ pub fn unsent(socket: BorrowedFd<'_>) -> io::Result<usize> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(usize::try_from(bytes).unwrap_or(0)) }
 }
 
-/// What TCP knows of a peer that has not acknowledged everything; `None`: it has, or there is no connection any more.
-pub fn hearing(socket: BorrowedFd<'_>) -> Option<Hearing> {
+/// When TCP has last heard from a peer that owes an acknowledgement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LastHeard {
+    /// How long ago anything came from the peer.
+    pub age: Duration,
+    /// Whether something was sent after that, so that an answer is due.
+    pub is_answer_due: bool,
+}
+
+/// When TCP has last heard from the peer; `None`: it has acknowledged everything, or there is no connection any more.
+pub fn last_heard(socket: BorrowedFd<'_>) -> Option<LastHeard> {
     if unsent(socket).ok()? == 0 {
         return None;
     }
     let info = tcp_info(socket).ok()?;
     // All of these are ages. Whatever the peer sends shows that it lives, as keepalive has it.
-    let heard = info.tcpi_last_ack_recv.min(info.tcpi_last_data_recv);
+    let age = info.tcpi_last_ack_recv.min(info.tcpi_last_data_recv);
     // Retransmissions count as sent, probes of a closed window do not.
-    let unanswered = info.tcpi_probes > 0 || info.tcpi_unacked > 0 && info.tcpi_last_data_sent < heard;
-    Some(Hearing { unanswered, heard: Duration::from_millis(heard.into()) })
+    let is_answer_due = info.tcpi_probes > 0 || info.tcpi_unacked > 0 && info.tcpi_last_data_sent < age;
+    Some(LastHeard { age: Duration::from_millis(age.into()), is_answer_due })
 }
 
 fn tcp_info(socket: BorrowedFd<'_>) -> io::Result<libc::tcp_info> {
@@ -51,8 +58,9 @@ fn tcp_info(socket: BorrowedFd<'_>) -> io::Result<libc::tcp_info> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(info) }
 }
 
-/// `recv`, and what it left behind (TCP_INQ, see [`set_options`]).
-pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Received> {
+/// `recv`: how many bytes it read, and how many it left in the socket, a FIN counting one (TCP_INQ, see [`set_options`]);
+/// `None`: the kernel did not report it.
+pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Option<usize>)> {
     /// Room for one control message of one int, aligned as its header.
     #[repr(C, align(8))]
     struct Control([u8; 24]);
@@ -77,7 +85,7 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Received
             !header.is_null() && (*header).cmsg_level == libc::IPPROTO_TCP && (*header).cmsg_type == TCP_INQ;
         is_left.then(|| libc::CMSG_DATA(header).cast::<libc::c_int>().read_unaligned())
     };
-    Ok(Received { bytes, is_drained: left == Some(0) })
+    Ok((bytes, left.and_then(|left| usize::try_from(left).ok())))
 }
 
 /// Bytes that a leg queues beyond what its peer and the network take (TCP_NOTSENT_LOWAT), until [`lift_unsent_bound`]. Without
@@ -91,12 +99,6 @@ pub fn lift_unsent_bound(socket: BorrowedFd<'_>) -> io::Result<()> {
 
 /// Linux 4.18; `libc` does not have it for every target.
 const TCP_INQ: libc::c_int = 36;
-
-/// Nanoseconds of the monotonic clock.
-pub fn monotonic() -> Duration {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
-}
 
 /// The other end of a connected socket.
 pub fn peer(socket: BorrowedFd<'_>) -> io::Result<SocketAddr> {
