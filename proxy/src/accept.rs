@@ -10,10 +10,10 @@ use rustix::io::Errno;
 use weir_routing::{Arrival, DestinationId, GatewayId, Refusal, RouteId, Verdict};
 
 use crate::boards::counters::{Series, Way};
+use crate::boards::in_force::InForce;
+use crate::boards::limits::Reservation;
 use crate::clock::{Millis, earlier};
 use crate::dial::Dial;
-use crate::in_force::InForce;
-use crate::limits::Reservation;
 use crate::listener::{BACKLOG, INHERITED_KEEPALIVE};
 use crate::mailbox::{ListenerId, Message};
 use crate::os::ring::{Completion, Value};
@@ -90,7 +90,7 @@ pub struct Accepted {
     socket: OwnedFd,
     accepted: Millis,
     process: Reservation,
-    seat: Reservation,
+    on_shard: Reservation,
 }
 
 /// A socket on its way to another shard: no operation, byte or decision of it has happened.
@@ -147,20 +147,24 @@ impl Shard {
     fn take_in(&mut self, Arrived { listener: id, socket, at }: Arrived) {
         let Some(listening) = self.listeners.get(&id) else { return };
         let door = listening.door.clone();
-        let better = if listening.closing == Closing::No { self.seats.better_than(self.index) } else { None };
+        let better = if listening.closing == Closing::No {
+            self.shard_load.less_loaded_than(self.index)
+        } else {
+            None
+        };
         let Some(process) = self.process.reserve() else {
             sys::reset(socket.as_fd());
             let series = self.series(&door, None, None);
             return Record::open(series).end(Reason::LimitProcess);
         };
-        let seat = self.seats.take(better.unwrap_or(self.index));
-        let accepted = Accepted { socket, accepted: at, process, seat };
+        let on_shard = self.shard_load.add(better.unwrap_or(self.index));
+        let accepted = Accepted { socket, accepted: at, process, on_shard };
         let Some(shard) = better else { return self.admit(door, accepted) };
         match self.peers[shard].send(Message::Socket(HandedOver { listener: id, door, accepted })) {
             Ok(()) => self.counters.handed_over.add(1),
             // Its mailbox is full: the socket stays here.
             Err(Message::Socket(HandedOver { door, mut accepted, .. })) => {
-                accepted.seat = self.seats.take(self.index);
+                accepted.on_shard = self.shard_load.add(self.index);
                 self.admit(door, accepted);
             }
             Err(_) => unreachable!("a mailbox gives back what it was sent"),
@@ -227,8 +231,8 @@ impl Shard {
 
     fn open(&mut self, accepted: Accepted, dial: Dial, record: Record, limits: [Option<Reservation>; 2]) {
         self.last_generation = (self.last_generation + 1) % GENERATIONS;
-        let Accepted { socket, process, seat, .. } = accepted;
-        let session = Session::new(self.last_generation, socket, dial, record, limits, [process, seat]);
+        let Accepted { socket, process, on_shard, .. } = accepted;
+        let session = Session::new(self.last_generation, socket, dial, record, limits, [process, on_shard]);
         let slot = self.sessions.insert(session) as u32;
         let session = &mut self.sessions[slot as usize];
         let tag = Tag::poll(Side::Client, slot, session.generation);

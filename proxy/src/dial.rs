@@ -11,8 +11,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 use weir_routing::table::dialled;
 use weir_routing::{Arrival, Attempt, DestinationId, EndpointId, Policy};
 
+use crate::boards::in_force::{InForce, Leads};
 use crate::clock::{Millis, earlier};
-use crate::in_force::{InForce, Leads};
 use crate::os::sys;
 use crate::reason::Reason;
 use crate::relay::{Relay, Side};

@@ -11,16 +11,17 @@ use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use weir_routing::Settings;
 
 use crate::boards::counters::Registry;
+use crate::boards::counters::ShardCounters;
+use crate::boards::health::HealthBoard;
+use crate::boards::in_force::InForce;
+use crate::boards::limits::{Limit, ShardLoad};
+use crate::boards::prometheus::Metrics;
 use crate::checks;
-use crate::health::HealthBoard;
-use crate::in_force::InForce;
-use crate::limits::{Limit, Seats};
 use crate::listener::Sockets;
 use crate::mailbox::{Mailbox, Message, NewTable};
-use crate::metrics::{Metrics, ShardCounters};
 use crate::os::sys;
 use crate::panics;
-use crate::pools::pipes_max;
+use crate::pools::{pipes_max, tail_bytes_max};
 use crate::shard::{self, Shard, Start};
 
 /// The shards, and what they share.
@@ -28,10 +29,10 @@ pub struct Fleet {
     shards: Vec<ShardHandle>,
     /// Of the listeners of the table in force.
     sockets: Vec<Sockets>,
-    seats: Seats,
+    shard_load: ShardLoad,
     shared: Shared,
     metrics: Arc<Metrics>,
-    graveyard: Sender<InForce>,
+    retired_tables: Sender<InForce>,
     /// The last generation that was handed out.
     handed_out: u64,
 }
@@ -64,7 +65,7 @@ impl Fleet {
     /// Errors: a thread or a ring could not be made.
     pub fn start(settings: &Settings, cores: Vec<usize>) -> anyhow::Result<Self> {
         let descriptors = sys::raise_descriptor_limit();
-        let seats = Seats::new(cores.len());
+        let shard_load = ShardLoad::new(cores.len());
         let process = Limit::new(settings.max_connections);
         let mailboxes: Arc<[Arc<Mailbox>]> = cores
             .iter()
@@ -74,11 +75,11 @@ impl Fleet {
             .into();
         let registry: Arc<Registry> = Arc::default();
         let counters: Vec<Arc<ShardCounters>> = cores.iter().map(|_| Arc::default()).collect();
-        let (graveyard, retired) = mpsc::channel::<InForce>();
+        let (retired_tables, to_free) = mpsc::channel::<InForce>();
         // Freeing a large table takes longer than a turn may.
         std::thread::Builder::new()
             .name("weir-reaper".into())
-            .spawn(move || panics::kept(|| retired.iter().for_each(drop)))?;
+            .spawn(move || panics::kept(|| to_free.iter().for_each(drop)))?;
         let health = Arc::default();
         checks::start(Arc::clone(&health)).context("cannot start the thread that watches endpoints")?;
         let seed = fastrand::u64(..);
@@ -88,29 +89,34 @@ impl Fleet {
                 index,
                 mailbox: Arc::clone(&mailboxes[index]),
                 peers: Arc::clone(&mailboxes),
-                seats: seats.clone(),
+                shard_load: shard_load.clone(),
                 process: Arc::clone(&process),
                 counters: Arc::clone(&counters[index]),
                 registry: Arc::clone(&registry),
                 relay_mode: settings.relay,
                 descriptors,
                 seed,
-                graveyard: graveyard.clone(),
+                retired_tables: retired_tables.clone(),
             };
             let mailbox = Arc::clone(&mailboxes[index]);
             shards.push(ShardHandle { mailbox, executor: spawn(start, core)?, waiting: RefCell::default() });
         }
-        let pipes_max = pipes_max(descriptors);
-        let metrics =
-            Metrics::new(counters, seats.clone(), pipes_max, Arc::clone(&process), Arc::clone(&registry));
+        let metrics = Metrics::new(
+            counters,
+            shard_load.clone(),
+            pipes_max(descriptors),
+            tail_bytes_max(cores.len()),
+            Arc::clone(&process),
+            Arc::clone(&registry),
+        );
         let shared = Shared { shards: shards.len(), descriptors, process, registry, health };
         Ok(Self {
             shards,
             sockets: Vec::new(),
-            seats,
+            shard_load,
             shared,
             metrics: Arc::new(metrics),
-            graveyard,
+            retired_tables,
             handed_out: 0,
         })
     }
@@ -134,7 +140,7 @@ impl Fleet {
     pub fn retire(&self, in_force: Arc<InForce>) {
         if let Some(in_force) = Arc::into_inner(in_force) {
             // Nobody listens only while the process ends.
-            let _ = self.graveyard.send(in_force);
+            let _ = self.retired_tables.send(in_force);
         }
     }
 
@@ -156,7 +162,7 @@ impl Fleet {
 
     /// Connections that are open, being dialled, or on their way from one shard to another.
     pub fn active(&self) -> u64 {
-        self.seats.total()
+        self.shard_load.total()
     }
 
     /// Resets what is left, spread over this time.

@@ -15,7 +15,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use weir_routing::GatewayId;
 
 use crate::accept::HandedOver;
-use crate::in_force::InForce;
+use crate::boards::in_force::InForce;
 
 /// Messages that may wait. A handed-over socket that finds it full stays where it was accepted.
 const CAPACITY: usize = 4096;

@@ -11,8 +11,8 @@ use rustix::pipe::{PipeFlags, SpliceFlags};
 use slab::Slab;
 
 use crate::boards::counters::Series;
+use crate::boards::counters::ShardCounters;
 use crate::clock::Millis;
-use crate::metrics::ShardCounters;
 use crate::os::sys::{self, LastHeard};
 use crate::relay::{
     HOT_BUFFER, Hearing, Kernel, PIPE_BYTES, Path, Pipe, Received, Side, TAIL_CLASSES, Tail, read_limit,

@@ -8,9 +8,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use crate::boards::counters::Series;
+use crate::boards::health::EndpointUse;
+use crate::boards::limits::Reservation;
 use crate::dial::Dial;
-use crate::health::EndpointUse;
-use crate::limits::Reservation;
 use crate::os::sys;
 use crate::outcome::Record;
 use crate::reason::Reason;

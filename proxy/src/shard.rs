@@ -15,12 +15,12 @@ use weir_routing::compile::RelayMode;
 use weir_routing::split::shard_rng;
 
 use crate::accept::{Arrived, Listening};
+use crate::boards::counters::ShardCounters;
 use crate::boards::counters::{Ledger, Registry};
+use crate::boards::in_force::InForce;
+use crate::boards::limits::{Limit, ShardLoad};
 use crate::clock::{Millis, earlier, monotonic};
-use crate::in_force::InForce;
-use crate::limits::{Limit, Seats};
 use crate::mailbox::{ListenerId, Mailbox, Message, NewTable};
-use crate::metrics::ShardCounters;
 use crate::os::ring::{Completion, Ring};
 use crate::os::sys;
 use crate::pools::{Pools, Wires};
@@ -118,7 +118,7 @@ pub struct Start {
     /// Everybody's, its own included: sockets are handed over.
     pub peers: Arc<[Arc<Mailbox>]>,
     /// Sessions a shard.
-    pub seats: Seats,
+    pub shard_load: ShardLoad,
     /// Connections of the process.
     pub process: Arc<Limit>,
     /// Its counters.
@@ -132,7 +132,7 @@ pub struct Start {
     /// The process's: each shard draws from a stream of its own.
     pub seed: u64,
     /// Tables that are no longer used go there, to be freed elsewhere.
-    pub graveyard: Sender<InForce>,
+    pub retired_tables: Sender<InForce>,
 }
 
 /// See the file's opening.
@@ -155,13 +155,13 @@ pub struct Shard {
     pub(crate) in_force: Option<Arc<InForce>>,
     /// The counters of its connections.
     pub(crate) ledger: Ledger,
-    pub(crate) seats: Seats,
+    pub(crate) shard_load: ShardLoad,
     pub(crate) process: Arc<Limit>,
     pub(crate) peers: Arc<[Arc<Mailbox>]>,
     pub(crate) counters: Arc<ShardCounters>,
     pub(crate) relay_mode: RelayMode,
     mailbox: Arc<Mailbox>,
-    graveyard: Sender<InForce>,
+    retired_tables: Sender<InForce>,
     /// Sessions to be stepped before the shard sleeps.
     ready: VecDeque<u32>,
     /// Sessions that are to be reset, and when the next ones are.
@@ -227,13 +227,13 @@ impl Shard {
             accept_again: None,
             in_force: None,
             ledger: Ledger::new(start.registry),
-            seats: start.seats,
+            shard_load: start.shard_load,
             process: start.process,
             peers: start.peers,
             counters: start.counters,
             relay_mode: start.relay_mode,
             mailbox: start.mailbox,
-            graveyard: start.graveyard,
+            retired_tables: start.retired_tables,
             ready: VecDeque::new(),
             doomed: Doomed::default(),
             busy_poll: Duration::ZERO,
@@ -316,7 +316,7 @@ impl Shard {
     pub(crate) fn retire(&self, in_force: Arc<InForce>) {
         if let Some(in_force) = Arc::into_inner(in_force) {
             // Nobody listens only while the process ends.
-            let _ = self.graveyard.send(in_force);
+            let _ = self.retired_tables.send(in_force);
         }
     }
 

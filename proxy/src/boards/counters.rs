@@ -43,6 +43,59 @@ impl Counter {
     }
 }
 
+/// What one shard counts beside its connections. It has cache lines of its own, for its shard writes it all the time.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct ShardCounters {
+    /// Sockets this shard accepted and gave to another.
+    pub handed_over: Counter,
+    /// Bytes moved by splice.
+    pub spliced_bytes: Counter,
+    /// Bytes moved through the buffer.
+    pub copied_bytes: Counter,
+    /// Pipes that sessions hold.
+    pub pipes_in_use: Counter,
+    /// Tails (unsent rests of reads) that sessions hold.
+    pub tails_in_use: Counter,
+    /// The memory of these.
+    pub tail_bytes: Counter,
+    /// Completions for a slot's earlier life, dropped.
+    pub stale_completions: Counter,
+    /// Dials that found no source port.
+    pub source_ports_exhausted: Counter,
+    /// Listeners that are open, those that are being emptied included.
+    pub listeners: Counter,
+    /// The table this shard routes by.
+    pub generation: Counter,
+    accept_errors: AcceptErrors,
+}
+
+/// The highest errno of Linux, EHWPOISON.
+pub const MAX_ERRNO: usize = 133;
+
+/// Accepts that failed, by errno.
+#[derive(Debug)]
+struct AcceptErrors([Counter; MAX_ERRNO + 1]);
+
+impl Default for AcceptErrors {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Counter::default()))
+    }
+}
+
+impl ShardCounters {
+    /// Counts an accept that failed.
+    pub fn accept_failed(&self, error: &std::io::Error) {
+        let errno = error.raw_os_error().map_or(0, |errno| errno as usize);
+        self.accept_errors.0[errno.min(MAX_ERRNO)].add(1);
+    }
+
+    /// Accepts that failed with this errno, at most [`MAX_ERRNO`].
+    pub fn accepts_failed(&self, errno: usize) -> u64 {
+        self.accept_errors.0[errno].get()
+    }
+}
+
 /// The connections of one shard that took the same way.
 #[derive(Debug)]
 pub struct Series {

@@ -11,7 +11,7 @@ use std::time::Instant;
 use tracing::{info, warn};
 
 use self::outages::{Line, Outages};
-use crate::health::HealthBoard;
+use crate::boards::health::HealthBoard;
 use crate::panics;
 
 /// Starts the thread. It lives as long as the process.

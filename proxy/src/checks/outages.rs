@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use weir_routing::table::endpoint_name;
 
-use crate::health::{FAILURES, Failed, Reading};
+use crate::boards::health::{FAILURES, Failed, Reading};
 
 /// The least time between two warnings about one service.
 const QUIET: Duration = Duration::from_secs(10);

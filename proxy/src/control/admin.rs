@@ -21,8 +21,9 @@ use tracing::debug;
 
 use super::accepting::{self, Accepted};
 use super::status::{Ready, Status};
+use crate::boards::prometheus::text;
 use crate::os::sys::adopt_stream;
-use crate::{metrics_text, panics};
+use crate::panics;
 
 /// Connections at the same time. Of more, the oldest without a request is closed, or the new one: someone reads in a loop.
 const MAX_CONNECTIONS: usize = 64;
@@ -137,7 +138,7 @@ impl Server {
         match path {
             "/live" => Reply::Now(text(StatusCode::OK, "live\n")),
             "/ready" => Reply::Now(self.ready(request.uri().query().unwrap_or(""))),
-            "/metrics" => Reply::Page(metrics_text::CONTENT_TYPE, self.status.metrics()),
+            "/metrics" => Reply::Page(text::CONTENT_TYPE, self.status.metrics()),
             _ => Reply::Page("application/json", self.status.config()),
         }
     }

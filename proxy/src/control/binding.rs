@@ -10,10 +10,10 @@ use tracing::warn;
 use weir_routing::{GatewayId, Settings, Table};
 
 use crate::boards::counters::Labels;
+use crate::boards::in_force::InForce;
+use crate::boards::limits::LimitsBoard;
 use crate::descriptors::Standing;
 use crate::fleet::Shared;
-use crate::in_force::InForce;
-use crate::limits::LimitsBoard;
 use crate::listener::{Listener, Sockets};
 use crate::mailbox::{ListenerId, NewTable};
 

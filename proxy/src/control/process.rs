@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustix::param::{clock_ticks_per_second, page_size};
 use rustix::process::{Resource, getrlimit};
 
-use crate::metrics_text::{Kind, single};
+use crate::boards::prometheus::text::{Kind, single};
 
 /// What of `/proc/self/stat` is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

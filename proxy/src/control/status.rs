@@ -13,10 +13,10 @@ use super::binding::{Bound, ReadyTable};
 use super::pages::Pages;
 use super::process::ProcessMetrics;
 use super::resolve::Resolver;
+use crate::boards::in_force::InForce;
+use crate::boards::prometheus::text::{Kind, family, sample, single};
 use crate::fleet::Fleet;
-use crate::in_force::InForce;
 use crate::log::Log;
-use crate::metrics_text::{Kind, family, sample, single};
 use crate::{panics, version};
 
 /// The state of the process, as the admin server tells it.

@@ -79,35 +79,36 @@ impl LimitsBoard {
 
 /// Sessions a shard has, with what was handed to it and has not arrived.
 #[derive(Clone, Debug)]
-pub struct Seats(Arc<[Arc<Limit>]>);
+pub struct ShardLoad(Arc<[Arc<Limit>]>);
 
 /// A session more than this is too little to move a socket for.
 const CLEARLY_MORE: u64 = 2;
 
-impl Seats {
+impl ShardLoad {
     /// One row a shard.
     pub fn new(shards: usize) -> Self {
         Self((0..shards).map(|_| Limit::new(None)).collect())
     }
 
     /// Counts a session to a shard.
-    pub fn take(&self, shard: usize) -> Reservation {
-        self.0[shard].reserve().expect("seats are only counted")
+    pub fn add(&self, shard: usize) -> Reservation {
+        self.0[shard].reserve().expect("a shard has no limit of sessions")
     }
 
     /// Sessions of a shard.
-    pub fn taken(&self, shard: usize) -> u64 {
+    pub fn sessions(&self, shard: usize) -> u64 {
         self.0[shard].used()
     }
 
     /// Sessions of all shards.
     pub fn total(&self) -> u64 {
-        self.0.iter().map(|seat| seat.used()).sum()
+        self.0.iter().map(|sessions| sessions.used()).sum()
     }
 
     /// The shard that a new socket of `here` should go to: the least loaded, if `here` has at least two and a quarter more.
-    pub fn better_than(&self, here: usize) -> Option<usize> {
-        let (least, shard) = self.0.iter().enumerate().map(|(shard, seat)| (seat.used(), shard)).min()?;
+    pub fn less_loaded_than(&self, here: usize) -> Option<usize> {
+        let (least, shard) =
+            self.0.iter().enumerate().map(|(shard, sessions)| (sessions.used(), shard)).min()?;
         let mine = self.0[here].used();
         (mine >= least + CLEARLY_MORE && mine * 4 >= least * 5).then_some(shard)
     }
@@ -148,14 +149,14 @@ mod tests {
     #[test]
     fn a_socket_moves_only_to_a_shard_with_clearly_fewer_sessions() {
         let check = |counts: &[u64], here: usize, wanted: Option<usize>| {
-            let seats = Seats::new(counts.len());
+            let shard_load = ShardLoad::new(counts.len());
             let _held: Vec<_> = counts
                 .iter()
                 .enumerate()
                 .flat_map(|(shard, &n)| (0..n).map(move |_| shard))
-                .map(|shard| seats.take(shard))
+                .map(|shard| shard_load.add(shard))
                 .collect();
-            assert_eq!(seats.better_than(here), wanted, "{counts:?} from {here}");
+            assert_eq!(shard_load.less_loaded_than(here), wanted, "{counts:?} from {here}");
         };
         check(&[0, 0], 0, None);
         check(&[1, 0], 0, None);

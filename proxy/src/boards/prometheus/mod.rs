@@ -1,54 +1,14 @@
-//! What each shard counts beside its connections, and all counters as Prometheus reads them. A block of counters is written by
-//! its shard alone with relaxed stores, and summed by whoever reads. Connections are counted in `boards::counters`.
+//! The counters of shards and connections, in Prometheus' text format. `text` writes the format; [`super::counters`] counts.
+
+pub mod text;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::boards::counters::{Counter, Reading, Registry, SeriesKey};
-use crate::limits::{Limit, Seats};
-use crate::metrics_text::{Kind, family, sample, single};
-use crate::pools::tail_bytes_max;
+use self::text::{Kind, family, sample, single};
+use crate::boards::counters::{MAX_ERRNO, Reading, Registry, SeriesKey, ShardCounters};
+use crate::boards::limits::{Limit, ShardLoad};
 use crate::reason::Reason;
-
-/// One shard's block. A cache line of its own: shards write it all the time.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-pub struct ShardCounters {
-    /// Sockets this shard accepted and gave to another.
-    pub handed_over: Counter,
-    /// Bytes moved by splice.
-    pub spliced_bytes: Counter,
-    /// Bytes moved through the buffer.
-    pub copied_bytes: Counter,
-    /// Pipes that sessions hold.
-    pub pipes_in_use: Counter,
-    /// Tails (unsent rests of reads) that sessions hold.
-    pub tails_in_use: Counter,
-    /// The memory of these.
-    pub tail_bytes: Counter,
-    /// Completions for a slot's earlier life, dropped.
-    pub stale_completions: Counter,
-    /// Dials that found no source port.
-    pub source_ports_exhausted: Counter,
-    /// Listeners that are open, those that are being emptied included.
-    pub listeners: Counter,
-    /// The table this shard routes by.
-    pub generation: Counter,
-    accept_errors: AcceptErrors,
-}
-
-/// The highest errno of Linux, EHWPOISON.
-const MAX_ERRNO: usize = 133;
-
-/// Accepts that failed, by errno.
-#[derive(Debug)]
-struct AcceptErrors([Counter; MAX_ERRNO + 1]);
-
-impl Default for AcceptErrors {
-    fn default() -> Self {
-        Self(std::array::from_fn(|_| Counter::default()))
-    }
-}
 
 /// The label: the words of what accepting usually fails with, else the number.
 fn errno_label(errno: i32) -> String {
@@ -60,14 +20,6 @@ fn errno_label(errno: i32) -> String {
         libc::ECONNABORTED => "ECONNABORTED".to_owned(),
         0 => "unknown".to_owned(),
         other => other.to_string(),
-    }
-}
-
-impl ShardCounters {
-    /// Counts an accept that failed.
-    pub fn accept_failed(&self, error: &std::io::Error) {
-        let errno = error.raw_os_error().map_or(0, |errno| errno as usize);
-        self.accept_errors.0[errno.min(MAX_ERRNO)].add(1);
     }
 }
 
@@ -86,26 +38,28 @@ fn grouped<'a, const N: usize>(
     sums
 }
 
-/// All blocks, for whoever reads.
+/// All that shards count.
 #[derive(Debug)]
 pub struct Metrics {
     shards: Vec<Arc<ShardCounters>>,
-    seats: Seats,
+    shard_load: ShardLoad,
     pipes_max: u64,
+    tail_bytes_max: u64,
     process: Arc<Limit>,
     registry: Arc<Registry>,
 }
 
 impl Metrics {
-    /// Over these shards.
+    /// Of these shards, with what their pipes and tails may take together.
     pub fn new(
         shards: Vec<Arc<ShardCounters>>,
-        seats: Seats,
+        shard_load: ShardLoad,
         pipes_max: u64,
+        tail_bytes_max: u64,
         process: Arc<Limit>,
         registry: Arc<Registry>,
     ) -> Self {
-        Self { shards, seats, pipes_max, process, registry }
+        Self { shards, shard_load, pipes_max, tail_bytes_max, process, registry }
     }
 
     /// The lowest generation that a shard routes by.
@@ -154,7 +108,7 @@ impl Metrics {
                 out,
                 "weir_shard_connections_active",
                 &[("shard", &shard.to_string())],
-                self.seats.taken(shard),
+                self.shard_load.sessions(shard),
             );
         }
         let mut sum = |name: &str, kind: Kind, help: &str, value: fn(&ShardCounters) -> u64| {
@@ -193,14 +147,13 @@ impl Metrics {
             |shard| shard.source_ports_exhausted.get(),
         );
         single(out, "weir_pipes_max", Kind::Gauge, "Pipes that sessions may hold.", self.pipes_max);
-        let tail_bytes_max = tail_bytes_max(self.shards.len());
         let help = "Memory that these buffers may take; past half of it sessions read less at a time.";
-        single(out, "weir_tail_bytes_max", Kind::Gauge, help, tail_bytes_max);
+        single(out, "weir_tail_bytes_max", Kind::Gauge, help, self.tail_bytes_max);
         family(out, "weir_limit_used", Kind::Gauge, "Connections that count against a limit.");
         sample(out, "weir_limit_used", &[("scope", "process"), ("name", "")], self.process.used());
         family(out, "weir_accept_errors_total", Kind::Counter, "Accepts that failed.");
         for errno in 0..=MAX_ERRNO {
-            let count: u64 = self.shards.iter().map(|shard| shard.accept_errors.0[errno].get()).sum();
+            let count: u64 = self.shards.iter().map(|shard| shard.accepts_failed(errno)).sum();
             if count > 0 {
                 sample(out, "weir_accept_errors_total", &[("errno", &errno_label(errno as i32))], count);
             }

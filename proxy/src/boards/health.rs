@@ -13,7 +13,7 @@ use weir_routing::Table;
 use weir_routing::table::endpoint_name;
 
 use self::Ordering::Relaxed;
-use crate::metrics_text::{Kind, family, sample};
+use crate::boards::prometheus::text::{Kind, family, sample};
 use crate::reason::Reason;
 
 /// How a dial can fail at an endpoint. [`Reason::LimitProcess`] is not among them: it is not about the endpoint.

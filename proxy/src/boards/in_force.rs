@@ -10,8 +10,8 @@ use weir_routing::table::CLIENTS_PORT;
 use weir_routing::{DestinationId, EndpointId, Loads, Route, Table};
 
 use crate::boards::counters::Labels;
-use crate::health::{HealthBoard, Rows};
-use crate::limits::{Limit, LimitsBoard, Reservation};
+use crate::boards::health::{HealthBoard, Rows};
+use crate::boards::limits::{Limit, LimitsBoard, Reservation};
 use crate::listener::{is_local, is_on, reaches};
 use crate::reason::Reason;
 
@@ -143,7 +143,7 @@ impl InForce {
     }
 
     /// Counts a connection to an endpoint.
-    pub fn connect(&self, endpoint: EndpointId) -> crate::health::EndpointUse {
+    pub fn connect(&self, endpoint: EndpointId) -> crate::boards::health::EndpointUse {
         self.rows.endpoints[endpoint.index()].connect()
     }
 
