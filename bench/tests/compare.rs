@@ -124,7 +124,16 @@ fn every_arm_does_all_work_in_every_round_and_proxies_cost_something() {
     let _alone = alone();
     let mut compare = Compare::of(
         &weir(),
-        &["--arms", "direct,weir", "--work", "rr-64-4,stream-up-2", "--rounds", "2", "--duration", "200ms"],
+        &[
+            "--arms",
+            "direct,floor,weir",
+            "--work",
+            "rr-64-4,stream-up-2",
+            "--rounds",
+            "2",
+            "--duration",
+            "200ms",
+        ],
     );
     let output = compare.command.output().unwrap();
     // A gate may fail on a busy machine; bytes and counts may not.
@@ -132,10 +141,14 @@ fn every_arm_does_all_work_in_every_round_and_proxies_cost_something() {
     let found = compare.found();
     let samples = found["samples"].as_array().unwrap();
     let is_open = |sample: &&Value| sample["pace"].as_str().unwrap().starts_with("open ");
-    assert_eq!(samples.iter().filter(is_open).count(), 2 * ROUNDS, "rr of two arms is done in an open loop");
-    assert_eq!(samples.len(), 2 * 3 * ROUNDS, "rr in two paces, and a stream");
+    assert_eq!(
+        samples.iter().filter(is_open).count(),
+        3 * ROUNDS,
+        "rr of three arms is done in an open loop"
+    );
+    assert_eq!(samples.len(), 3 * 3 * ROUNDS, "rr in two paces, and a stream");
     for sample in samples {
-        let proxied = sample["arm"] == "weir";
+        let proxied = sample["arm"] != "direct";
         assert_eq!(number(sample, "cost") > 0.0, proxied, "{sample}");
         assert!(number(sample, "rate") > 0.0 && number(sample, "faults") == 0.0, "{sample}");
         let timed = sample["work"] == "rr-64-4";
@@ -146,6 +159,11 @@ fn every_arm_does_all_work_in_every_round_and_proxies_cost_something() {
     for figure in ["rate", "p50"] {
         assert!(figures.contains(&figure), "{figures:?}");
     }
+    let to_floor =
+        |ratio: &&Value| ratio["ours"] == "weir" && ratio["theirs"] == "floor" && ratio["figure"] == "cost";
+    let ratios: Vec<&Value> = found["ratios"].as_array().unwrap().iter().filter(to_floor).collect();
+    assert_eq!(ratios.len(), 3, "Weir's cost over the floor's, for each work and pace: {ratios:?}");
+    assert_eq!(said(&output).matches("\n  floor ").count(), 3, "{}", said(&output));
     assert_eq!(found["interrupted"], false);
     assert!(compare.left().is_empty(), "{:?}", compare.left());
 }

@@ -229,8 +229,11 @@ fn without_descriptors_it_says_so_and_goes_on() {
 fn arguments_that_cannot_work_are_refused_with_advice() {
     let taken = Backend::start("echo", &[]);
     let address = taken.address.to_string();
-    let cases: [(&[&str], i32, &str); 5] = [
+    let cases: [(&[&str], i32, &str); 8] = [
         (&["echo", &address], 1, "something does already"),
+        (&["relay", &address, "127.0.0.1:1"], 1, "something does already"),
+        (&["relay", "127.0.0.1:0"], 2, "2 values required"),
+        (&["relay", "127.0.0.1:0", "127.0.0.1:1", "127.0.0.1:0"], 2, "has no upstream"),
         (&["echo", "192.0.2.1:0"], 1, "does not have the address"),
         (&["echo"], 2, "ADDRESS:PORT"),
         (&["flaky", "127.0.0.1:0", "--reset", "1.5"], 2, "fraction from 0 to 1"),

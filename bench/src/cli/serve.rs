@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 
 use super::values;
 use crate::exit::{FINE, USAGE};
-use crate::serve::{self, Fates, Mode, Settings};
+use crate::serve::{self, Fates, Mode, Settings, relay};
 
 /// The arguments of `weir-bench serve`.
 #[derive(Debug, Args)]
@@ -77,6 +77,22 @@ enum ModeArguments {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// Relay to an upstream, with one thread that receives and sends and does nothing else: the floor of `compare`
+    Relay(Routes),
+}
+
+/// Where a relay listens, and where its connections lead.
+#[derive(Clone, Debug, Args)]
+struct Routes {
+    /// Address to listen on (port 0 is any free one, printed on stderr), and the upstream; more such pairs may follow
+    #[arg(required = true, num_args = 2.., value_names = ["ADDRESS:PORT", "UPSTREAM"])]
+    addresses: Vec<SocketAddr>,
+    /// Core that its one thread is pinned to [default: not pinned]
+    #[arg(long, value_name = "N")]
+    core: Option<usize>,
+    /// Connections that may wait to be accepted; no more than net.core.somaxconn counts
+    #[arg(long, default_value_t = 4096, value_parser = clap::value_parser!(i32).range(1..))]
+    backlog: i32,
 }
 
 /// Where a back end is and with how much.
@@ -103,9 +119,16 @@ fn fraction(text: &str) -> Result<f64, String> {
     }
 }
 
+/// What is served.
+enum Order {
+    BackEnd(Settings),
+    Relay(relay::Settings),
+}
+
 impl ModeArguments {
-    fn split(self) -> (Mode, Place) {
-        match self {
+    /// The order they are, or why they are none.
+    fn order(self) -> Result<Order, &'static str> {
+        let (mode, place) = match self {
             ModeArguments::Echo(place) => (Mode::Echo, place),
             ModeArguments::Sink(place) => (Mode::Sink, place),
             ModeArguments::Source(place) => (Mode::Source, place),
@@ -114,30 +137,45 @@ impl ModeArguments {
             ModeArguments::Banner { place, text } => (Mode::Banner { text }, place),
             ModeArguments::Slow { place, delay, rate } => (Mode::Slow { delay, rate }, place),
             ModeArguments::Flaky { place, refuse, reset, close, stall, seed } => {
+                if refuse + reset + close + stall > 1.0 {
+                    return Err("the fractions of flaky add up to more than 1");
+                }
                 (Mode::Flaky(Fates { refuse, reset, close, stall, seed }), place)
             }
-        }
+            ModeArguments::Relay(Routes { addresses, core, backlog }) => {
+                let (routes, rest) = addresses.as_chunks();
+                if !rest.is_empty() {
+                    return Err("the last address to listen on has no upstream");
+                }
+                let routes = routes.iter().map(|[listen, upstream]| (*listen, *upstream)).collect();
+                return Ok(Order::Relay(relay::Settings { routes, core, backlog }));
+            }
+        };
+        let Place { addresses, threads, core, backlog } = place;
+        Ok(Order::BackEnd(Settings { mode, addresses, threads: threads.into(), core, backlog }))
     }
 }
 
 impl Serve {
-    /// Serves until SIGTERM or SIGINT, which is how a back end ends: well.
+    /// Serves until SIGTERM or SIGINT, the ordinary end of a back end.
     pub(super) fn main(self) -> anyhow::Result<u8> {
-        let (mode, Place { addresses, threads, core, backlog }) = self.mode.split();
-        if let Mode::Flaky(Fates { refuse, reset, close, stall, .. }) = mode
-            && refuse + reset + close + stall > 1.0
-        {
-            let _ = writeln!(io::stderr(), "weir-bench: the fractions of flaky add up to more than 1");
-            return Ok(USAGE);
-        }
+        let order = match self.mode.order() {
+            Ok(order) => order,
+            Err(message) => {
+                let _ = writeln!(io::stderr(), "weir-bench: {message}");
+                return Ok(USAGE);
+            }
+        };
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
             signal_hook::flag::register(signal, Arc::clone(&stop)).context("signals")?;
         }
-        let settings = Settings { mode, addresses, threads: threads.into(), core, backlog };
-        let served = serve::run(&settings, &stop)?;
+        let served = match order {
+            Order::BackEnd(settings) => serve::run(&settings, &stop)?,
+            Order::Relay(settings) => relay::run(&settings, &stop)?,
+        };
         let serve::Served { connections, broken, bytes_in, bytes_out, faults } = served;
-        // Its last words, which may come after the one who would read them has gone.
+        // Whoever reads stderr may have gone by now, which is no failure.
         let _ = writeln!(
             io::stderr(),
             "served connections={connections} broken={broken} bytes_in={bytes_in} bytes_out={bytes_out} faults={faults}"

@@ -5,11 +5,15 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
+use super::layout::Layout;
+
 /// One way from the client to the back end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Arm {
     /// No proxy at all
     Direct,
+    /// `weir-bench serve relay`: one thread that receives and sends and does nothing else, the least that a relay can cost
+    Floor,
     /// Weir
     Weir,
     /// A second process of the same Weir: what differs between the two is noise
@@ -63,8 +67,9 @@ impl End {
 
 impl Arm {
     /// All, in the order of tables.
-    pub const ALL: [Arm; 9] = [
+    pub const ALL: [Arm; 10] = [
         Arm::Direct,
+        Arm::Floor,
         Arm::Weir,
         Arm::WeirAgain,
         Arm::WeirBefore,
@@ -75,10 +80,11 @@ impl Arm {
         Arm::Envoy,
     ];
 
-    /// Its name, which is also that of its configuration.
+    /// Its name, which is also that of its configuration, where it has one.
     pub fn name(self) -> &'static str {
         match self {
             Arm::Direct => "direct",
+            Arm::Floor => "floor",
             Arm::Weir => "weir",
             Arm::WeirAgain => "weir-again",
             Arm::WeirBefore => "weir-before",
@@ -100,7 +106,7 @@ impl Arm {
         Self::ALL.iter().position(|arm| arm.name() == name).unwrap_or(Self::ALL.len())
     }
 
-    /// The port that leads to this back end, as its configuration has it.
+    /// The port that leads to this back end, as its configuration or its arguments have it.
     pub fn port(self, end: End) -> u16 {
         let first = match self {
             Arm::Direct => return end.port(),
@@ -112,6 +118,7 @@ impl Arm {
             Arm::WeirAgain => 27051,
             Arm::WeirBusyPoll => 27061,
             Arm::WeirBefore => 27071,
+            Arm::Floor => 27081,
         };
         first + end as u16
     }
@@ -121,6 +128,7 @@ impl Arm {
     pub fn program(self, weir: &Path, before: Option<&Path>) -> Option<PathBuf> {
         match self {
             Arm::Direct => None,
+            Arm::Floor => Some(std::env::current_exe().unwrap_or_else(|_| "weir-bench".into())),
             Arm::Weir | Arm::WeirAgain | Arm::WeirBusyPoll => Some(weir.to_owned()),
             Arm::WeirBefore => before.map(Path::to_owned),
             Arm::HaproxyCopy | Arm::HaproxySplice => Some("haproxy".into()),
@@ -129,10 +137,10 @@ impl Arm {
         }
     }
 
-    /// Its configuration in the directory of the peers.
+    /// Its configuration in the directory of the peers. The floor has none: see [`Arm::floor_arguments`].
     pub fn configuration(self) -> Option<&'static str> {
         match self {
-            Arm::Direct => None,
+            Arm::Direct | Arm::Floor => None,
             Arm::Weir => Some("weir.toml"),
             Arm::WeirAgain => Some("weir-again.toml"),
             Arm::WeirBefore => Some("weir-before.toml"),
@@ -144,11 +152,18 @@ impl Arm {
         }
     }
 
-    /// Its arguments, with a configuration at this path. What it must write goes to `scratch`.
+    /// The floor's arguments: for each back end where it listens, and where that back end is.
+    pub fn floor_arguments(layout: &Layout) -> Vec<OsString> {
+        let route = |end: End| [layout.proxy(Arm::Floor.port(end)), layout.end(end.port())];
+        let routes = End::ALL.into_iter().flat_map(route).map(|address| address.to_string().into());
+        ["serve".into(), "relay".into()].into_iter().chain(routes).collect()
+    }
+
+    /// Its arguments, with a configuration at this path. The files that it writes go to `scratch`.
     pub fn arguments(self, configuration: &Path, scratch: &Path) -> Vec<OsString> {
         let file = configuration.as_os_str().to_owned();
         match self {
-            Arm::Direct => Vec::new(),
+            Arm::Direct | Arm::Floor => Vec::new(),
             Arm::Weir | Arm::WeirAgain | Arm::WeirBefore | Arm::WeirBusyPoll => {
                 vec!["run".into(), "-c".into(), file]
             }
@@ -184,8 +199,9 @@ mod tests {
 
     #[test]
     fn every_configuration_has_the_ports_it_is_asked_at_and_no_other() {
-        for arm in Arm::ALL.into_iter().filter(|arm| *arm != Arm::Direct) {
-            let file = Path::new(PEERS).join(arm.configuration().unwrap());
+        let configured = |arm: Arm| Some((arm, arm.configuration()?));
+        for (arm, configuration) in Arm::ALL.into_iter().filter_map(configured) {
+            let file = Path::new(PEERS).join(configuration);
             let text = std::fs::read_to_string(&file).unwrap();
             // Envoy's has the port as a field of its own.
             let text = text.replace(", port_value: ", ":");
@@ -196,6 +212,15 @@ mod tests {
             }
             assert_eq!(text.matches("127.0.0.").count(), 2 * End::ALL.len(), "{}", file.display());
         }
+    }
+
+    #[test]
+    fn the_floor_leads_from_each_of_its_ports_to_that_back_end() {
+        let arguments = Arm::floor_arguments(&Layout::loopback(0, 1));
+        let words: Vec<&str> = arguments.iter().map(|word| word.to_str().unwrap()).collect();
+        let expected = "serve relay 127.0.0.1:27081 127.0.0.2:27101 127.0.0.1:27082 127.0.0.2:27102 \
+            127.0.0.1:27083 127.0.0.2:27103 127.0.0.1:27084 127.0.0.2:27104";
+        assert_eq!(words.join(" "), expected);
     }
 
     #[test]

@@ -21,7 +21,8 @@ const MEMORY: Figure =
     ("resident", "bytes a connection", |sample| sample.resident_per_connection.unwrap_or_default());
 
 const NOTE: &str = "Each cell is the median of rounds, then Weir's figure over it: mean ratio within rounds, 95 % interval. \
-    **Bold** intervals leave 1 out: they show a difference. `weir-again` is a second process of the same Weir: its interval is noise. `weir-before` is another build of it.\n";
+    **Bold** intervals leave 1 out: they show a difference. `weir-again` is a second process of the same Weir: its interval is noise. `weir-before` is another build of it. \
+    `floor` is one thread that receives and sends and does nothing else: a relay that copies cannot cost less.\n";
 
 /// All of it.
 pub fn render(comparison: &Comparison) -> String {

@@ -1,6 +1,7 @@
 //! Back ends and proxies, started and listening. Dropping it ends them all.
 
 use std::net::TcpStream;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -94,31 +95,38 @@ impl Stage {
     }
 
     fn start_proxy(&mut self, plan: &Plan, arm: Arm) -> anyhow::Result<Proxy> {
-        let (Some(wanted), Some(configuration)) =
-            (arm.program(&plan.weir, plan.before.as_deref()), arm.configuration())
-        else {
+        let Some(wanted) = arm.program(&plan.weir, plan.before.as_deref()) else {
             return Ok(Proxy { arm, running: None });
         };
         let Some(executable) = children::find(&wanted) else {
             bail!("{} is not installed", wanted.display())
         };
         let version = children::answer(&executable, &[arm.version_argument()])?;
-        let committed = plan.peers.join(configuration);
-        let text = std::fs::read_to_string(&committed).with_context(|| {
-            format!("{}: its configuration; --peers says where it is", committed.display())
-        })?;
-        let file = self.scratch.path().join(configuration);
-        std::fs::write(&file, self.layout.rewrite(&text))?;
+        let arguments = match arm.configuration() {
+            Some(name) => arm.arguments(&self.configuration(plan, name)?, self.scratch.path()),
+            None => Arm::floor_arguments(&self.layout),
+        };
         let program = Program {
             name: arm.name().to_owned(),
             executable,
-            arguments: arm.arguments(&file, self.scratch.path()),
+            arguments,
             core: Some(plan.proxy_core),
             network_of: self.layout.network_of_proxies(),
         };
         let child = self.start(&program, arm)?;
         self.versions.push((arm.name().to_owned(), version));
         Ok(Proxy { arm, running: Some((program, child)) })
+    }
+
+    /// Writes an arm's committed configuration as it is for this layout; returns where.
+    fn configuration(&self, plan: &Plan, name: &str) -> anyhow::Result<PathBuf> {
+        let committed = plan.peers.join(name);
+        let text = std::fs::read_to_string(&committed).with_context(|| {
+            format!("{}: its configuration; --peers says where it is", committed.display())
+        })?;
+        let file = self.scratch.path().join(name);
+        std::fs::write(&file, self.layout.rewrite(&text))?;
+        Ok(file)
     }
 
     fn start(&self, program: &Program, arm: Arm) -> anyhow::Result<Child> {

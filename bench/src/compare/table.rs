@@ -191,8 +191,9 @@ fn mebibytes(sample: &Sample) -> f64 {
 const LEGEND: &str = "
 Figures are medians of rounds; \"-\" is what was not measured, or has too few samples. \"weir / it\" is the mean ratio within
 rounds with its 95 % interval; * marks intervals without 1, which show a difference. weir-again is a second process of the same
-Weir: its interval is noise. weir-before is another build of it. calls: system calls of the proxy's threads an operation (a GB), counted by `perf stat` for a second
-of a round of its own in the closed loop. switch: context switches. full: who filled 90 % of its core or more.
+Weir: its interval is noise. weir-before is another build of it. floor is one thread that receives and sends and does nothing
+else: a relay that copies cannot cost less. calls: system calls of the proxy's threads an operation (a GB), counted by `perf stat`
+for a second of a round of its own in the closed loop. switch: context switches. full: who filled 90 % of its core or more.
 
 ";
 

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::Fates;
+use super::settings::Fates;
 use super::talk::{Next, PIECE, Shared, TURN};
 use super::wire::{Read, Wire};
 

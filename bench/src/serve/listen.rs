@@ -6,35 +6,53 @@ use std::net::{SocketAddr, TcpListener};
 use anyhow::anyhow;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::Settings;
+use super::settings::Settings;
 
 /// Each thread's listeners, one for each address; with several threads the kernel spreads connections over them.
 pub(super) fn for_threads(settings: &Settings) -> anyhow::Result<Vec<Vec<TcpListener>>> {
     let mut threads: Vec<Vec<TcpListener>> = (0..settings.threads).map(|_| Vec::new()).collect();
+    let shared = settings.threads > 1;
     for &wanted in &settings.addresses {
-        // What the first was given for port 0, the others take too.
-        let mut address = wanted;
-        for listeners in &mut threads {
-            let listener = listen(address, settings).map_err(|error| advice(address, &error))?;
-            address = listener.local_addr()?;
-            listeners.push(listener);
+        let mut threads = threads.iter_mut();
+        let Some(first) = threads.next() else { continue };
+        let listener = listen(settings.mode.name(), wanted, shared, settings.backlog)?;
+        // The port that the first was given for port 0 is also that of the others.
+        let address = listener.local_addr()?;
+        first.push(listener);
+        for listeners in threads {
+            listeners.push(bind(address, shared, settings.backlog).map_err(|error| advice(address, &error))?);
         }
-        // In one piece, as several may write to the same place.
-        let line = format!("listening mode={} address={address}\n", settings.mode.name());
-        let _ = io::stderr().write_all(line.as_bytes());
     }
     Ok(threads)
 }
 
-fn listen(address: SocketAddr, settings: &Settings) -> io::Result<TcpListener> {
+/// Listens at an address, alone or sharing its port with others, and prints which address it is.
+///
+/// # Errors
+///
+/// When the host refuses, with advice.
+pub(super) fn listen(
+    mode: &str,
+    wanted: SocketAddr,
+    shared: bool,
+    backlog: i32,
+) -> anyhow::Result<TcpListener> {
+    let listener = bind(wanted, shared, backlog).map_err(|error| advice(wanted, &error))?;
+    // In one piece, as several may write to the same place.
+    let line = format!("listening mode={mode} address={}\n", listener.local_addr()?);
+    let _ = io::stderr().write_all(line.as_bytes());
+    Ok(listener)
+}
+
+fn bind(address: SocketAddr, shared: bool, backlog: i32) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(settings.threads > 1)?;
+    socket.set_reuse_port(shared)?;
     // Accepted connections inherit it, which saves a system call for each.
     socket.set_tcp_nodelay(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(settings.backlog)?;
+    socket.listen(backlog)?;
     Ok(socket.into())
 }
 

@@ -15,9 +15,10 @@ use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
 use slab::Slab;
 
+use super::host;
+use super::settings::{Mode, Served, Settings};
 use super::talk::{Next, Shared, Talk};
 use super::wire::Wire;
-use super::{Mode, Served, Settings};
 
 /// How often a thread looks whether it should end, and for how long it accepts nothing when descriptors have run out.
 const NAP: Duration = Duration::from_millis(100);
@@ -88,13 +89,7 @@ impl Room {
 
     /// Serves until `stop` is set.
     pub(super) fn run(mut self, stop: &AtomicBool) -> io::Result<Served> {
-        if let Some(core) = self.core
-            && !core_affinity::set_for_current(core_affinity::CoreId { id: core })
-        {
-            eprintln!(
-                "weir-bench: not pinned to core {core}: this process may not run there; see `taskset -p $$`"
-            );
-        }
+        host::pin(self.core);
         let mut events = Vec::with_capacity(EVENTS);
         while !stop.load(Ordering::Relaxed) {
             let timeout = self.timeout();

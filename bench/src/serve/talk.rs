@@ -8,11 +8,11 @@ use super::echo::Echo;
 use super::flaky::Flaky;
 use super::lines::Lines;
 use super::rr::Rr;
+use super::settings::{Mode, Served};
 use super::sink::Sink;
 use super::slow::Slow;
 use super::source::Source;
 use super::wire::{Read, Wire};
-use super::{Mode, Served};
 use crate::payload::fault::Fault;
 
 /// Bytes read at once.

@@ -38,8 +38,8 @@ const FIGURES: [(&str, &[Figure]); 4] = [
     ("Memory", &[("resident", Rows::Closed, "Resident memory for a connection that is held", false)]),
 ];
 
-/// The arm without a proxy.
-const DIRECT: &str = "direct";
+/// Arms that are no peers: no proxy at all, and the least that a relay can cost.
+const REFERENCES: [Arm; 2] = [Arm::Direct, Arm::Floor];
 
 /// Failures listed at the top; the tables have them all.
 const REASONS: usize = 12;
@@ -172,6 +172,11 @@ fn is_self(ratio: &Ratio) -> bool {
         .is_some_and(|rest| rest.starts_with(['-', ' ']) && rest.contains("again"))
 }
 
+/// A ratio to an arm that is no peer.
+fn is_reference(ratio: &Ratio) -> bool {
+    is_self(ratio) || REFERENCES.iter().any(|arm| arm.name() == ratio.theirs)
+}
+
 fn ratios(comparison: &Comparison, ours: &str) -> Markup {
     let drawn = |figure: &'static Figure| {
         let groups = groups(comparison, *figure);
@@ -190,7 +195,7 @@ fn ratios(comparison: &Comparison, ours: &str) -> Markup {
                 li { span class="swatch dot better" {} "better" }
                 li { span class="swatch dot worse" {} "worse" }
                 li { span class="swatch dot open" {} "no difference shown" }
-                li { span class="swatch dot reference" {} "no peer: the same again, or no proxy at all" }
+                li { span class="swatch dot reference" {} "no peer: the floor, no proxy at all, or the same again" }
                 li { span class="swatch noise" {} (format!("noise: {ours} against itself, 95 %")) }
             }
         }
@@ -225,9 +230,9 @@ fn groups(comparison: &Comparison, (figure, which, _, more_is_better): Figure) -
             |ratio: &&&Ratio| (&*ratio.work, &*ratio.pace, &*ratio.ours) == (row.work, row.pace, ours);
         let of_row = of_figure.iter().filter(is_its);
         let noise = of_row.clone().find(|ratio| is_self(ratio)).map(|ratio| (ratio.low, ratio.high));
-        // Peers first, then what they are read against: no proxy, and the arm itself.
+        // Peers first, then the references they are read against, and the arm itself last.
         let mut ratios: Vec<&Ratio> = of_row.copied().collect();
-        ratios.sort_by_key(|ratio| (is_self(ratio), ratio.theirs == DIRECT, Arm::place(&ratio.theirs)));
+        ratios.sort_by_key(|ratio| (is_self(ratio), is_reference(ratio), Arm::place(&ratio.theirs)));
         let rows = ratios.into_iter().map(|ratio| estimate(ratio, more_is_better)).collect();
         let name = if Some(ours) == first { row.name() } else { format!("{}: {ours}", row.name()) };
         Group { name, noise, rows }
@@ -241,7 +246,7 @@ fn groups(comparison: &Comparison, (figure, which, _, more_is_better): Figure) -
 }
 
 fn estimate(ratio: &Ratio, more_is_better: bool) -> Estimate {
-    let class = if is_self(ratio) || ratio.theirs == DIRECT {
+    let class = if is_reference(ratio) {
         "reference"
     } else if !ratio.shows_a_difference() {
         "open"
