@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 use crate::control::{self, Failure};
 use crate::demo::{self, Demo};
-use crate::later::Later;
-use crate::load::{self, Origin, Tests};
+use crate::front::load::{self, Origin, Tests};
+use crate::front::report::{self, Shown};
+use crate::front::{Configuration, Later};
 use crate::os::ring;
-use crate::report::{self, Shown};
 use crate::version;
 
 const FAILED: u8 = 1;
@@ -75,24 +75,10 @@ enum Command {
     },
 }
 
-/// Where the configuration is.
-#[derive(Args, Debug)]
-pub struct Configuration {
-    /// A file, or a directory whose *.toml files count as one; may be repeated [default: /etc/weir]
-    #[arg(short = 'c', long = "config", value_name = "FILE|DIR")]
-    paths: Vec<PathBuf>,
-}
-
-impl From<Configuration> for Origin {
-    fn from(configuration: Configuration) -> Self {
-        Self::from_arguments(configuration.paths)
-    }
-}
-
 /// The whole program.
 pub fn main() -> ExitCode {
     if let Some(refusal) = LATER.refusal(&std::env::args_os().skip(1).collect::<Vec<_>>()) {
-        report::tell(&refusal);
+        report::to_stderr(&refusal);
         return ExitCode::from(USAGE);
     }
     let arguments = Arguments::parse();
@@ -115,7 +101,7 @@ pub fn main() -> ExitCode {
 
 fn print_version() {
     let kernel = rustix::system::uname();
-    report::say(&format!(
+    report::to_stdout(&format!(
         "weir {} (commit {})\nLinux {}: {}\n",
         version::VERSION,
         version::COMMIT,
@@ -154,10 +140,10 @@ fn check(origin: &Origin, strict: bool, json: bool, shown: Shown) -> ExitCode {
     };
     let refused = refused || (strict && !problems.is_empty());
     if json {
-        report::say(&format!("{}\n", report::json(&sources, &problems)));
+        report::to_stdout(&format!("{}\n", report::json(&sources, &problems)));
     } else {
         report::print(&sources, &problems, shown);
-        report::tell(&format!("{}\n", report::summary(&problems)));
+        report::to_stderr(&format!("{}\n", report::summary(&problems)));
     }
     if refused { ExitCode::from(FAILED) } else { ExitCode::SUCCESS }
 }
@@ -171,12 +157,12 @@ fn end(result: Result<(), Failure>) -> ExitCode {
             ExitCode::from(FAILED)
         }
         Err(Failure::Host(findings)) => {
-            report::tell("error: this host does not allow Weir to run:\n");
-            findings.iter().for_each(|finding| report::tell(&format!("\n  {finding}\n")));
+            report::to_stderr("error: this host does not allow Weir to run:\n");
+            findings.iter().for_each(|finding| report::to_stderr(&format!("\n  {finding}\n")));
             ExitCode::from(HOST)
         }
         Err(Failure::Other(error)) => {
-            report::tell(&format!("error: {error:#}\n"));
+            report::to_stderr(&format!("error: {error:#}\n"));
             ExitCode::from(FAILED)
         }
     }

@@ -12,9 +12,9 @@ use anyhow::{Context, anyhow, bail};
 use weir_routing::Source;
 
 use crate::control::{self, Failure};
+use crate::front::load::{Origin, Tests};
+use crate::front::report;
 use crate::listener::free;
-use crate::load::{Origin, Tests};
-use crate::report;
 
 /// The configuration at [`DEFAULT_PORT`].
 const CONFIGURATION: &str = include_str!("demo.toml");
@@ -57,7 +57,7 @@ impl Demo {
         if self.backends {
             self.refuse_taken_addresses()?;
             self.prepare()?;
-            report::say(&self.told_with_backends());
+            report::to_stdout(&self.told_with_backends());
             loop {
                 thread::park();
             }
@@ -68,7 +68,7 @@ impl Demo {
         let host = control::look_at_host(&built_in)?;
         self.refuse_taken_addresses()?;
         self.prepare()?;
-        report::say(&format!("{text}\n{}\n", self.told()));
+        report::to_stdout(&format!("{text}\n{}\n", self.told()));
         let origin = match self.config_out {
             Some(path) => Origin::from_arguments(vec![path]),
             None => built_in,

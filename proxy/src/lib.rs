@@ -1,35 +1,64 @@
 //! The program `weir`: its control thread and its shards. The only crate that does I/O for clients.
 //!
-//! `cli` reads the arguments. `load` reads and checks a configuration, `report` prints what is wrong with it. `preflight` looks at
-//! the host. `control` then runs everything that is not data: reload, signals, names, the admin server. It hands each new
-//! table to the `fleet` of shards. A `shard` then takes a connection through `accept`, `dial` and `relay` to its `outcome`.
+//! `cli` reads the arguments. `front` reads and checks a configuration and prints what is wrong with it; it is the only part that
+//! other programs use. `preflight` looks at the host. `control` then runs everything that is not data: reload, signals, names, the
+//! admin server. It hands each new table to the `fleet` of shards. A `shard` then takes a connection through `accept`, `dial` and
+//! `relay` to its `outcome`.
 
-pub mod accept;
-pub mod boards;
-pub mod checks;
-pub mod cli;
-pub mod clock;
-pub mod control;
-pub mod cores;
-pub mod demo;
-pub mod descriptors;
-pub mod dial;
-pub mod fleet;
-pub mod later;
-pub mod listener;
-pub mod load;
-pub mod log;
-pub mod mailbox;
-pub mod os;
-pub mod outcome;
-pub mod panics;
-pub mod pools;
-pub mod preflight;
-pub mod reason;
-pub mod relay;
-pub mod report;
-pub mod session;
-pub mod shard;
-pub mod version;
-mod visible;
-pub mod wheel;
+#![allow(unreachable_pub)]
+
+pub mod front;
+
+#[cfg(feature = "runtime")]
+mod accept;
+#[cfg(feature = "runtime")]
+mod boards;
+#[cfg(feature = "runtime")]
+mod checks;
+#[cfg(feature = "runtime")]
+mod cli;
+#[cfg(feature = "runtime")]
+mod clock;
+#[cfg(feature = "runtime")]
+mod control;
+#[cfg(feature = "runtime")]
+mod cores;
+#[cfg(feature = "runtime")]
+mod demo;
+#[cfg(feature = "runtime")]
+mod descriptors;
+#[cfg(feature = "runtime")]
+mod dial;
+#[cfg(feature = "runtime")]
+mod fleet;
+#[cfg(feature = "runtime")]
+mod listener;
+#[cfg(feature = "runtime")]
+mod log;
+#[cfg(feature = "runtime")]
+mod mailbox;
+#[cfg(feature = "runtime")]
+mod os;
+#[cfg(feature = "runtime")]
+mod outcome;
+#[cfg(feature = "runtime")]
+mod panics;
+#[cfg(feature = "runtime")]
+mod pools;
+#[cfg(feature = "runtime")]
+mod preflight;
+#[cfg(feature = "runtime")]
+mod reason;
+#[cfg(feature = "runtime")]
+mod relay;
+#[cfg(feature = "runtime")]
+mod session;
+#[cfg(feature = "runtime")]
+mod shard;
+#[cfg(feature = "runtime")]
+mod version;
+#[cfg(feature = "runtime")]
+mod wheel;
+
+#[cfg(feature = "runtime")]
+pub use self::cli::main;

@@ -18,7 +18,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, fmt, reload};
 use weir_routing::compile::LogLevel;
 
-use crate::report::coloured;
+use crate::front::report::coloured;
 
 /// Texts that may wait to be written.
 const MAX_TEXTS: usize = 1024;

@@ -1,7 +1,7 @@
-//! The program; `weir::cli` is all of it.
+//! The program; the library is all of it.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    weir::cli::main()
+    weir::main()
 }

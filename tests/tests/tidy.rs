@@ -17,12 +17,12 @@ const SLEEPS: &str = "tests/src/wait.rs";
 /// Files of the program that may sleep, or wait for other threads or for whoever reads stderr: threads of their own, and what comes before
 /// and after the time that Weir runs.
 const MAY_WAIT: [(&str, &[&str]); 14] = [
-    ("proxy/src/cli.rs", &["report::print", "report::tell"]),
-    ("proxy/src/report.rs", &["stderr("]),
+    ("proxy/src/cli.rs", &["report::print", "stderr("]),
+    ("proxy/src/front/report.rs", &["stderr("]),
     ("proxy/src/demo.rs", &["thread::sleep(", "thread::park("]),
     ("proxy/src/checks/mod.rs", &["thread::sleep(", "thread::park("]),
     ("proxy/src/panics.rs", &["thread::sleep("]),
-    ("proxy/src/load.rs", &["thread::sleep("]),
+    ("proxy/src/front/load.rs", &["thread::sleep("]),
     ("proxy/src/log.rs", &["thread::sleep(", "stderr("]),
     ("proxy/src/listener/free.rs", &["thread::sleep("]),
     ("proxy/src/control/accepting.rs", &["thread::sleep(", "_blocking("]),
@@ -147,6 +147,44 @@ fn routing_does_no_io() {
     none("routing has no sockets, files, clocks, threads", &broken);
 }
 
+/// The lines of a manifest's section that name an entry, without the entries' arrays.
+fn section<'m>(manifest: &'m str, head: &str) -> Vec<&'m str> {
+    let lines = manifest.lines().skip_while(|line| *line != head).skip(1);
+    lines.take_while(|line| !line.starts_with('[')).filter(|line| !line.trim().is_empty()).collect()
+}
+
+#[test]
+fn tools_build_without_the_executor_and_io_uring() {
+    let read = |path: &str| std::fs::read_to_string(workspace().join(path)).expect("a manifest");
+    let (root, proxy, tools) = (read("Cargo.toml"), read("proxy/Cargo.toml"), read("tools/Cargo.toml"));
+    let dependencies = section(&proxy, "[dependencies]");
+    for name in ["glommio", "io-uring"] {
+        let line = format!("{name} = {{ workspace = true, optional = true }}");
+        assert!(dependencies.contains(&line.as_str()), "{name} is not optional in proxy/Cargo.toml");
+        assert!(!tools.contains(name), "tools/Cargo.toml names {name}");
+    }
+    let weir = "weir = { path = \"proxy\", default-features = false }";
+    assert!(section(&root, "[workspace.dependencies]").contains(&weir));
+    assert!(section(&tools, "[dependencies]").contains(&"weir.workspace = true"));
+    let files = sources();
+    let front = files.iter().filter(|file| file.path.starts_with("proxy/src/front/"));
+    let of_the_rest = |line: &str| line.contains("crate::") && !line.contains("crate::front");
+    let tools = files.iter().filter(|file| file.path.starts_with("tools/"));
+    let of_another_part = |line: &str| line.contains("weir::") && !line.contains("weir::front");
+    let mut broken = lines_that(front, of_the_rest);
+    broken.extend(lines_that(tools, of_another_part));
+    none("tools use `weir::front` alone, which uses nothing of the rest", &broken);
+}
+
+/// Lines of code in these files for which this holds.
+fn lines_that<'f>(files: impl Iterator<Item = &'f File>, is_wrong: impl Fn(&str) -> bool) -> Vec<String> {
+    let wrong = |file: &'f File| code(file).filter(|(_, line)| is_wrong(line)).collect::<Vec<_>>();
+    let named = |file: &'f File| {
+        wrong(file).into_iter().map(|(number, line)| format!("{}:{number}: {}", file.path, line.trim()))
+    };
+    files.flat_map(named).collect()
+}
+
 #[test]
 fn arrows_between_rooms_go_one_way() {
     let forbidden = [
@@ -214,7 +252,6 @@ fn what_runs_waits_for_nothing_and_prints_through_its_log() {
         "stderr(",
         "eprint",
         "report::print",
-        "report::tell",
     ];
     let mut broken = Vec::new();
     for file in

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
-use weir::cli::Configuration;
-use weir::load::{self, Origin, Tests};
-use weir::report;
+use weir::front::Configuration;
+use weir::front::load::{self, Origin, Tests};
+use weir::front::report;
 use weir_routing::explain::{Extent, explain};
 use weir_routing::{Arrival, Gateway, GatewayId, Table};
 
@@ -44,7 +44,7 @@ impl Explain {
             Ok(loaded) => (loaded.compiled.table, loaded.compiled.host_names),
             Err(refused) => {
                 if self.json {
-                    report::say(&format!("{}\n", report::json(&refused.sources, &refused.problems)));
+                    report::to_stdout(&format!("{}\n", report::json(&refused.sources, &refused.problems)));
                 } else {
                     report::print_refused(&refused);
                 }
@@ -54,7 +54,7 @@ impl Explain {
         let gateway = match gateway(&table, self.gateway.as_deref(), self.destination) {
             Ok(gateway) => gateway,
             Err(message) => {
-                report::tell(&format!("error: {message}\n"));
+                report::to_stderr(&format!("error: {message}\n"));
                 return ExitCode::from(FAILED);
             }
         };
@@ -65,10 +65,10 @@ impl Explain {
         if self.json {
             let text =
                 serde_json::to_string_pretty(&explanation).expect("strings and numbers are always JSON");
-            report::say(&format!("{text}\n"));
+            report::to_stdout(&format!("{text}\n"));
         } else {
-            report::say(&explanation.to_text());
-            report::tell(&unasked(&names));
+            report::to_stdout(&explanation.to_text());
+            report::to_stderr(&unasked(&names));
         }
         ExitCode::SUCCESS
     }

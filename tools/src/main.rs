@@ -5,8 +5,8 @@ mod explain;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use weir::later::Later;
-use weir::report;
+use weir::front::Later;
+use weir::front::report;
 
 /// Explains and steers Weir.
 #[derive(Debug, Parser)]
@@ -68,7 +68,7 @@ const LATER: Later = Later {
 
 fn main() -> ExitCode {
     if let Some(refusal) = LATER.refusal(&std::env::args_os().skip(1).collect::<Vec<_>>()) {
-        report::tell(&refusal);
+        report::to_stderr(&refusal);
         return ExitCode::from(USAGE);
     }
     match Arguments::parse().command {

@@ -14,10 +14,10 @@ use super::Event;
 use super::binding::{Binder, ReadyTable};
 use super::reader::{Reader, Reading, refused_by};
 use super::resolve::Resolver;
-use crate::load::{self, Loaded, Refused, Tests};
+use crate::front::load::{self, Loaded, Refused, Tests};
+use crate::front::report::{self, Shown};
 use crate::log::Log;
 use crate::panics;
-use crate::report::{self, Shown};
 
 /// How long a configuration waits for the addresses of names that it brings. What comes later is another table.
 const WAIT_FOR_NAMES: Duration = Duration::from_secs(1);

@@ -41,13 +41,13 @@ use self::status::Status;
 use crate::cores;
 use crate::descriptors::Standing;
 use crate::fleet::Fleet;
+use crate::front::load::{self, Loaded, Origin, Refused, Tests};
+use crate::front::report::{self, Shown};
 use crate::listener::lock::{Lock, Taken, lock};
 use crate::listener::{BindError, free};
-use crate::load::{self, Loaded, Origin, Refused, Tests};
 use crate::log::Log;
 use crate::panics;
 use crate::preflight::{self, Finding, Host, Wanted};
-use crate::report::{self, Shown};
 
 /// Events that wait for the control loop. It empties them as they come; the bound only holds back a thread gone wild.
 const MAX_EVENTS: usize = 1024;

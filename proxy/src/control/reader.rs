@@ -11,7 +11,7 @@ use async_channel::Sender;
 use weir_routing::{Problem, Sources};
 
 use super::Event;
-use crate::load::{Origin, Refused};
+use crate::front::load::{Origin, Refused};
 use crate::panics::{self, Panicked};
 
 /// A reading that takes longer is given up, and its reload refused.

@@ -18,7 +18,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tracing::warn;
 
 use super::Event;
-use crate::load::is_configuration_file;
+use crate::front::load::is_configuration_file;
 use crate::panics;
 
 /// A change is told when this long no other has followed: an editor's save is several events.

@@ -23,8 +23,10 @@ use std::time::Duration;
 use weir_routing::compile::RelayMode;
 use weir_routing::{Keepalive, Timeouts};
 
-pub use self::direction::{BUDGET, HOT_BUFFER, PIPE_BYTES};
+#[cfg(test)]
+pub use self::direction::BUDGET;
 use self::direction::{Direction, Ends, State, persist};
+pub use self::direction::{HOT_BUFFER, PIPE_BYTES};
 use self::flush::Flush;
 pub use self::kernel::{Kernel, Path, Pipe, Received, Side, Tail};
 use self::leg::{Fault, Leg};

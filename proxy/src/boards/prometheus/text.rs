@@ -12,8 +12,6 @@ pub enum Kind {
     Counter,
     /// Goes up and down.
     Gauge,
-    /// Buckets, a sum and a count.
-    Histogram,
 }
 
 /// Writes the two lines above the samples of a family.
@@ -21,7 +19,6 @@ pub fn family(out: &mut String, name: &str, kind: Kind, help: &str) {
     let kind = match kind {
         Kind::Counter => "counter",
         Kind::Gauge => "gauge",
-        Kind::Histogram => "histogram",
     };
     let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
 }

@@ -8,8 +8,8 @@ use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snip
 use serde::Serialize;
 use weir_routing::{Place, Problem, Severity, Sources};
 
-use crate::load::Refused;
-use crate::visible;
+use super::load::Refused;
+use super::visible;
 
 /// Whether a stream is for a person's eyes: a terminal, and `NO_COLOR` not set to anything.
 pub fn coloured(stream: &impl IsTerminal) -> bool {
@@ -32,7 +32,7 @@ pub enum Shown {
 
 /// Prints problems on stderr.
 pub fn print(sources: &Sources, problems: &[Problem], shown: Shown) {
-    tell(&text(sources, problems, shown));
+    to_stderr(&text(sources, problems, shown));
 }
 
 /// Problems as they are printed on stderr.
@@ -105,12 +105,12 @@ fn grouped(number: usize) -> String {
 }
 
 /// Writes to stderr, before Weir runs or after it: what runs has a log for that. A reader that went away (`weir run 2>&1 | head`) is no reason to panic, as `eprint!` would.
-pub fn tell(text: &str) {
+pub fn to_stderr(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
 /// Writes to stdout, in the same way.
-pub fn say(text: &str) {
+pub fn to_stdout(text: &str) {
     let mut stdout = io::stdout().lock();
     let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }
@@ -118,7 +118,7 @@ pub fn say(text: &str) {
 /// Prints what refused a configuration, and how many problems there are.
 pub fn print_refused(refused: &Refused) {
     print(&refused.sources, &refused.problems, Shown::First);
-    tell(&format!("{}\n", summary(&refused.problems)));
+    to_stderr(&format!("{}\n", summary(&refused.problems)));
 }
 
 /// "2 problems, 1 warning".
