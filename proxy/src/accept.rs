@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use weir_routing::{Arrival, DestinationId, GatewayId, Refusal, RouteId, Verdict};
+use weir_routing::{Arrival, DestinationId, FirstBytes, GatewayId, Refusal, RouteId, Verdict};
 
 use crate::boards::counters::{Series, Way};
 use crate::boards::in_force::InForce;
@@ -198,13 +198,16 @@ impl Shard {
             return Record::open(self.series(door, None, None)).end(Reason::ClientGone);
         };
         let arrival = Arrival::new(door.gateway, source, destination);
-        let (to, route, refusal) = match in_force.table.decide(&arrival, &mut self.rng) {
+        let (to, route, refusal) = match in_force.table.decide(&arrival, &FirstBytes::UNKNOWN, &mut self.rng)
+        {
             Verdict::Forward { destination, route, .. } => (Some(destination), route, None),
             Verdict::Refuse { refusal, route, .. } => match refusal {
                 Refusal::NoPort(destination) => (Some(destination), route, Some(Reason::NoEndpoint)),
                 Refusal::NoRoute => (None, route, Some(Reason::NoRoute)),
                 Refusal::Rejected => (None, route, Some(Reason::Rejected)),
             },
+            // No configuration of this version has a rule that asks for first bytes.
+            Verdict::Needs(_) => (None, None, Some(Reason::Internal)),
         };
         let record = Record::open(self.series(door, route, to));
         if in_force.table.workload(arrival.source.ip()).is_none() {
@@ -214,7 +217,7 @@ impl Shard {
         match (to, refusal, limits) {
             (Some(to), None, Some(limits)) => {
                 let dial = Dial::new(Arc::clone(in_force), to, &arrival, accepted.accepted);
-                let policy = &in_force.table.destinations[to.index()].policy;
+                let policy = in_force.table.policy(to);
                 // What it did not inherit. It fails only for a socket that is dead, which its poll tells.
                 if policy.keepalive != Some(INHERITED_KEEPALIVE) {
                     let _ = sys::set_keepalive(accepted.socket.as_fd(), policy.keepalive);

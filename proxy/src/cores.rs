@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use weir_routing::compile::Cores;
+use weir_routing::Cores;
 
 /// The cores of this process's affinity mask, ascending.
 pub fn usable() -> Vec<usize> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
-use weir_routing::table::dialled;
+use weir_routing::dialled;
 use weir_routing::{Arrival, Attempt, DestinationId, EndpointId, Policy};
 
 use crate::boards::in_force::{InForce, Leads};
@@ -96,7 +96,7 @@ impl Dial {
         arrival: &Arrival,
         accepted: Millis,
     ) -> Self {
-        let policy = &in_force.table.destinations[destination.index()].policy;
+        let policy = in_force.table.policy(destination);
         Self {
             attempts_left: policy.connect_attempts,
             deadline: policy.timeouts.connect_deadline.map(|span| accepted.after(span)),
@@ -116,7 +116,7 @@ impl Dial {
 
     /// What is dialled at an endpoint.
     fn address(&self, endpoint: EndpointId) -> SocketAddr {
-        dialled(self.in_force.table.endpoints[endpoint.index()].address, self.client_port)
+        dialled(self.in_force.table.address(endpoint), self.client_port)
     }
 
     /// Where that leads to.
@@ -125,7 +125,7 @@ impl Dial {
     }
 
     fn policy(&self) -> &Policy {
-        &self.in_force.table.destinations[self.destination.index()].policy
+        self.in_force.table.policy(self.destination)
     }
 
     fn next_attempt(&self) -> Attempt<'_> {

@@ -16,7 +16,7 @@ use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, fmt, reload};
-use weir_routing::compile::LogLevel;
+use weir_routing::LogLevel;
 
 use crate::front::report::coloured;
 

@@ -125,7 +125,7 @@ mod tests {
     }
 
     fn panic_in_a_thread(is_shard: bool) {
-        let log = Log::start(weir_routing::compile::LogLevel::Info).expect("a thread");
+        let log = Log::start(weir_routing::LogLevel::Info).expect("a thread");
         start(&log);
         let thread = thread::spawn(move || {
             if is_shard {

@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use weir_routing::compile::Cores;
+use weir_routing::Cores;
 
 use crate::descriptors::Standing;
 use crate::os::ring::{self, Features};

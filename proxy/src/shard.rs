@@ -11,8 +11,8 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use slab::Slab;
-use weir_routing::compile::RelayMode;
-use weir_routing::split::shard_rng;
+use weir_routing::RelayMode;
+use weir_routing::shard_rng;
 
 use crate::accept::{Arrived, Listening};
 use crate::boards::counters::ShardCounters;

@@ -22,8 +22,7 @@ use divan::Bencher;
 use divan::counter::ItemsCount;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use support::Builder;
-use weir_routing::table::{Block, Parts, RouteAction};
-use weir_routing::{Arrival, GatewayId, Table};
+use weir_routing::{Arrival, Block, FirstBytes, GatewayId, Parts, RouteAction, Table};
 
 /// 68 MB: more than the caches hold.
 const ARRIVALS: usize = 1_000_000;
@@ -73,7 +72,7 @@ fn decide_all(bencher: Bencher<'_, '_>, parts: Parts) {
     let mut samples = arrivals.chunks(ARRIVALS / 100).cycle();
     bencher.counter(ItemsCount::new(ARRIVALS / 100)).bench_local(|| {
         let sample = samples.next().expect("a cycle has no end");
-        sample.iter().filter(|arrival| table.matched(arrival).route.is_some()).count()
+        sample.iter().filter(|arrival| table.matched(arrival, &FirstBytes::UNKNOWN).route.is_some()).count()
     });
 }
 
@@ -124,7 +123,7 @@ impl Random {
             if self.rng.u8(..10) == 0 {
                 block.source_namespaces.push(format!("space-{}", self.rng.u8(..8)).into());
             }
-            let action = RouteAction::Forward(builder.parts.services[service.index()].by_port[0].1.clone());
+            let action = RouteAction::Forward(builder.parts.services[service.index()].by_port[0].1);
             builder.route(
                 &format!("route-{rule}"),
                 &[GatewayId(self.rng.u32(..GATEWAYS))],

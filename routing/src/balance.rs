@@ -6,8 +6,9 @@ mod maglev;
 use std::net::IpAddr;
 
 use self::maglev::Maglev;
+use crate::ids::{DestinationId, EndpointId};
+use crate::parts::{Destination, Endpoint};
 use crate::policy::Balance;
-use crate::table::{Destination, DestinationId, Endpoint, EndpointId};
 
 /// Up to this many endpoints `least_connections` looks at all of them: some hundred nanoseconds at most.
 const EXACT_MAX: usize = 64;
@@ -115,12 +116,13 @@ impl Picker {
         })
     }
 
+    /// Memory it holds beside itself.
     pub(crate) fn bytes(&self) -> usize {
         let groups = self.groups.iter().map(|group| {
             let each = size_of::<EndpointId>() + size_of::<u32>() + size_of::<u64>();
             size_of::<Group>() + group.endpoints.len() * each + group.maglev.as_ref().map_or(0, Maglev::bytes)
         });
-        size_of::<Self>() + groups.sum::<usize>()
+        groups.sum()
     }
 }
 

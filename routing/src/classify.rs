@@ -1,7 +1,7 @@
 //! Which block of which route takes an arrival, at a cost that hardly grows with their number.
 //!
 //! Each dimension (a [`Condition`]) is looked up once and gives a class: the set of blocks that hold in it. The first member
-//! of the intersection of the seven is the answer. Blocks without a condition in a dimension are in all of its classes, so
+//! of the intersection of the eight is the answer. Blocks without a condition in a dimension are in all of its classes, so
 //! they are kept once, for every combination of dimensions ([`Classifier::wild`]); what is left of a class is short, as a
 //! rule. `explain` reads which condition failed from the same classes.
 //!
@@ -20,7 +20,10 @@ use ipnet::IpNet;
 use self::ranges::{NOBODY, Named, Prefix, Ranges, prefixes_of};
 use self::sets::{Class, ClassBuilder, Sets, WILD};
 use self::vips::Vips;
-use crate::table::{Arrival, Block, GatewayId, Parts, Route, RouteId, ServiceId, WorkloadId};
+use crate::arrival::Arrival;
+use crate::first_bytes::{FirstBytes, FirstPart, Known};
+use crate::ids::{GatewayId, RouteId, ServiceId, WorkloadId};
+use crate::parts::{Block, Parts, Route};
 
 /// A dimension of the match, in the order in which `explain` tries them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,12 +35,14 @@ pub(crate) enum Condition {
     SourceLabels,
     SourceNamespaces,
     DestinationServices,
+    Sni,
 }
 
 const DIMENSIONS: usize = Condition::ALL.len();
+const _: () = assert!(DIMENSIONS == u8::BITS as usize, "a bit of a byte for each");
 
 impl Condition {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Gateways,
         Self::Ports,
         Self::DestinationSubnets,
@@ -45,9 +50,11 @@ impl Condition {
         Self::SourceLabels,
         Self::SourceNamespaces,
         Self::DestinationServices,
+        Self::Sni,
     ];
 
-    const RAREST_FIRST: [Self; 7] = [
+    const RAREST_FIRST: [Self; 8] = [
+        Self::Sni,
         Self::DestinationSubnets,
         Self::SourceSubnets,
         Self::DestinationServices,
@@ -67,6 +74,7 @@ impl Condition {
             Self::SourceLabels => "source_labels",
             Self::SourceNamespaces => "source_namespaces",
             Self::DestinationServices => "destination_services",
+            Self::Sni => "sni",
         }
     }
 
@@ -83,6 +91,7 @@ impl Condition {
             Self::SourceLabels => !block.source_labels.is_empty(),
             Self::SourceNamespaces => !block.source_namespaces.is_empty(),
             Self::DestinationServices => !block.destination_services.is_empty(),
+            Self::Sni => !block.sni.is_empty(),
         }
     }
 }
@@ -99,6 +108,8 @@ pub(crate) struct Classified {
     pub(crate) workload: Option<WorkloadId>,
     /// Whose VIP and port the original destination is.
     pub(crate) service: Option<ServiceId>,
+    /// Blocks that ask for the SNI hold because it is not known yet.
+    awaits_sni: bool,
 }
 
 /// The blocks of all routes, by dimension.
@@ -113,6 +124,8 @@ pub(crate) struct Classifier {
     /// First one set for each combination of dimensions, numbered by its bits: the blocks with no condition in any of them.
     /// Then the bases of classes.
     sets: Sets,
+    /// The dimensions among which those combinations are: without the last where no block asks for a name, which halves them.
+    wild_mask: u32,
     /// Class by gateway.
     gateways: Vec<Class>,
     ports: Ranges<u16>,
@@ -125,6 +138,31 @@ pub(crate) struct Classifier {
     vips: Vips,
     /// Class by service.
     services: Vec<Class>,
+    names: Names,
+}
+
+/// Classes of server names.
+#[derive(Clone, Debug)]
+struct Names {
+    by_name: HashMap<Arc<str>, Class>,
+    /// Of a name that is not known yet: all blocks that ask for one. `None`: no block does.
+    unknown: Option<Class>,
+}
+
+impl Names {
+    fn class(&self, name: Known<&str>) -> Class {
+        let class = match name {
+            Known::Unknown => self.unknown,
+            Known::Absent => None,
+            Known::Value(name) => self.by_name.get(name).copied(),
+        };
+        class.unwrap_or(Class::NONE)
+    }
+
+    fn bytes(&self) -> usize {
+        let names: usize = self.by_name.keys().map(|name| name.len()).sum();
+        names + self.by_name.capacity() * size_of::<(Arc<str>, Class)>()
+    }
 }
 
 /// What a block asks.
@@ -158,7 +196,7 @@ impl Classifier {
     }
 
     /// Looks up every dimension.
-    pub(crate) fn classify(&self, arrival: &Arrival) -> Classified {
+    pub(crate) fn classify(&self, arrival: &Arrival, first_bytes: &FirstBytes<'_>) -> Classified {
         let source = self.sources.leaf(arrival.source.ip());
         let destination = self.destinations.leaf(arrival.destination.ip());
         let port = arrival.destination.port();
@@ -174,8 +212,10 @@ impl Classifier {
             labels,
             namespace,
             service.map_or(Class::NONE, |service| self.services[service.index()]),
+            self.names.class(first_bytes.sni),
         ];
-        Classified { classes, workload, service }
+        let awaits_sni = first_bytes.sni == Known::Unknown && self.names.unknown.is_some();
+        Classified { classes, workload, service, awaits_sni }
     }
 
     /// The first block all of whose conditions hold.
@@ -198,6 +238,11 @@ impl Classifier {
             }
         }
         self.first_in_bases(classified, wild, first).map(BlockId)
+    }
+
+    /// What has to be known of the first bytes before it is certain that a block holds.
+    pub(crate) fn needs(&self, classified: &Classified, block: BlockId) -> Option<FirstPart> {
+        (classified.awaits_sni && self.asks(Condition::Sni, block)).then_some(FirstPart::Sni)
     }
 
     /// Whether a condition of a block holds; one that it does not have does.
@@ -245,6 +290,7 @@ impl Classifier {
             + self.destinations.bytes()
             + self.sources.bytes()
             + self.vips.bytes()
+            + self.names.bytes()
     }
 
     /// Whether a block holds in all dimensions of `conditions`, all of which it asks.
@@ -261,7 +307,7 @@ impl Classifier {
     /// The first block before `bound` that is in the bases of all classes, or `bound` itself if it is a block. The dimensions
     /// of `wild`, whose class has no base of its own, are one set together.
     fn first_in_bases(&self, classified: &Classified, wild: u32, bound: u32) -> Option<u32> {
-        let mut bases = [self.sets.get(wild); DIMENSIONS + 1];
+        let mut bases = [self.sets.get(wild & self.wild_mask); DIMENSIONS + 1];
         let mut len = 1;
         for class in classified.classes.iter().filter(|class| class.base() != WILD) {
             bases[len] = self.sets.get(class.base());
@@ -342,7 +388,9 @@ impl<'p> Builder<'p> {
 
     fn build(self) -> Classifier {
         let mut sets = Sets::new(self.blocks.len());
-        for dimensions in 0..1u8 << DIMENSIONS {
+        let asks_names = self.asking(Condition::Sni).next().is_some();
+        let wild_mask = if asks_names { u8::MAX } else { u8::MAX ^ Condition::Sni.bit() };
+        for dimensions in 0..=wild_mask {
             let wild = (0..).zip(&self.asked).filter(|(_, asked)| asked.conditions & dimensions == 0);
             sets.push(wild.map(|(block, _)| block));
         }
@@ -362,12 +410,14 @@ impl<'p> Builder<'p> {
             self.addresses(&mut sets, Condition::SourceSubnets, |block| &block.source_subnets, source_owners);
         let identities = self.labels(&mut sets).into_iter().zip(self.namespaces(&mut sets)).collect();
         let services = self.services(&mut sets);
+        let names = self.names(&mut sets);
         sets.shrink();
         Classifier {
             blocks: self.ids,
             first_blocks: self.first_blocks,
             asked: self.asked,
             sets,
+            wild_mask: wild_mask.into(),
             gateways,
             ports,
             destinations,
@@ -375,6 +425,7 @@ impl<'p> Builder<'p> {
             identities,
             vips,
             services,
+            names,
         }
     }
 
@@ -404,6 +455,21 @@ impl<'p> Builder<'p> {
             }
         }
         classes_of(sets, Condition::DestinationServices, members)
+    }
+
+    fn names(&self, sets: &mut Sets) -> Names {
+        let mut members: BTreeMap<&Arc<str>, Vec<u32>> = BTreeMap::new();
+        for (number, _, block) in self.asking(Condition::Sni) {
+            for name in &block.sni {
+                members.entry(name).or_default().push(number);
+            }
+        }
+        let mut classes = ClassBuilder::new(sets, Condition::Sni.bit().into());
+        let all: Vec<u32> = self.asking(Condition::Sni).map(|(number, ..)| number).collect();
+        let unknown = (!all.is_empty()).then(|| classes.class_of(all));
+        let by_name =
+            members.into_iter().map(|(name, members)| (Arc::clone(name), classes.class_of(members)));
+        Names { by_name: by_name.collect(), unknown }
     }
 
     fn ports(&self, sets: &mut Sets) -> Ranges<u16> {

@@ -6,8 +6,9 @@
 
 mod addresses;
 mod arrivals;
-mod claims;
+mod checked;
 mod conditions;
+mod config_tests;
 mod contradictions;
 mod coverage;
 mod destinations;
@@ -16,31 +17,30 @@ mod members;
 mod names;
 mod other_services;
 mod policies;
+mod report;
 mod routes;
 mod services;
 mod settings;
 mod values;
 mod workloads;
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
-use crate::claim::Claim;
 use crate::config::Config;
-use crate::problem::{Place, Problem, Severity};
-use crate::table::{Gateway, Parts, Table};
+use crate::config_test::ConfigTest;
+use crate::parts::{Gateway, Parts};
+use crate::problem::Problem;
+use crate::settings::Settings;
+use crate::table::Table;
 
+pub use checked::Resolved;
+use checked::{Known, Scene, Surroundings, Targets};
 use destinations::Destinations;
 use gateways::OwnAddresses;
 use names::{Lookup, Registry};
 use policies::Policies;
-use services::Surroundings;
+use report::Report;
 use workloads::Workloads;
-
-/// The addresses of host names, as last answered. A name that is not in it has none yet.
-pub type Resolved = BTreeMap<Arc<str>, Vec<IpAddr>>;
 
 /// What a good configuration becomes.
 #[derive(Clone, Debug)]
@@ -52,135 +52,9 @@ pub struct Compiled {
     /// Host names among the endpoints, sorted, each once; to be resolved.
     pub host_names: Vec<Arc<str>>,
     /// The `[[test]]`s, ready to run.
-    pub claims: Vec<Claim>,
+    pub config_tests: Vec<ConfigTest>,
     /// Warnings.
     pub warnings: Vec<Problem>,
-}
-
-/// How data is moved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum RelayMode {
-    /// Copy, splice where it pays.
-    #[default]
-    Auto,
-    /// Always through the buffer.
-    Copy,
-    /// Always through a pipe.
-    Splice,
-}
-
-/// Which cores shards run on.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub enum Cores {
-    /// Those this process may use (affinity, cgroup quota).
-    #[default]
-    All,
-    /// These.
-    List(Vec<usize>),
-}
-
-/// The level of the process log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum LogLevel {
-    /// Only what fails.
-    Error,
-    /// And what may be wrong.
-    Warn,
-    /// And what happens.
-    #[default]
-    Info,
-    /// And why.
-    Debug,
-    /// And everything.
-    Trace,
-}
-
-/// `[proxy]` and `[log]`, checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// Cores, and where they are written.
-    pub cores: Cores,
-    /// Where `cores` is written, if it is.
-    pub cores_place: Option<Place>,
-    /// 0: one a core.
-    pub shards: usize,
-    /// None: off.
-    pub admin: Option<SocketAddr>,
-    /// Where `admin` is written, if it is.
-    pub admin_place: Option<Place>,
-    /// Take changed files by themselves.
-    pub watch: bool,
-    /// On TERM: go on accepting this long.
-    pub drain_delay: Duration,
-    /// Then wait this long; `None`: without end.
-    pub drain_timeout: Option<Duration>,
-    /// Host names are asked again; `None`: never again.
-    pub resolve_interval: Option<Duration>,
-    /// The whole process; `None`: from the descriptor limit.
-    pub max_connections: Option<u64>,
-    /// Spin this long before a shard sleeps.
-    pub busy_poll: Duration,
-    /// How data is moved.
-    pub relay: RelayMode,
-    /// The level of the process log.
-    pub log_level: LogLevel,
-}
-
-/// What is found on the way.
-#[derive(Default)]
-struct Report {
-    /// The namespace of each text.
-    namespaces: Vec<Arc<str>>,
-    problems: Vec<Problem>,
-    /// How many errors there are, those included that are not told because they follow from others.
-    errors: usize,
-    /// What is being checked lost a part when it was read.
-    damaged: bool,
-    /// So did the configuration as a whole: what a name stands for may be written all the same.
-    incomplete: bool,
-}
-
-impl Report {
-    /// Begins with the problems of shape.
-    fn new(config: &Config) -> Self {
-        Self {
-            problems: config.problems.clone(),
-            errors: config.problems.len(),
-            incomplete: config.incomplete,
-            ..Self::default()
-        }
-    }
-
-    /// Turns to the next thing. What was cut out of it was told, and is an error of it.
-    fn turn_to(&mut self, damaged: bool) {
-        self.damaged = damaged;
-        self.errors += usize::from(damaged);
-    }
-
-    /// Tells what is missing, or seems wrong because something is, in the thing that is being checked.
-    fn lack(&mut self, problem: Problem) {
-        self.push_unless(self.damaged, problem);
-    }
-
-    /// Tells it unless it only follows from what was cut out elsewhere; what it is about is not good all the same.
-    fn push_unless(&mut self, follows: bool, problem: Problem) {
-        if follows {
-            self.errors += 1;
-        } else {
-            self.push(problem);
-        }
-    }
-
-    fn push(&mut self, problem: Problem) {
-        self.errors += usize::from(problem.severity == Severity::Error);
-        self.problems.push(problem);
-    }
-
-    /// All of them, by place; those without a place first.
-    fn sorted(mut self) -> Vec<Problem> {
-        self.problems.sort_by_key(|problem| problem.place);
-        self.problems
-    }
 }
 
 /// Checks and compiles.
@@ -213,7 +87,7 @@ pub fn compile(config: &Config, resolved: &Resolved) -> Result<Compiled, Vec<Pro
 
     let mut destinations = Destinations::new(&services, &checked);
     let services_as_run = destinations.services();
-    let known = routes::Known { gateways: &gateways, registry: &services, services: &checked };
+    let known = Known { gateways: &gateways, registry: &services, services: &checked };
     let routes = routes::routes(report, config, &known, &mut destinations);
     let mut gateways_as_run = Vec::new();
     for (declared, listen) in gateways.list.iter().zip(listens) {
@@ -227,8 +101,8 @@ pub fn compile(config: &Config, resolved: &Resolved) -> Result<Compiled, Vec<Pro
             place: declared.place,
         });
     }
-    let claims = claims::claims(report, config, &known, &gateways_as_run, &routes);
-    let scene = conditions::Scene {
+    let config_tests = config_tests::config_tests(report, config, &known, &gateways_as_run, &routes);
+    let scene = Scene {
         known: &known,
         gateways: &gateways_as_run,
         routes: &routes,
@@ -237,10 +111,14 @@ pub fn compile(config: &Config, resolved: &Resolved) -> Result<Compiled, Vec<Pro
     };
     conditions::check(report, &scene);
     contradictions::check(report, &scene);
-    let targets =
-        arrivals::Targets { destinations: &destinations.list, endpoints: &destinations.endpoints, own: &own };
+    let targets = Targets {
+        splits: &destinations.splits,
+        destinations: &destinations.list,
+        endpoints: &destinations.endpoints,
+        own: &own,
+    };
     arrivals::check(report, &scene, &targets);
-    other_services::check(report, &scene, &destinations.list);
+    other_services::check(report, &scene, &targets);
     coverage::check(report, &routes.used);
 
     let parts = Parts {
@@ -248,6 +126,7 @@ pub fn compile(config: &Config, resolved: &Resolved) -> Result<Compiled, Vec<Pro
         routes: routes.used,
         off_routes: routes.off,
         services: services_as_run,
+        splits: destinations.splits,
         destinations: destinations.list,
         endpoints: destinations.endpoints,
         workloads: workloads.list,
@@ -259,5 +138,5 @@ pub fn compile(config: &Config, resolved: &Resolved) -> Result<Compiled, Vec<Pro
     if !good {
         return Err(problems);
     }
-    Ok(Compiled { table: Table::build(parts), settings, host_names, claims, warnings: problems })
+    Ok(Compiled { table: Table::build(parts), settings, host_names, config_tests, warnings: problems })
 }

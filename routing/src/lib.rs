@@ -1,32 +1,43 @@
 //! Weir's routing: TOML text -> checked -> compiled -> decision.
 //!
 //! Pure: no sockets, files, clocks, threads or unsafe. Time and chance come in as arguments, so that everything this crate
-//! decides can be replayed. Whoever calls it reads the files ([`Sources`]), resolves the host names ([`Resolved`]),
-//! keeps the counts that balancing looks at ([`Loads`]) and prints the problems ([`Problem`]).
+//! decides can be replayed. Its callers read the files ([`Sources`]), resolve the host names ([`Resolved`]), keep the counts
+//! that balancing looks at ([`Loads`]) and print the problems ([`Problem`]).
 //!
-//! The walk: [`config`] reads text into the configuration as written; [`mod@compile`] checks it and makes the frozen [`Table`];
-//! [`Table::decide`] matches an [`Arrival`], draws a destination and finds its port; [`Table::pick`] picks its endpoint.
-//! [`explain`] shows the same walk, through the same code; [`claim`] runs the `[[test]]`s of a file.
+//! The walk: [`parse`] reads text into the configuration as written; [`compile()`] checks it and makes the frozen [`Table`] of
+//! its [`Parts`]; [`Table::decide`] matches an [`Arrival`], draws a destination and finds its port; [`Table::pick`] picks its
+//! endpoint. [`mod@explain`] shows the same walk, through the same code; a [`ConfigTest`] asks it what a `[[test]]` expects.
 
-pub mod balance;
-pub mod claim;
+mod arrival;
+mod balance;
 mod classify;
-pub mod compile;
-pub mod config;
+mod compile;
+mod config;
+mod config_test;
 pub mod explain;
+mod first_bytes;
 mod hash;
-pub mod policy;
-pub mod problem;
-pub mod split;
-pub mod table;
+mod ids;
+mod parts;
+mod policy;
+mod problem;
+mod settings;
+mod split;
+mod table;
 
+pub use arrival::Arrival;
 pub use balance::{Attempt, Loads};
-pub use compile::{Compiled, Resolved, Settings, compile};
+pub use compile::{Compiled, Resolved, compile};
 pub use config::{Config, Environment, parse};
-pub use policy::{Balance, Keepalive, Policy, Timeouts};
-pub use problem::{Line, Place, Position, Problem, Related, Severity, Source, Sources};
-pub use split::Split;
-pub use table::{
-    Action, Arrival, Destination, DestinationId, Draw, Endpoint, EndpointId, Gateway, GatewayId, Match,
-    Refusal, Route, RouteId, Service, ServiceId, SubsetId, Table, Verdict, Via, WorkloadId,
+pub use config_test::{ConfigTest, Expect};
+pub use first_bytes::{FirstBytes, FirstPart, Known};
+pub use ids::{DestinationId, EndpointId, GatewayId, RouteId, ServiceId, SplitId, SubsetId, WorkloadId};
+pub use parts::{
+    Block, CLIENTS_PORT, Destination, Endpoint, Gateway, Listen, OffRoute, Parts, Route, RouteAction,
+    Service, ServicePort, Share, Split, Subset, Weightless, Workload, dialled, endpoint_name,
 };
+pub use policy::{Balance, Keepalive, Origin, Policy, Timeouts};
+pub use problem::{Line, Place, Position, Problem, Related, Severity, Source, Sources};
+pub use settings::{Cores, LogLevel, RelayMode, Settings};
+pub use split::shard_rng;
+pub use table::{Action, Draw, Match, Refusal, Table, Verdict, Via};

@@ -1,7 +1,6 @@
 //! The policy in force for a destination: what the layers of `[policy.*]`, a service and its subset come to.
 //! As run: every value is there, "0s" has become `None` (no limit).
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::problem::Place;
@@ -50,7 +49,7 @@ pub struct Timeouts {
 }
 
 /// The policy in force for one destination (service or subset).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// How an endpoint is chosen.
     pub balance: Balance,
@@ -65,13 +64,7 @@ pub struct Policy {
     pub keepalive: Option<Keepalive>,
     /// TCP_USER_TIMEOUT, both legs; `None`: the kernel's.
     pub user_timeout: Option<Duration>,
-    /// Where each key's value comes from, for `explain`; shared, never changed.
-    pub origins: Arc<Origins>,
 }
-
-/// Where the values of a policy come from: (key, value as printed, origin), in CONFIG order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Origins(pub Vec<Origin>);
 
 /// One key of a policy and where its value was set.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,34 +1,18 @@
 //! Drawing a destination by weight: one draw a connection, or, with `sticky`, a weighted rendezvous hash of the source.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use crate::hash;
-use crate::problem::Place;
-use crate::table::{Destination, DestinationId};
+use crate::ids::DestinationId;
+use crate::parts::{Destination, Split};
 
-/// One destination of a split.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Share {
-    /// Where it leads.
-    pub destination: DestinationId,
-    /// Its weight; 0 gets nothing. Without weights in the file all are 1.
-    pub weight: u32,
-    /// Where it is written.
-    pub place: Place,
-}
-
-/// Weighted destinations.
+/// A split, ready to be drawn from.
 #[derive(Clone, Debug)]
-pub struct Split {
-    /// In order of writing; the sum of the weights is above 0.
-    pub shares: Vec<Share>,
-    /// With `sticky = "source"`: what the hash is salted with (the route's name).
-    pub sticky: Option<Arc<str>>,
-    /// Sums of the weights up to and with each share.
-    sums: Vec<u64>,
-    /// With `sticky`: who competes for a source. Empty until [`Split::freeze`].
-    rivals: Vec<Rival>,
+pub(crate) struct Drawing {
+    /// Of each share: the sum of the weights up to and with it, and where it leads. In order of writing.
+    shares: Box<[(u64, DestinationId)]>,
+    /// With `sticky`: who competes for a source. Empty otherwise.
+    rivals: Box<[Rival]>,
 }
 
 /// A destination that competes for a source.
@@ -41,58 +25,36 @@ struct Rival {
     key: u64,
 }
 
-impl Split {
-    /// A split as it is written. [`Table::build`](crate::Table::build) freezes it, which `sticky` needs: only the table knows
-    /// the names of destinations.
-    pub fn new(shares: Vec<Share>, sticky: Option<Arc<str>>) -> Self {
-        let weights = shares.iter().map(|share| u64::from(share.weight));
-        let sums = weights.scan(0, |sum, weight| {
-            *sum += weight;
-            Some(*sum)
+impl Drawing {
+    /// Sums the weights and hashes the names, so that drawing does not.
+    pub(crate) fn new(split: &Split, destinations: &[Destination]) -> Self {
+        let shares = split.shares.iter().scan(0, |sum, share| {
+            *sum += u64::from(share.weight);
+            Some((*sum, share.destination))
         });
-        Self { sums: sums.collect(), shares, sticky, rivals: Vec::new() }
+        let drawing = Self { shares: shares.collect(), rivals: rivals(split, destinations) };
+        assert!(drawing.total() > 0, "a split whose weights sum up to 0 is a problem at load");
+        drawing
     }
 
-    /// The sum of the weights.
-    pub fn total(&self) -> u64 {
-        self.sums.last().copied().unwrap_or(0)
-    }
-
-    /// Hashes the names, so that drawing does not. A destination that is listed twice competes once, with both weights.
-    pub(crate) fn freeze(&mut self, destinations: &[Destination]) {
-        assert!(self.total() > 0, "a split whose weights sum up to 0 is a problem at load");
-        let Some(salt) = &self.sticky else { return };
-        let salt = hash::bytes(salt.as_bytes());
-        self.rivals.clear();
-        for share in self.shares.iter().filter(|share| share.weight > 0) {
-            let key = hash::join(salt, hash::bytes(destinations[share.destination.index()].name.as_bytes()));
-            match self.rivals.iter_mut().find(|rival| rival.key == key) {
-                Some(rival) => rival.weight += f64::from(share.weight),
-                None => self.rivals.push(Rival {
-                    destination: share.destination,
-                    weight: f64::from(share.weight),
-                    key,
-                }),
-            }
-        }
-        // Equal scores go to the smaller key, whatever the order of lines.
-        self.rivals.sort_unstable_by_key(|rival| rival.key);
+    fn total(&self) -> u64 {
+        self.shares.last().map_or(0, |(sum, _)| *sum)
     }
 
     /// The destination for one connection.
-    pub fn draw(&self, source: IpAddr, rng: &mut fastrand::Rng) -> DestinationId {
+    pub(crate) fn draw(&self, source: IpAddr, rng: &mut fastrand::Rng) -> DestinationId {
         self.fixed(source).unwrap_or_else(|| self.draw_by_weight(rng))
     }
 
     /// With `sticky`: the destination for every connection of a source.
     pub(crate) fn fixed(&self, source: IpAddr) -> Option<DestinationId> {
-        self.sticky.as_ref().map(|_| self.draw_by_source(source))
+        (!self.rivals.is_empty()).then(|| self.draw_by_source(source))
     }
 
     /// One draw. A share of weight 0 ends where the one before it ends, so no point lies in it.
     fn draw_by_weight(&self, rng: &mut fastrand::Rng) -> DestinationId {
         let point = rng.u64(..self.total());
-        self.shares[self.sums.partition_point(|sum| *sum <= point)].destination
+        self.shares[self.shares.partition_point(|(sum, _)| *sum <= point)].1
     }
 
     /// Weighted rendezvous hashing (Schindelhauer and Schomaker, "Weighted distributed hash tables", SPAA 2005): the least of
@@ -102,8 +64,31 @@ impl Split {
         let source = hash::address(source);
         let score = |rival: &Rival| -unit(hash::join(rival.key, source)).ln() / rival.weight;
         let least = self.rivals.iter().min_by(|one, other| score(one).total_cmp(&score(other)));
-        least.expect("a frozen split has a rival: its weights sum up to more than 0").destination
+        least.expect("a sticky split has a rival: its weights sum up to more than 0").destination
     }
+
+    /// Memory it holds.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of::<Self>() + size_of_val(&*self.shares) + size_of_val(&*self.rivals)
+    }
+}
+
+/// Who competes for a source. A destination that is listed twice competes once, with both weights.
+fn rivals(split: &Split, destinations: &[Destination]) -> Box<[Rival]> {
+    let Some(salt) = &split.sticky else { return Box::default() };
+    let salt = hash::bytes(salt.as_bytes());
+    let mut rivals: Vec<Rival> = Vec::new();
+    for share in split.shares.iter().filter(|share| share.weight > 0) {
+        let (destination, weight) = (share.destination, f64::from(share.weight));
+        let key = hash::join(salt, hash::bytes(destinations[destination.index()].name.as_bytes()));
+        match rivals.iter_mut().find(|rival| rival.key == key) {
+            Some(rival) => rival.weight += weight,
+            None => rivals.push(Rival { destination, weight, key }),
+        }
+    }
+    // Equal scores go to the smaller key, whatever the order of lines.
+    rivals.sort_unstable_by_key(|rival| rival.key);
+    rivals.into()
 }
 
 /// The chance of one shard, of a seed that all shards share. Seeds that lie near each other give related numbers (wyrand has

@@ -1,70 +1,20 @@
-//! The compiled table: built once, frozen, then read for every connection. No maybes, names are indexes.
-//! `compile` makes the [`Parts`]; this file freezes them and decides what becomes of an [`Arrival`] (step 6 of the walk):
-//! match, draw, port. Shards, `[[test]]`s, `explain` and `/ready` all ask [`Table::decide`] or the parts it is made of.
+//! The compiled table: built once, frozen, then read for every connection. It decides what becomes of an [`Arrival`] (step 6 of
+//! the walk): match, draw, port. Shards, `[[test]]`s, `explain` and `/ready` all ask [`Table::decide`] or the parts of it.
+//!
+//! Each shard owns its table and all that a connection reads of it. Names, labels and places are in the [`Parts`], which all
+//! copies share and no connection reads.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use ipnet::IpNet;
-
+use crate::arrival::Arrival;
 use crate::balance::{Attempt, Loads, Picker};
 use crate::classify::{BlockId, Classified, Classifier};
+use crate::first_bytes::{FirstBytes, FirstPart};
+use crate::ids::{DestinationId, EndpointId, RouteId, ServiceId, SplitId, SubsetId, WorkloadId};
+use crate::parts::{Destination, Parts, RouteAction, Service, Share};
 use crate::policy::Policy;
-use crate::problem::{Place, Sources};
-use crate::split::{Share, Split};
-
-macro_rules! ids {
-    ($($(#[$doc:meta])* $name:ident;)*) => {$(
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub struct $name(pub u32);
-
-        impl $name {
-            /// The index this id stands for.
-            pub fn index(self) -> usize {
-                self.0 as usize
-            }
-        }
-    )*};
-}
-
-ids! {
-    /// Index into [`Parts::gateways`].
-    GatewayId;
-    /// Index into [`Parts::routes`], which stand in order of evaluation.
-    RouteId;
-    /// Index into [`Parts::services`].
-    ServiceId;
-    /// Index into [`Service::subsets`].
-    SubsetId;
-    /// Index into [`Parts::destinations`].
-    DestinationId;
-    /// Index into [`Parts::endpoints`].
-    EndpointId;
-    /// Index into [`Parts::workloads`].
-    WorkloadId;
-}
-
-/// What is known of a connection before any of its bytes is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Arrival {
-    /// The gateway whose listener took it.
-    pub gateway: GatewayId,
-    /// The client; an IPv4-mapped IPv6 address has become IPv4.
-    pub source: SocketAddr,
-    /// The original destination; an IPv4-mapped IPv6 address has become IPv4.
-    pub destination: SocketAddr,
-}
-
-impl Arrival {
-    /// An arrival with its addresses in canonical form.
-    pub fn new(gateway: GatewayId, source: SocketAddr, destination: SocketAddr) -> Self {
-        let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
-        Self { gateway, source: canonical(source), destination: canonical(destination) }
-    }
-}
+use crate::split::Drawing;
 
 /// Which step of "how a connection is decided" took it; the word in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
@@ -101,6 +51,8 @@ pub enum Verdict {
         /// The route, where one took it.
         route: Option<RouteId>,
     },
+    /// Wait for this part of the first bytes and decide again: the first rule that holds in all else asks for it.
+    Needs(FirstPart),
 }
 
 /// Why a connection is refused.
@@ -115,23 +67,25 @@ pub enum Refusal {
 }
 
 /// The first part of a decision: which step takes an arrival, before any draw.
-#[derive(Clone, Copy, Debug)]
-pub struct Match<'t> {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Match {
     /// Which step took it.
     pub via: Via,
     /// The route, where one took it.
     pub route: Option<RouteId>,
     /// And then?
-    pub action: Action<'t>,
+    pub action: Action,
 }
 
 /// What a match leads to.
-#[derive(Clone, Copy, Debug)]
-pub enum Action<'t> {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
     /// Draw a destination from this split.
-    Forward(&'t Split),
+    Forward(SplitId),
     /// Refuse the connection.
     Refuse(Refusal),
+    /// Wait for this part of the first bytes.
+    Needs(FirstPart),
 }
 
 /// A share of a split, and what becomes of a connection that draws it.
@@ -143,318 +97,108 @@ pub struct Draw<'t> {
     pub end: Result<DestinationId, Refusal>,
 }
 
-/// Addresses a gateway listens on: one address, a range of ports. Port 0: a free one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listen {
-    /// `[::]` takes IPv6 only.
-    pub address: IpAddr,
-    /// First and last port.
-    pub ports: RangeInclusive<u16>,
-    /// Where it is written.
-    pub place: Place,
-}
-
-/// Where connections come in.
-#[derive(Clone, Debug)]
-pub struct Gateway {
-    /// "edge", or "namespace/edge" outside namespace default.
-    pub name: Arc<str>,
-    /// What it listens on.
-    pub listen: Vec<Listen>,
-    /// Its `to`: where what no route took goes.
-    pub default: Option<Split>,
-    /// Where it is declared.
-    pub place: Place,
-}
-
-impl Gateway {
-    /// Which of all gateways listen on an address. A listener on the very address gets a connection before one on all
-    /// addresses does. A free port may turn out to be any that no other gateway has.
-    pub fn listening(gateways: &[Self], address: SocketAddr) -> Vec<GatewayId> {
-        let (ip, port) = (address.ip().to_canonical(), address.port());
-        let own = |listen: &Listen| listen.address == ip;
-        let all =
-            |listen: &Listen| listen.address.is_unspecified() && listen.address.is_ipv4() == ip.is_ipv4();
-        let fixed = |listen: &Listen| listen.ports.contains(&port);
-        let free = |listen: &Listen| *listen.ports.start() == 0;
-        let at = |listening: &dyn Fn(&Listen) -> bool| -> Vec<GatewayId> {
-            let gateways = (0..).map(GatewayId).zip(gateways);
-            gateways.filter(|(_, gateway)| gateway.listen.iter().any(listening)).map(|(id, _)| id).collect()
-        };
-        let ways: [&dyn Fn(&Listen) -> bool; 4] = [
-            &|listen| own(listen) && fixed(listen),
-            &|listen| all(listen) && fixed(listen),
-            &|listen| own(listen) && free(listen),
-            &|listen| all(listen) && free(listen),
-        ];
-        ways.into_iter().map(at).find(|found| !found.is_empty()).unwrap_or_default()
-    }
-}
-
-/// A rule. Routes stand in order of evaluation.
-#[derive(Clone, Debug)]
-pub struct Route {
-    /// "canary", "foo/canary" or "route-3".
-    pub name: Arc<str>,
-    /// The gateways it holds on, sorted.
-    pub gateways: Vec<GatewayId>,
-    /// Where they are named, if they are.
-    pub gateways_place: Option<Place>,
-    /// Blocks of its match, of which one must hold; one without conditions stands for "everything".
-    pub blocks: Vec<Block>,
-    /// What to do with what it takes.
-    pub action: RouteAction,
-    /// Where it is declared.
-    pub place: Place,
-}
-
-/// A route with `enabled = false`. It takes nothing; `explain` lists it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OffRoute {
-    /// As of a [`Route`].
-    pub name: Arc<str>,
-    /// How many of [`Parts::routes`] stand before it.
-    pub before: usize,
-    /// Where it is declared.
-    pub place: Place,
-}
-
-/// What a route does.
-#[derive(Clone, Debug)]
-pub enum RouteAction {
-    /// To a destination.
-    Forward(Split),
-    /// Reset.
-    Reject,
-}
-
-/// Conditions that must all hold. Empty: not asked.
-#[derive(Clone, Debug, Default)]
-pub struct Block {
-    /// Ports of the original destination.
-    pub ports: Vec<RangeInclusive<u16>>,
-    /// Networks of the original destination, host bits masked.
-    pub destination_subnets: Vec<IpNet>,
-    /// Networks of the source, host bits masked.
-    pub source_subnets: Vec<IpNet>,
-    /// Labels that the source's workload has with these values.
-    pub source_labels: BTreeMap<Arc<str>, Arc<str>>,
-    /// Namespaces of the source's workload.
-    pub source_namespaces: Vec<Arc<str>>,
-    /// Services of whose VIPs and ports one is the original destination.
-    pub destination_services: Vec<ServiceId>,
-    /// Where the block stands, then each condition that was written, by its key.
-    pub place: Option<Place>,
-    /// (key, place) of each condition.
-    pub places: Vec<(&'static str, Place)>,
-}
-
-/// A port of a service.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServicePort {
-    /// Its name, if it has one.
-    pub name: Option<Arc<str>>,
-    /// What clients dial.
-    pub port: u16,
-    /// What endpoints without a port of their own listen on.
-    pub target_port: u16,
-}
-
-/// A subset of a service.
-#[derive(Clone, Debug)]
-pub struct Subset {
-    /// "v1".
-    pub name: Arc<str>,
-    /// Labels that its endpoints have.
-    pub labels: BTreeMap<Arc<str>, Arc<str>>,
-    /// Its own connection limit, where its own policy sets one.
-    pub max_connections: Option<u64>,
-    /// Where it is declared.
-    pub place: Place,
-}
-
-/// A service.
-#[derive(Clone, Debug)]
-pub struct Service {
-    /// "db" or "namespace/db".
-    pub name: Arc<str>,
-    /// Addresses clients dial.
-    pub vips: Vec<IpNet>,
-    /// Its ports.
-    pub ports: Vec<ServicePort>,
-    /// Its subsets, by name.
-    pub subsets: Vec<Subset>,
-    /// Its connection limit.
-    pub max_connections: Option<u64>,
-    /// What its VIP leads to, for each of its ports: (port, split with one destination: the service, all endpoints).
-    pub by_port: Vec<(u16, Split)>,
-    /// With `ports = "any"`: what its VIPs lead to at every port.
-    pub at_any_port: Option<Split>,
-    /// Where it is declared.
-    pub place: Place,
-}
-
-/// Who owns an address.
-#[derive(Clone, Debug)]
-pub struct Workload {
-    /// "client" or "namespace/client".
-    pub name: Arc<str>,
-    /// Its namespace.
-    pub namespace: Arc<str>,
-    /// Its labels.
-    pub labels: BTreeMap<Arc<str>, Arc<str>>,
-    /// The networks it owns; the longest prefix of all workloads wins.
-    pub addresses: Vec<IpNet>,
-    /// "region/zone/subzone", or empty.
-    pub locality: Arc<str>,
-    /// Where it is declared.
-    pub place: Place,
-}
-
-/// The port of an endpoint that is dialled on the port that the client dialled (`ports = "any"`). One endpoint for each of these
-/// ports would be tens of thousands; and its state (connections, health) is that of the address, whatever port is dialled.
-pub const CLIENTS_PORT: u16 = 0;
-
-/// What is dialled at an endpoint's address for a client that dialled `port`.
-pub fn dialled(address: SocketAddr, port: u16) -> SocketAddr {
-    match address.port() {
-        CLIENTS_PORT => SocketAddr::new(address.ip(), port),
-        _ => address,
-    }
-}
-
-/// The name of an endpoint in metrics, logs and listings: its address, without a port where that is the client's.
-pub fn endpoint_name(address: SocketAddr) -> String {
-    match address.port() {
-        CLIENTS_PORT => address.ip().to_string(),
-        _ => address.to_string(),
-    }
-}
-
-/// One address behind a service, with the port that is dialled. Interned by (service, address): the same one in two subsets,
-/// or under two service ports with the same target, is one endpoint.
-#[derive(Clone, Debug)]
-pub struct Endpoint {
-    /// Its service.
-    pub service: ServiceId,
-    /// What is dialled; with [`CLIENTS_PORT`] the port is the one that the client dialled, see [`dialled`].
-    pub address: SocketAddr,
-    /// Relative weight, at least 0.
-    pub weight: u32,
-    /// 0 is used first; 1 only when all of 0 are out; and so on.
-    pub priority: u32,
-    /// "region/zone/subzone", or empty.
-    pub locality: Arc<str>,
-    /// Its labels.
-    pub labels: BTreeMap<Arc<str>, Arc<str>>,
-    /// The host name it was resolved from, if it was.
-    pub host: Option<Arc<str>>,
-    /// Where it is written: the endpoint's or the workload's place.
-    pub place: Place,
-}
-
-/// An address of a service that gets no new connection, because its weight is 0. `explain` lists it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Weightless {
-    /// The address with the port that would be dialled.
-    pub address: SocketAddr,
-    /// As of an [`Endpoint`].
-    pub priority: u32,
-    /// "region/zone/subzone", or empty.
-    pub locality: Arc<str>,
-}
-
-/// A service or subset, at one of the service's ports: what a split leads to.
-#[derive(Clone, Debug)]
-pub struct Destination {
-    /// "tcp-echo/v1:9000": service, subset if any, port if any.
-    pub name: Arc<str>,
-    /// Its service.
-    pub service: ServiceId,
-    /// Its subset.
-    pub subset: Option<SubsetId>,
-    /// The service port in use; `None` for a service without ports, and for one with several where the client's decides.
-    pub port: Option<u16>,
-    /// Where the port that the client dialled decides: (service port, the destination at it). Empty otherwise.
-    pub by_client_port: Vec<(u16, DestinationId)>,
-    /// Its endpoints with a weight above 0, by priority, then by address.
-    pub endpoints: Vec<EndpointId>,
-    /// Those with weight 0, by priority, then by address.
-    pub weightless: Vec<Weightless>,
-    /// The policy in force.
-    pub policy: Policy,
-}
-
-/// Everything `compile` made, before it is frozen.
-#[derive(Clone, Debug, Default)]
-pub struct Parts {
-    /// By name.
-    pub gateways: Vec<Gateway>,
-    /// In order of evaluation.
-    pub routes: Vec<Route>,
-    /// Routes that are off, in the same order.
-    pub off_routes: Vec<OffRoute>,
-    /// By name.
-    pub services: Vec<Service>,
-    /// What splits lead to.
-    pub destinations: Vec<Destination>,
-    /// All endpoints of all services.
-    pub endpoints: Vec<Endpoint>,
-    /// By name.
-    pub workloads: Vec<Workload>,
-    /// "region/zone/subzone" of this proxy, or empty.
-    pub locality: Arc<str>,
-    /// The texts that places point into, for `explain`; shared, never changed.
-    pub sources: Arc<Sources>,
-}
-
-/// The frozen table. A clone is a whole copy: each shard owns one.
+/// The frozen table. A clone is a whole copy but for the parts: each shard owns one.
 #[derive(Clone, Debug)]
 pub struct Table {
-    parts: Parts,
     classifier: Classifier,
+    /// By route.
+    actions: Vec<Action>,
+    /// By service.
+    vips: Vec<ByPort>,
+    /// By gateway: its `to`.
+    defaults: Vec<Option<SplitId>>,
+    /// By split.
+    drawings: Vec<Drawing>,
     /// By destination.
-    pickers: Vec<Picker>,
+    targets: Vec<Target>,
+    /// By endpoint: what is dialled.
+    addresses: Vec<SocketAddr>,
+    /// Read by `explain` and messages only.
+    parts: Arc<Parts>,
+}
+
+/// What the VIPs of a service lead to.
+#[derive(Clone, Debug)]
+struct ByPort {
+    /// Sorted by port.
+    by_port: Box<[(u16, SplitId)]>,
+    at_any_port: Option<SplitId>,
+}
+
+/// What a connection reads of its destination.
+#[derive(Clone, Debug)]
+struct Target {
+    service: ServiceId,
+    subset: Option<SubsetId>,
+    /// Where the port that the client dialled decides: the destination at each port, sorted by port. Empty otherwise.
+    by_client_port: Box<[(u16, DestinationId)]>,
+    policy: Policy,
+    picker: Picker,
+}
+
+impl ByPort {
+    fn new(service: &Service) -> Self {
+        Self { by_port: sorted(&service.by_port), at_any_port: service.at_any_port }
+    }
+
+    fn split(&self, port: u16) -> Option<SplitId> {
+        at_port(&self.by_port, port).or(self.at_any_port)
+    }
+}
+
+impl Target {
+    fn new(parts: &Parts, id: DestinationId, destination: &Destination) -> Self {
+        Self {
+            service: destination.service,
+            subset: destination.subset,
+            by_client_port: sorted(&destination.by_client_port),
+            policy: destination.policy,
+            picker: Picker::build(id, destination, &parts.endpoints),
+        }
+    }
 }
 
 impl Table {
-    /// Freezes what `compile` made: splits learn the names of their destinations, and everything that a connection would
-    /// have to work out is worked out.
-    pub fn build(mut parts: Parts) -> Self {
-        for service in &mut parts.services {
-            service.by_port.sort_by_key(|(port, _)| *port);
+    /// Freezes what `compile` made: everything that a connection would have to work out is worked out.
+    pub fn build(parts: Parts) -> Self {
+        let action = |action: &RouteAction| match action {
+            RouteAction::Forward(split) => Action::Forward(*split),
+            RouteAction::Reject => Action::Refuse(Refusal::Rejected),
+        };
+        let targets = (0..).map(DestinationId).zip(&parts.destinations);
+        Self {
+            classifier: Classifier::build(&parts),
+            actions: parts.routes.iter().map(|route| action(&route.action)).collect(),
+            vips: parts.services.iter().map(ByPort::new).collect(),
+            defaults: parts.gateways.iter().map(|gateway| gateway.default).collect(),
+            drawings: parts.splits.iter().map(|split| Drawing::new(split, &parts.destinations)).collect(),
+            targets: targets.map(|(id, destination)| Target::new(&parts, id, destination)).collect(),
+            addresses: parts.endpoints.iter().map(|endpoint| endpoint.address).collect(),
+            parts: Arc::new(parts),
         }
-        for destination in &mut parts.destinations {
-            destination.by_client_port.sort_by_key(|(port, _)| *port);
-        }
-        let destinations = &parts.destinations;
-        let routes = parts.routes.iter_mut().filter_map(|route| match &mut route.action {
-            RouteAction::Forward(split) => Some(split),
-            RouteAction::Reject => None,
-        });
-        let gateways = parts.gateways.iter_mut().filter_map(|gateway| gateway.default.as_mut());
-        let services = parts.services.iter_mut().flat_map(|service| {
-            service.by_port.iter_mut().map(|(_, split)| split).chain(&mut service.at_any_port)
-        });
-        for split in routes.chain(gateways).chain(services) {
-            split.freeze(destinations);
-        }
-        let classifier = Classifier::build(&parts);
-        let pickers = (0..).map(DestinationId).zip(&parts.destinations);
-        let pickers =
-            pickers.map(|(id, destination)| Picker::build(id, destination, &parts.endpoints)).collect();
-        Self { parts, classifier, pickers }
     }
 
-    /// Decides what becomes of a connection: match, draw, port. First bytes, once they are looked at, are a further argument,
-    /// and bytes to wait for a further verdict.
-    pub fn decide(&self, arrival: &Arrival, chance: &mut fastrand::Rng) -> Verdict {
-        let Match { via, route, action } = self.matched(arrival);
+    /// The configuration behind the table, which all copies share.
+    pub fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    /// Decides what becomes of a connection: match, draw, port. Of what `first_bytes` does not know yet a verdict may say that
+    /// it is needed; a connection then waits for it and is decided again.
+    pub fn decide(
+        &self,
+        arrival: &Arrival,
+        first_bytes: &FirstBytes<'_>,
+        chance: &mut fastrand::Rng,
+    ) -> Verdict {
+        let Match { via, route, action } = self.matched(arrival, first_bytes);
         let end = match action {
             Action::Forward(split) => {
-                self.at_port(split.draw(arrival.source.ip(), chance), arrival.destination.port())
+                let drawn = self.drawings[split.index()].draw(arrival.source.ip(), chance);
+                self.at_port(drawn, arrival.destination.port())
             }
             Action::Refuse(refusal) => Err(refusal),
+            Action::Needs(part) => return Verdict::Needs(part),
         };
         match end {
             Ok(destination) => Verdict::Forward { destination, via, route },
@@ -463,8 +207,8 @@ impl Table {
     }
 
     /// Which step takes an arrival: the first part of [`Table::decide`].
-    pub fn matched(&self, arrival: &Arrival) -> Match<'_> {
-        self.matched_classified(arrival, &self.classifier.classify(arrival)).0
+    pub fn matched(&self, arrival: &Arrival, first_bytes: &FirstBytes<'_>) -> Match {
+        self.matched_classified(arrival, &self.classifier.classify(arrival, first_bytes)).0
     }
 
     /// [`Table::matched`] after the look-ups; and the block that held, if a route took it.
@@ -472,20 +216,19 @@ impl Table {
         &self,
         arrival: &Arrival,
         classified: &Classified,
-    ) -> (Match<'_>, Option<BlockId>) {
+    ) -> (Match, Option<BlockId>) {
         if let Some(block) = self.classifier.first(classified) {
             let route = self.classifier.route(block).0;
-            let action = match &self.routes[route.index()].action {
-                RouteAction::Forward(split) => Action::Forward(split),
-                RouteAction::Reject => Action::Refuse(Refusal::Rejected),
+            let action = match self.classifier.needs(classified, block) {
+                Some(part) => Action::Needs(part),
+                None => self.actions[route.index()],
             };
             return (Match { via: Via::Route, route: Some(route), action }, Some(block));
         }
-        let by_vip = classified.service.and_then(|service| {
-            let service = &self.services[service.index()];
-            at_port(&service.by_port, arrival.destination.port()).or(service.at_any_port.as_ref())
-        });
-        let (via, action) = match (by_vip, &self.gateways[arrival.gateway.index()].default) {
+        let by_vip = classified
+            .service
+            .and_then(|service| self.vips[service.index()].split(arrival.destination.port()));
+        let (via, action) = match (by_vip, self.defaults[arrival.gateway.index()]) {
             (Some(split), _) => (Via::Service, Action::Forward(split)),
             (None, Some(split)) => (Via::Gateway, Action::Forward(split)),
             (None, None) => (Via::Unmatched, Action::Refuse(Refusal::NoRoute)),
@@ -494,22 +237,44 @@ impl Table {
     }
 
     /// Everything that may be drawn from a split by a connection to this port: the rest of [`Table::decide`] without chance.
-    pub fn draws<'t>(&'t self, split: &'t Split, port: u16) -> impl Iterator<Item = Draw<'t>> {
-        split.shares.iter().map(move |share| Draw { share, end: self.at_port(share.destination, port) })
+    pub fn draws(&self, split: SplitId, port: u16) -> impl Iterator<Item = Draw<'_>> {
+        let shares = &self.parts.splits[split.index()].shares;
+        shares.iter().map(move |share| Draw { share, end: self.at_port(share.destination, port) })
+    }
+
+    /// With `sticky`: the destination that every connection of a source draws.
+    pub(crate) fn fixed(&self, split: SplitId, source: IpAddr) -> Option<DestinationId> {
+        self.drawings[split.index()].fixed(source)
     }
 
     /// The destination that was drawn, at the port that the client dialled where that decides.
     pub(crate) fn at_port(&self, drawn: DestinationId, port: u16) -> Result<DestinationId, Refusal> {
-        let by_client_port = &self.destinations[drawn.index()].by_client_port;
+        let by_client_port = &self.targets[drawn.index()].by_client_port;
         if by_client_port.is_empty() {
             return Ok(drawn);
         }
-        at_port(by_client_port, port).copied().ok_or(Refusal::NoPort(drawn))
+        at_port(by_client_port, port).ok_or(Refusal::NoPort(drawn))
     }
 
     /// The workload that owns an address: of all that claim it the longest prefix. The address is in canonical form.
     pub fn workload(&self, address: IpAddr) -> Option<WorkloadId> {
         self.classifier.workload(address)
+    }
+
+    /// The policy in force for a destination.
+    pub fn policy(&self, destination: DestinationId) -> &Policy {
+        &self.targets[destination.index()].policy
+    }
+
+    /// The service of a destination, and the subset if it is one.
+    pub fn service_of(&self, destination: DestinationId) -> (ServiceId, Option<SubsetId>) {
+        let target = &self.targets[destination.index()];
+        (target.service, target.subset)
+    }
+
+    /// The address of an endpoint; see [`dialled`](crate::dialled) for its port.
+    pub fn address(&self, endpoint: EndpointId) -> SocketAddr {
+        self.addresses[endpoint.index()]
     }
 
     /// An endpoint of a destination for one attempt: of those that are usable and were not tried, the lowest priority, then
@@ -522,12 +287,23 @@ impl Table {
         attempt: Attempt<'_>,
         rng: &mut fastrand::Rng,
     ) -> Option<EndpointId> {
-        self.pickers[destination.index()].pick(source, loads, attempt, rng)
+        self.targets[destination.index()].picker.pick(source, loads, attempt, rng)
     }
 
-    /// Memory that matching and picking hold, without the parts: what a copy costs beyond the configuration itself.
+    /// Memory that a copy holds for itself, without the parts, which all copies share.
     pub fn bytes(&self) -> usize {
-        self.classifier.bytes() + self.pickers.iter().map(Picker::bytes).sum::<usize>()
+        let vips = self.vips.iter().map(|vips| size_of::<ByPort>() + size_of_val(&*vips.by_port));
+        let targets = self
+            .targets
+            .iter()
+            .map(|target| size_of::<Target>() + size_of_val(&*target.by_client_port) + target.picker.bytes());
+        self.classifier.bytes()
+            + size_of_val(&*self.actions)
+            + vips.sum::<usize>()
+            + size_of_val(&*self.defaults)
+            + self.drawings.iter().map(Drawing::bytes).sum::<usize>()
+            + targets.sum::<usize>()
+            + size_of_val(&*self.addresses)
     }
 
     pub(crate) fn classifier(&self) -> &Classifier {
@@ -535,15 +311,15 @@ impl Table {
     }
 }
 
-/// What stands at a port in a list sorted by port, as [`Table::build`] leaves them.
-fn at_port<T>(by_port: &[(u16, T)], port: u16) -> Option<&T> {
-    let at = by_port.binary_search_by_key(&port, |(port, _)| *port).ok()?;
-    Some(&by_port[at].1)
+/// A copy of a list in the order of its ports.
+fn sorted<T: Copy>(by_port: &[(u16, T)]) -> Box<[(u16, T)]> {
+    let mut sorted: Box<[(u16, T)]> = by_port.into();
+    sorted.sort_by_key(|(port, _)| *port);
+    sorted
 }
 
-impl std::ops::Deref for Table {
-    type Target = Parts;
-    fn deref(&self) -> &Parts {
-        &self.parts
-    }
+/// What stands at a port in a list sorted by port.
+fn at_port<T: Copy>(by_port: &[(u16, T)], port: u16) -> Option<T> {
+    let at = by_port.binary_search_by_key(&port, |(port, _)| *port).ok()?;
+    Some(by_port[at].1)
 }

@@ -4,8 +4,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use weir_routing::{
-    Action, Arrival, Compiled, Destination, GatewayId, Problem, Resolved, Severity, Source, Sources, Table,
-    compile, parse,
+    Action, Arrival, Compiled, Destination, FirstBytes, GatewayId, Problem, Resolved, Severity, Source,
+    Sources, Table, Verdict, compile, parse,
 };
 
 /// The fixture of the documents: two echo servers behind virtual addresses, clients in two namespaces.
@@ -81,8 +81,12 @@ fn good(id: &str, toml: &str) -> Compiled {
 }
 
 fn gateway(table: &Table, name: &str) -> GatewayId {
-    let at =
-        table.gateways.iter().position(|gateway| &*gateway.name == name).expect("a gateway of this name");
+    let at = table
+        .parts()
+        .gateways
+        .iter()
+        .position(|gateway| &*gateway.name == name)
+        .expect("a gateway of this name");
     GatewayId(at as u32)
 }
 
@@ -96,7 +100,7 @@ fn arrival(table: &Table, at: &str, source: &str, destination: &str) -> Arrival 
 }
 
 fn spelled(table: &Table, destination: &Destination) -> String {
-    let service = &table.services[destination.service.index()];
+    let service = &table.parts().services[destination.service.index()];
     match destination.subset {
         None => service.name.to_string(),
         Some(subset) => format!("{}/{}", service.name, service.subsets[subset.index()].name),
@@ -105,15 +109,16 @@ fn spelled(table: &Table, destination: &Destination) -> String {
 
 /// A decision in words: who took it, and where it leads: "route echo-server-2", "unmatched reject".
 fn decided(table: &Table, arrival: &Arrival) -> String {
-    let decision = table.matched(arrival);
+    let decision = table.matched(arrival, &FirstBytes::UNKNOWN);
     let via = serde_json::to_value(decision.via).expect("a word");
     let via = via.as_str().expect("a word").to_owned();
     match decision.action {
         Action::Refuse(_) => format!("{via} reject"),
+        Action::Needs(part) => format!("{via} needs {part:?}"),
         Action::Forward(split) => {
             let mut names = vec![via];
-            for share in split.shares.iter().filter(|share| share.weight > 0) {
-                names.push(spelled(table, &table.destinations[share.destination.index()]));
+            for share in table.parts().splits[split.index()].shares.iter().filter(|share| share.weight > 0) {
+                names.push(spelled(table, &table.parts().destinations[share.destination.index()]));
             }
             names.join(" ")
         }
@@ -199,12 +204,18 @@ fn drawn(id: &str, toml: &str, arrival_at: (&str, &str, &str), draws: u32) -> u3
     let table = &compiled.table;
     let (at, source, destination) = arrival_at;
     let arrival = arrival(table, at, source, destination);
-    let Action::Forward(split) = table.matched(&arrival).action else { panic!("{id}: not forwarded") };
-    let first = split.shares[0].destination;
+    let Action::Forward(split) = table.matched(&arrival, &FirstBytes::UNKNOWN).action else {
+        panic!("{id}: not forwarded")
+    };
+    let first = table.parts().splits[split.index()].shares[0].destination;
     let seed = fastrand::u64(..);
     eprintln!("{id}: seed {seed}");
     let mut rng = fastrand::Rng::with_seed(seed);
-    (0..draws).filter(|_| split.draw(arrival.source.ip(), &mut rng) == first).count() as u32
+    let mut draw = || match table.decide(&arrival, &FirstBytes::UNKNOWN, &mut rng) {
+        Verdict::Forward { destination, .. } => destination,
+        verdict => panic!("{id}: {verdict:?}"),
+    };
+    (0..draws).filter(|_| draw() == first).count() as u32
 }
 
 #[test]

@@ -93,16 +93,16 @@ fn source(text: &str) -> Result<SocketAddr, String> {
 /// The gateway that is named, or the only one that listens on the destination.
 fn gateway(table: &Table, name: Option<&str>, destination: SocketAddr) -> Result<GatewayId, String> {
     let names = || {
-        let names: Vec<&str> = table.gateways.iter().map(|gateway| &*gateway.name).collect();
+        let names: Vec<&str> = table.parts().gateways.iter().map(|gateway| &*gateway.name).collect();
         names.join(", ")
     };
     if let Some(name) = name {
         let name = name.strip_prefix("default/").unwrap_or(name);
-        let found = table.gateways.iter().position(|gateway| &*gateway.name == name);
+        let found = table.parts().gateways.iter().position(|gateway| &*gateway.name == name);
         let found = found.ok_or_else(|| format!("there is no gateway {name}; there are: {}", names()));
         return found.map(|index| GatewayId(index as u32));
     }
-    match Gateway::listening(&table.gateways, destination)[..] {
+    match Gateway::listening(&table.parts().gateways, destination)[..] {
         [gateway] => Ok(gateway),
         [] => Err(format!("no gateway listens on {destination}; name one with --gateway: {}", names())),
         _ => Err(format!(
@@ -136,7 +136,7 @@ mod tests {
         fn check(table: &Table, name: Option<&str>, destination: &str, expected: Result<&str, &str>) {
             let found = gateway(table, name, destination.parse().unwrap());
             match (found, expected) {
-                (Ok(id), Ok(expected)) => assert_eq!(&*table.gateways[id.index()].name, expected),
+                (Ok(id), Ok(expected)) => assert_eq!(&*table.parts().gateways[id.index()].name, expected),
                 (Err(message), Err(words)) => assert!(message.contains(words), "{message}"),
                 (found, expected) => panic!("{destination}: {found:?}, not {expected:?}"),
             }

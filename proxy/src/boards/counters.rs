@@ -169,6 +169,7 @@ impl Labels {
     pub fn new(table: &Table) -> Self {
         let none: Arc<str> = Arc::from("");
         let subsets: Vec<Vec<Arc<str>>> = table
+            .parts()
             .services
             .iter()
             .map(|service| {
@@ -176,18 +177,19 @@ impl Labels {
                 service.subsets.iter().map(|subset| full(&subset.name)).collect()
             })
             .collect();
-        let gateways: Vec<_> = table.gateways.iter().map(|gateway| Arc::clone(&gateway.name)).collect();
-        let routes: Vec<_> = table.routes.iter().map(|route| Arc::clone(&route.name)).collect();
-        let destinations = table.destinations.iter().map(|destination| {
+        let gateways: Vec<_> =
+            table.parts().gateways.iter().map(|gateway| Arc::clone(&gateway.name)).collect();
+        let routes: Vec<_> = table.parts().routes.iter().map(|route| Arc::clone(&route.name)).collect();
+        let destinations = table.parts().destinations.iter().map(|destination| {
             let service = destination.service.index();
             let subset = destination.subset.map(|subset| Arc::clone(&subsets[service][subset.index()]));
-            (Arc::clone(&table.services[service].name), subset.unwrap_or_else(|| Arc::clone(&none)))
+            (Arc::clone(&table.parts().services[service].name), subset.unwrap_or_else(|| Arc::clone(&none)))
         });
         let destinations = destinations.collect();
         let names = Names {
             gateways: gateways.iter().cloned().collect(),
             routes: routes.iter().cloned().collect(),
-            services: table.services.iter().map(|service| Arc::clone(&service.name)).collect(),
+            services: table.parts().services.iter().map(|service| Arc::clone(&service.name)).collect(),
             subsets: subsets.into_iter().flatten().collect(),
         };
         Self { gateways, routes, destinations, none, names }

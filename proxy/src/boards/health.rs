@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::Thread;
 
 use weir_routing::Table;
-use weir_routing::table::endpoint_name;
+use weir_routing::endpoint_name;
 
 use self::Ordering::Relaxed;
 use crate::boards::prometheus::text::{Kind, family, sample};
@@ -179,20 +179,22 @@ impl HealthBoard {
         let mut positions = self.positions.lock().unwrap_or_else(PoisonError::into_inner);
         let rows = Rows {
             endpoints: table
+                .parts()
                 .endpoints
                 .iter()
                 .map(|endpoint| {
-                    let service = Arc::clone(&table.services[endpoint.service.index()].name);
+                    let service = Arc::clone(&table.parts().services[endpoint.service.index()].name);
                     let row = endpoints.entry((service, endpoint.address)).or_default();
                     row.generation.store(generation, Relaxed);
                     Arc::clone(row)
                 })
                 .collect(),
             positions: table
+                .parts()
                 .destinations
                 .iter()
                 .map(|destination| {
-                    let service = &table.services[destination.service.index()];
+                    let service = &table.parts().services[destination.service.index()];
                     let subset =
                         destination.subset.map(|subset| Arc::clone(&service.subsets[subset.index()].name));
                     let key = (Arc::clone(&service.name), subset, destination.port);
@@ -201,7 +203,7 @@ impl HealthBoard {
                 .collect(),
             bell: Arc::clone(&self.bell),
         };
-        if endpoints.len() > table.endpoints.len() + MOST_UNREAD {
+        if endpoints.len() > table.parts().endpoints.len() + MOST_UNREAD {
             forget_unused(&mut endpoints);
         }
         positions.retain(|_, position| Arc::strong_count(position) > 1);

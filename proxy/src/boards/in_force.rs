@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use weir_routing::table::CLIENTS_PORT;
+use weir_routing::CLIENTS_PORT;
 use weir_routing::{DestinationId, EndpointId, Loads, Route, Table};
 
 use crate::boards::counters::Labels;
@@ -97,6 +97,7 @@ impl InForce {
         bound: &[SocketAddr],
     ) -> Self {
         let service_limits = table
+            .parts()
             .services
             .iter()
             .map(|service| ServiceLimits {
@@ -109,7 +110,7 @@ impl InForce {
             })
             .collect();
         let source_ports = source_ports();
-        let ways = table.endpoints.iter();
+        let ways = table.parts().endpoints.iter();
         let ways = ways.map(|endpoint| Way::new(endpoint.address, bound, &source_ports)).collect();
         let asks = |route: &Route| {
             route
@@ -119,8 +120,8 @@ impl InForce {
         };
         Self {
             generation,
-            wants_destination: table.services.iter().any(|service| !service.vips.is_empty())
-                || table.routes.iter().any(asks),
+            wants_destination: table.parts().services.iter().any(|service| !service.vips.is_empty())
+                || table.parts().routes.iter().any(asks),
             labels,
             rows: health.rows(generation, &table),
             limits: service_limits,
@@ -132,10 +133,10 @@ impl InForce {
 
     /// Reserves a place of the destination's service, and of its subset; `None`: one of them is full.
     pub fn reserve(&self, destination: DestinationId) -> Option<[Option<Reservation>; 2]> {
-        let destination = &self.table.destinations[destination.index()];
-        let limits = &self.limits[destination.service.index()];
+        let (service, subset) = self.table.service_of(destination);
+        let limits = &self.limits[service.index()];
         let of_service = limits.service.reserve()?;
-        let of_subset = match destination.subset {
+        let of_subset = match subset {
             Some(subset) => Some(limits.subsets[subset.index()].reserve()?),
             None => None,
         };

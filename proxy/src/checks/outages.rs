@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use weir_routing::table::endpoint_name;
+use weir_routing::endpoint_name;
 
 use crate::boards::health::{FAILURES, Failed, Reading};
 

@@ -99,7 +99,7 @@ impl Binder {
         let open: Vec<(&Open, GatewayId)> =
             wanted.iter().filter_map(|(asked, gateway)| Some((*ids.get(asked)?, *gateway))).collect();
         let bound = |&(open, gateway): &(&Open, GatewayId)| Bound {
-            gateway: Arc::clone(&table.gateways[gateway.index()].name),
+            gateway: Arc::clone(&table.parts().gateways[gateway.index()].name),
             address: open.listener.address,
         };
         let listeners: Vec<Bound> = open.iter().map(bound).collect();
@@ -141,7 +141,7 @@ impl Binder {
         let known: HashSet<&Asked> = self.listeners.iter().map(|open| &open.asked).collect();
         let mut opened = Vec::new();
         for (asked, gateway) in wanted.iter().filter(|(asked, _)| !known.contains(asked)) {
-            let name = &table.gateways[gateway.index()].name;
+            let name = &table.parts().gateways[gateway.index()].name;
             opened.push((asked.clone(), name, Listener::bind(name, asked.address, shards)?));
         }
         opened.iter().try_for_each(|(_, gateway, listener)| listener.listen(gateway))?;
@@ -187,7 +187,7 @@ impl Binder {
 /// Every address that the table's gateways ask for.
 fn asked(table: &Table) -> Vec<(Asked, GatewayId)> {
     let mut all = Vec::new();
-    for (index, gateway) in table.gateways.iter().enumerate() {
+    for (index, gateway) in table.parts().gateways.iter().enumerate() {
         let mut free = 0;
         for listen in &gateway.listen {
             for port in listen.ports.clone() {

@@ -208,7 +208,7 @@ fn allowed_host(loaded: &Loaded) -> Result<Host, Failure> {
 /// What a configuration wants of the host.
 fn wanted(loaded: &Loaded, standing: Standing) -> Wanted {
     let settings = &loaded.compiled.settings;
-    let gateways = loaded.compiled.table.gateways.iter().flat_map(|gateway| {
+    let gateways = loaded.compiled.table.parts().gateways.iter().flat_map(|gateway| {
         let who = format!("gateway {}", gateway.name);
         gateway.listen.iter().map(move |listen| (who.clone(), *listen.ports.start()))
     });
@@ -219,7 +219,7 @@ fn wanted(loaded: &Loaded, standing: Standing) -> Wanted {
 }
 
 fn standing(compiled: &Compiled, shards: usize) -> Standing {
-    let listen = compiled.table.gateways.iter().flat_map(|gateway| &gateway.listen);
+    let listen = compiled.table.parts().gateways.iter().flat_map(|gateway| &gateway.listen);
     let listeners = listen.map(|listen| listen.ports.clone().count()).sum();
     Standing { listeners, shards }
 }
@@ -269,7 +269,7 @@ fn bind_admin(address: SocketAddr, until: Instant) -> anyhow::Result<(TcpListene
 
 /// Waits for what a Weir that has just ended left on the gateways' addresses.
 fn wait_for_leftovers(table: &Table, until: Instant) -> anyhow::Result<()> {
-    for gateway in &table.gateways {
+    for gateway in &table.parts().gateways {
         for listen in &gateway.listen {
             for port in listen.ports.clone() {
                 let address = SocketAddr::new(listen.address, port);

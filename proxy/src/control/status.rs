@@ -155,11 +155,11 @@ impl Status {
     /// Ready, unless no connection that the gateway's `to` takes can reach an endpoint, whichever of its ports was dialled.
     fn gateway_ready(&self, table: &Table, name: &str) -> Ready {
         let name = name.strip_prefix("default/").unwrap_or(name);
-        let Some(gateway) = table.gateways.iter().find(|gateway| &*gateway.name == name) else {
+        let Some(gateway) = table.parts().gateways.iter().find(|gateway| &*gateway.name == name) else {
             return Ready::UnknownGateway;
         };
-        let Some(split) = &gateway.default else { return Ready::Yes };
-        let has_endpoint = |id: DestinationId| !table.destinations[id.index()].endpoints.is_empty();
+        let Some(split) = gateway.default else { return Ready::Yes };
+        let has_endpoint = |id: DestinationId| !table.parts().destinations[id.index()].endpoints.is_empty();
         let leads_on = |port| {
             let mut drawn = table.draws(split, port).filter(|draw| draw.share.weight > 0);
             drawn.any(|draw| draw.end.is_ok_and(has_endpoint))
@@ -267,7 +267,7 @@ fn gateways(table: &Table, listeners: &[Bound]) -> serde_json::Value {
     for listener in listeners {
         addresses.entry(&listener.gateway).or_default().push(listener.address.to_string());
     }
-    let gateways = table.gateways.iter().map(|gateway| {
+    let gateways = table.parts().gateways.iter().map(|gateway| {
         let addresses = addresses.remove(&*gateway.name).unwrap_or_default();
         (gateway.name.to_string(), serde_json::json!({ "listening": addresses }))
     });

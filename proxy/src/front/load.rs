@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use weir_routing::claim::Claim;
+use weir_routing::ConfigTest;
 use weir_routing::{Compiled, Place, Problem, Resolved, Severity, Source, Sources};
 
 /// Where the configuration is without `-c`.
@@ -218,13 +218,13 @@ impl Loaded {
         if tests == Tests::Skip {
             return Ok(self);
         }
-        let Compiled { table, claims, warnings, .. } = &mut self.compiled;
-        let failed = claims.iter().filter_map(|claim| Some((claim, claim.check(table).err()?)));
-        let help = |(count, (claim, problem)): (usize, (&Claim, Problem))| {
+        let Compiled { table, config_tests, warnings, .. } = &mut self.compiled;
+        let failed = config_tests.iter().filter_map(|test| Some((test, test.check(table).err()?)));
+        let help = |(count, (test, problem)): (usize, (&ConfigTest, Problem))| {
             problem.help(if count < WALKS_SHOWN {
-                claim.walk(table)
+                test.walk(table)
             } else {
-                format!("`{}` shows why, with the same -c", claim.command(table))
+                format!("`{}` shows why, with the same -c", test.command(table))
             })
         };
         let mut failed: Vec<Problem> = failed.enumerate().map(help).collect();

@@ -3,7 +3,7 @@
 
 use std::io;
 
-use weir_routing::compile::RelayMode;
+use weir_routing::RelayMode;
 
 use super::kernel::{Kernel, Path, Pipe, Received, Side, Tail};
 use super::leg::Leg;

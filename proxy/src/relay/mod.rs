@@ -20,7 +20,7 @@ mod turn;
 
 use std::time::Duration;
 
-use weir_routing::compile::RelayMode;
+use weir_routing::RelayMode;
 use weir_routing::{Keepalive, Timeouts};
 
 #[cfg(test)]

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 
 use super::ranges::NOBODY;
-use crate::table::{Parts, ServiceId};
+use crate::ids::ServiceId;
+use crate::parts::Parts;
 
 /// A longer list is not copied into the VIPs inside it, but looked up after theirs: copies of it would take more memory than the
 /// second look-up is worth.

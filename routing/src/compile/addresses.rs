@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::{IpNet, Ipv4Net};
 
-use super::Report;
+use super::report::Report;
 use crate::config::{Text, place_of};
 use crate::problem::Problem;
 

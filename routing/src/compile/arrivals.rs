@@ -5,27 +5,17 @@
 
 use std::collections::HashSet;
 
-use super::Report;
-use super::conditions::Scene;
+use super::checked::{Scene, Targets};
 use super::coverage::{inside, merged};
-use super::gateways::{OwnAddresses, can_hold};
+use super::gateways::can_hold;
 use super::members::loops;
+use super::report::Report;
+use crate::ids::{EndpointId, GatewayId, ServiceId, SplitId};
+use crate::parts::{Block, CLIENTS_PORT, Destination, Listen, RouteAction, Service, Share, dialled};
 use crate::problem::{Place, Problem};
-use crate::split::{Share, Split};
-use crate::table::{
-    Block, CLIENTS_PORT, Destination, Endpoint, EndpointId, GatewayId, Listen, RouteAction, Service,
-    ServiceId, dialled,
-};
 
 /// How many ports or ranges a message names.
 const SHOWN: usize = 4;
-
-/// What splits lead to.
-pub(super) struct Targets<'a> {
-    pub(super) destinations: &'a [Destination],
-    pub(super) endpoints: &'a [Endpoint],
-    pub(super) own: &'a OwnAddresses,
-}
 
 /// Reports each destination that no port can lead to, each that some ports cannot, and each endpoint that is dialled on the
 /// client's port where that is one of our own listeners.
@@ -36,7 +26,7 @@ pub(super) fn check(report: &mut Report, scene: &Scene<'_>, targets: &Targets<'_
     }
     let mut taken = vec![Ports::default(); scene.gateways.len()];
     for route in &scene.routes.used {
-        if let RouteAction::Forward(split) = &route.action {
+        if let RouteAction::Forward(split) = route.action {
             let arriving = || {
                 let mut ports = Ports::default();
                 for gateway in &route.gateways {
@@ -60,12 +50,12 @@ pub(super) fn check(report: &mut Report, scene: &Scene<'_>, targets: &Targets<'_
     }
     let gateways: Vec<GatewayId> = (0..scene.gateways.len() as u32).map(GatewayId).collect();
     for id in &gateways {
-        let Some(split) = &scene.gateways[id.index()].default else { continue };
+        let Some(split) = scene.gateways[id.index()].default else { continue };
         let arriving = || arriving(scene, *id, &Block::default()).without(&taken[id.index()]);
         checker.split(report, split, &[*id], arriving);
     }
     for (id, service) in (0..).map(ServiceId).zip(scene.services) {
-        let Some(split) = &service.at_any_port else { continue };
+        let Some(split) = service.at_any_port else { continue };
         let block = Block { destination_services: vec![id], ..Block::default() };
         let arriving = || {
             let arriving = gateways.iter().map(|gateway| arriving(scene, *gateway, &block));
@@ -98,12 +88,13 @@ impl<'a> Checker<'a> {
     fn split(
         &mut self,
         report: &mut Report,
-        split: &Split,
+        split: SplitId,
         gateways: &[GatewayId],
         arriving: impl FnOnce() -> Ports,
     ) {
         let destinations = self.targets.destinations;
-        let decided = split.shares.iter().map(|share| (share, &destinations[share.destination.index()]));
+        let shares = self.targets.splits[split.index()].shares.iter();
+        let decided = shares.map(|share| (share, &destinations[share.destination.index()]));
         let mut decided =
             decided.filter(|(_, destination)| self.is_decided_by_client(destination)).peekable();
         if decided.peek().is_none() {

@@ -3,22 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::Report;
+use super::checked::Scene;
 use super::coverage::{spans, touches};
 use super::gateways::can_hold;
-use super::routes::{Known, Routes};
-use super::workloads::Workloads;
+use super::report::Report;
+use crate::ids::{GatewayId, ServiceId};
+use crate::parts::{Block, Listen, Route, RouteAction, Service};
 use crate::problem::{Place, Problem};
-use crate::table::{Block, Gateway, GatewayId, Listen, Route, RouteAction, Service, ServiceId};
-
-/// What the warnings look at.
-pub(super) struct Scene<'a> {
-    pub(super) known: &'a Known<'a, 'a>,
-    pub(super) gateways: &'a [Gateway],
-    pub(super) routes: &'a Routes,
-    pub(super) services: &'a [Service],
-    pub(super) workloads: &'a Workloads,
-}
 
 /// Tells them.
 pub(super) fn check(report: &mut Report, scene: &Scene<'_>) {

@@ -5,11 +5,13 @@
 
 use ipnet::IpNet;
 
-use super::Report;
-use super::conditions::{Scene, place_of, port_seen};
+use super::checked::Scene;
+use super::conditions::{place_of, port_seen};
 use super::gateways::can_hold;
+use super::report::Report;
+use crate::ids::{GatewayId, ServiceId};
+use crate::parts::{Block, Listen, Route, Service};
 use crate::problem::{Place, Problem};
-use crate::table::{Block, GatewayId, Listen, Route, Service, ServiceId};
 
 /// How many ports or VIPs of a service a message names.
 const SHOWN: usize = 4;

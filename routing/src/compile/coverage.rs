@@ -9,9 +9,10 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::Report;
+use super::report::Report;
+use crate::ids::ServiceId;
+use crate::parts::{Block, Route};
 use crate::problem::Problem;
-use crate::table::{Block, Route, ServiceId};
 
 /// Port ranges up to this wide are filed under each of their ports.
 const NARROW: usize = 64;
@@ -311,8 +312,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::ids::GatewayId;
+    use crate::parts::RouteAction;
     use crate::problem::Place;
-    use crate::table::{GatewayId, RouteAction};
 
     const NETS: [&str; 6] =
         ["10.0.0.0/30", "10.0.0.0/31", "10.0.0.2/31", "10.0.0.1/32", "fd00::/127", "fd00::1/128"];
@@ -403,8 +405,9 @@ mod tests {
             let routes: Vec<Route> = blocks.iter().enumerate().map(|(at, block)| route(at, vec![block.clone()])).collect();
             let mut report = Report::default();
             check(&mut report, &routes);
+            let problems = report.sorted();
             for (at, later) in blocks.iter().enumerate() {
-                let told = report.problems.iter().any(|problem| problem.place == Some(routes[at].place));
+                let told = problems.iter().any(|problem| problem.place == Some(routes[at].place));
                 let covered = blocks[..at].iter().any(|earlier| covers(earlier, later));
                 prop_assert!(!told || covered, "{at} is told and not covered: {blocks:#?}");
                 let single = |block: &Block| {

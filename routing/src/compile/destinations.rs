@@ -6,24 +6,23 @@ use std::sync::Arc;
 
 use toml::Spanned;
 
-use super::Report;
-use super::members::Member;
+use super::checked::{Member, Service};
 use super::names::{Registry, check_name};
-use super::services::Service;
+use super::report::Report;
 use super::values::{port, weight};
 use super::workloads::has_labels;
 use crate::config::spelling::nearest;
 use crate::config::{List, Service as Written, To, as_key, place_of};
+use crate::ids::{DestinationId, EndpointId, ServiceId, SplitId, SubsetId};
+use crate::parts::{self, CLIENTS_PORT, Destination, Endpoint, Weightless};
+use crate::parts::{Share, Split};
 use crate::problem::{Place, Problem};
-use crate::split::{Share, Split};
-use crate::table::{
-    self, CLIENTS_PORT, Destination, DestinationId, Endpoint, EndpointId, ServiceId, SubsetId, Weightless,
-};
 
 /// The destinations and endpoints that something leads to, each made once.
 pub(super) struct Destinations<'a, 'c> {
     registry: &'a Registry<'c, Written>,
     services: &'a [Service],
+    pub(super) splits: Vec<Split>,
     pub(super) list: Vec<Destination>,
     pub(super) endpoints: Vec<Endpoint>,
     made: HashMap<(ServiceId, Option<SubsetId>, Option<u16>), DestinationId>,
@@ -36,6 +35,7 @@ impl<'a, 'c> Destinations<'a, 'c> {
         Self {
             registry,
             services,
+            splits: Vec::new(),
             list: Vec::new(),
             endpoints: Vec::new(),
             made: HashMap::new(),
@@ -44,19 +44,19 @@ impl<'a, 'c> Destinations<'a, 'c> {
     }
 
     /// The services as they stand in the table, with what their VIPs lead to.
-    pub(super) fn services(&mut self) -> Vec<table::Service> {
+    pub(super) fn services(&mut self) -> Vec<parts::Service> {
         let services = self.services;
         services
             .iter()
             .enumerate()
-            .map(|(at, service)| table::Service {
+            .map(|(at, service)| parts::Service {
                 name: service.printed.clone(),
                 vips: service.vips.iter().map(|(net, _)| *net).collect(),
                 ports: service.ports.clone(),
                 subsets: service
                     .subsets
                     .iter()
-                    .map(|subset| table::Subset {
+                    .map(|subset| parts::Subset {
                         name: subset.name.clone(),
                         labels: subset.labels.clone(),
                         max_connections: subset.max_connections,
@@ -71,21 +71,29 @@ impl<'a, 'c> Destinations<'a, 'c> {
             .collect()
     }
 
-    fn by_port(&mut self, id: ServiceId, service: &Service) -> Vec<(u16, Split)> {
+    fn by_port(&mut self, id: ServiceId, service: &Service) -> Vec<(u16, SplitId)> {
         let Some((_, place)) = service.vips.first() else { return Vec::new() };
         let mut by_port = Vec::new();
         for port in &service.ports {
             let destination = self.make(id, None, Some(port.port));
-            let share = Share { destination, weight: 1, place: *place };
-            by_port.push((port.port, Split::new(vec![share], None)));
+            by_port.push((port.port, self.split_of_one(destination, *place)));
         }
         by_port
     }
 
-    fn at_any_port(&mut self, id: ServiceId, service: &Service) -> Option<Split> {
+    fn at_any_port(&mut self, id: ServiceId, service: &Service) -> Option<SplitId> {
         let (_, place) = service.vips.first().filter(|_| service.any_port)?;
-        let share = Share { destination: self.make(id, None, None), weight: 1, place: *place };
-        Some(Split::new(vec![share], None))
+        let destination = self.make(id, None, None);
+        Some(self.split_of_one(destination, *place))
+    }
+
+    fn split_of_one(&mut self, destination: DestinationId, place: Place) -> SplitId {
+        self.push(Split { shares: vec![Share { destination, weight: 1, place }], sticky: None })
+    }
+
+    fn push(&mut self, split: Split) -> SplitId {
+        self.splits.push(split);
+        SplitId(self.splits.len() as u32 - 1)
     }
 
     /// The split that a `to` says. `None` where it was told what is wrong.
@@ -95,7 +103,7 @@ impl<'a, 'c> Destinations<'a, 'c> {
         file: u32,
         to: &List<To>,
         sticky: Option<Arc<str>>,
-    ) -> Option<Split> {
+    ) -> Option<SplitId> {
         let place = place_of(file, to);
         let to = to.get_ref();
         if to.is_empty() {
@@ -120,7 +128,7 @@ impl<'a, 'c> Destinations<'a, 'c> {
                 place,
             });
         }
-        (weights.is_some() && shares.len() == to.len()).then(|| Split::new(shares, sticky))
+        (weights.is_some() && shares.len() == to.len()).then(|| self.push(Split { shares, sticky }))
     }
 
     fn destination(
@@ -184,7 +192,7 @@ impl<'a, 'c> Destinations<'a, 'c> {
         if let Some(port) = port {
             name = format!("{name}:{port}");
         }
-        let policy = match part {
+        let (policy, origins) = match part {
             Some(subset) => subset.policy.policy(subset.max_connections),
             None => service.policy.policy(service.policy.max_connections().flatten()),
         };
@@ -198,6 +206,7 @@ impl<'a, 'c> Destinations<'a, 'c> {
             endpoints,
             weightless,
             policy,
+            origins,
         });
         self.made.insert((id, subset, port), made);
         made

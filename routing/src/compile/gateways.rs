@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::Report;
 use super::addresses::advice;
 use super::names::Registry;
+use super::report::Report;
 use super::values::{ports_of_text, word};
 use crate::config::{Gateway, Text, not_in_this_version, place_of};
+use crate::parts::Listen;
 use crate::problem::{Place, Problem};
-use crate::table::Listen;
 
 /// What each gateway listens on, in the order of the registry.
 pub(super) fn listens(report: &mut Report, gateways: &Registry<'_, Gateway>) -> Vec<Vec<Listen>> {

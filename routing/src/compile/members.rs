@@ -6,44 +6,16 @@ use std::sync::Arc;
 
 use toml::Spanned;
 
-use super::Report;
 use super::addresses::{advice, bracketed, cannot_be_dialled};
+use super::checked::{Member, Service, Surroundings};
 use super::names::Declared;
-use super::services::{Service, Surroundings};
+use super::report::Report;
 use super::values::{bad_port, count, labels, locality, port, weight};
 use crate::config::{Endpoint, EndpointTable, Service as Written, Text, place_of};
 use crate::problem::{Place, Problem, Severity};
-use crate::table::ServicePort;
 
 /// More priorities than this nobody tells apart.
 const MAX_PRIORITY: u64 = 127;
-
-/// One address of a service. Which port is dialled depends on the service port in use.
-#[derive(Clone)]
-pub(super) struct Member {
-    pub(super) address: IpAddr,
-    /// A port that serves whatever service port is in use.
-    pub(super) port: Option<u16>,
-    /// Ports by the service port's name.
-    pub(super) named_ports: BTreeMap<Arc<str>, u16>,
-    pub(super) labels: BTreeMap<Arc<str>, Arc<str>>,
-    pub(super) locality: Arc<str>,
-    pub(super) weight: u32,
-    pub(super) priority: u32,
-    pub(super) host: Option<Arc<str>>,
-    pub(super) place: Place,
-}
-
-impl Member {
-    /// What is dialled when this port of the service is in use.
-    /// `None`: there is none, or the client's port is dialled (`ports = "any"`).
-    pub(super) fn dialled(&self, port: Option<&ServicePort>) -> Option<SocketAddr> {
-        let named =
-            port.and_then(|port| port.name.as_ref()).and_then(|name| self.named_ports.get(name).copied());
-        let target = self.port.or(named).or(port.map(|port| port.target_port))?;
-        Some(SocketAddr::new(self.address, target))
-    }
-}
 
 /// Gathers the members of one service.
 pub(super) struct Members<'a, 'c> {

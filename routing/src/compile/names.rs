@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::Report;
+use super::report::Report;
 use crate::config::spelling::nearest;
 use crate::config::{Config, Item, Text, as_key, place_of};
 use crate::problem::{Place, Problem};

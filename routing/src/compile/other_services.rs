@@ -5,11 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::Report;
-use super::conditions::{Scene, port_seen};
+use super::checked::{Scene, Targets};
+use super::conditions::port_seen;
 use super::gateways::can_hold;
+use super::report::Report;
+use crate::ids::{GatewayId, ServiceId};
+use crate::parts::{Block, Gateway, Route, RouteAction, Service};
 use crate::problem::Problem;
-use crate::table::{Block, Destination, Gateway, GatewayId, Route, RouteAction, Service, ServiceId};
 
 /// A service whose VIP arrives at a gateway, with the ports that do.
 struct Covered<'a> {
@@ -63,7 +65,7 @@ impl<'a> Left<'a> {
 
 /// Reports them. It is a warning only where the route leads to one of the services that it takes: one that leads elsewhere,
 /// to an inspecting proxy or to nothing, is meant for all of them.
-pub(super) fn check(report: &mut Report, scene: &Scene<'_>, destinations: &[Destination]) {
+pub(super) fn check(report: &mut Report, scene: &Scene<'_>, targets: &Targets<'_>) {
     // A route or service that is damaged may say what seems to be missing here.
     if report.incomplete || scene.routes.left_out {
         return;
@@ -77,7 +79,7 @@ pub(super) fn check(report: &mut Report, scene: &Scene<'_>, destinations: &[Dest
         let mut left = Left::new(&covered);
         for route in scene.routes.used.iter().filter(|route| route.gateways.contains(&id)) {
             if !reported.contains(&route.place)
-                && let Some(problem) = problem(gateway, route, destinations, &covered, &left)
+                && let Some(problem) = problem(gateway, route, targets, &covered, &left)
             {
                 report.push(problem);
                 reported.insert(route.place);
@@ -141,14 +143,15 @@ fn takes_some(block: &Block, covered: &Covered<'_>) -> bool {
 fn problem(
     gateway: &Gateway,
     route: &Route,
-    destinations: &[Destination],
+    targets: &Targets<'_>,
     covered: &BTreeMap<ServiceId, Covered<'_>>,
     left: &Left<'_>,
 ) -> Option<Problem> {
     const NAMED: usize = 3;
-    let RouteAction::Forward(split) = &route.action else { return None };
+    let RouteAction::Forward(split) = route.action else { return None };
+    let shares = targets.splits[split.index()].shares.iter();
     let to: BTreeSet<ServiceId> =
-        split.shares.iter().map(|share| destinations[share.destination.index()].service).collect();
+        shares.map(|share| targets.destinations[share.destination.index()].service).collect();
     let own = to.iter().filter_map(|id| covered.get(id));
     let own: Vec<String> = own.map(|it| format!("{:?}", it.service.name)).collect();
     if own.is_empty() {

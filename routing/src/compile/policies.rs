@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use super::Report;
 use super::names::{Declared, Registry};
+use super::report::Report;
 use super::values::{Precision, count, duration, print_duration, word};
 use crate::config::{Number, Policy as Written, Scalar, place_of};
-use crate::policy::{Balance, Keepalive, Origin, Origins, Policy, Timeouts};
+use crate::policy::{Balance, Keepalive, Origin, Policy, Timeouts};
 use crate::problem::{Place, Problem};
 
 /// What the kernel takes for TCP_KEEPIDLE and TCP_KEEPINTVL.
@@ -71,8 +71,9 @@ impl Layer {
         self.max_connections.map(|(limit, _)| Some(limit).filter(|limit| *limit > 0))
     }
 
-    /// The policy that these layers come to, over what is built in. `limit` is the destination's own.
-    pub(super) fn policy(&self, limit: Option<u64>) -> Policy {
+    /// The policy that these layers come to, over what is built in, and where each of its values was set, in the order of the
+    /// documentation. `limit` is the destination's own.
+    pub(super) fn policy(&self, limit: Option<u64>) -> (Policy, Arc<[Origin]>) {
         let mut origins = Vec::new();
         let mut time = |key, set: Set<Duration>, built_in| {
             let value = set.map_or(built_in, |(value, _)| value);
@@ -101,7 +102,7 @@ impl Layer {
         let connections = self.max_connections.map_or(0, |(limit, _)| limit);
         other(8, "max_connections", connections.to_string(), self.max_connections.map(|set| set.1));
         other(11, "keepalive.probes", probes.to_string(), self.keepalive_probes.map(|set| set.1));
-        Policy {
+        let policy = Policy {
             balance,
             timeouts: Timeouts { connect, connect_deadline, idle, half_close, flush, max_duration },
             connect_attempts: attempts as u32,
@@ -112,8 +113,8 @@ impl Layer {
                 probes: probes as u32,
             }),
             user_timeout,
-            origins: Arc::new(Origins(origins)),
-        }
+        };
+        (policy, origins.into())
     }
 }
 

@@ -5,44 +5,22 @@ use std::sync::Arc;
 
 use toml::Spanned;
 
-use super::Report;
 use super::addresses::network;
+use super::checked::{Known, Routes};
 use super::destinations::Destinations;
 use super::names::{Name, Registry, check_name};
-use super::services::Service;
+use super::report::Report;
 use super::values::{labels, port_range, word};
-use crate::config::{
-    Config, Gateway, Item, List, Match, Route as Written, Service as WrittenService, place_of,
-};
+use crate::config::{Config, Gateway, Item, List, Match, Route as Written, place_of};
+use crate::ids::{GatewayId, ServiceId};
+use crate::parts::{Block, OffRoute, Route, RouteAction};
 use crate::problem::{Place, Problem};
-use crate::table::{Block, GatewayId, OffRoute, Route, RouteAction, ServiceId};
 
 /// A checked route, with what only warnings ask of it.
 pub(super) struct Checked {
     pub(super) route: Route,
     pub(super) order: i64,
     pub(super) enabled: bool,
-}
-
-/// What routes refer to.
-pub(super) struct Known<'a, 'c> {
-    pub(super) gateways: &'a Registry<'c, Gateway>,
-    pub(super) registry: &'a Registry<'c, WrittenService>,
-    pub(super) services: &'a [Service],
-}
-
-/// All routes.
-pub(super) struct Routes {
-    /// Those that are used, in order of evaluation.
-    pub(super) used: Vec<Route>,
-    /// Those that are off, in the same order.
-    pub(super) off: Vec<OffRoute>,
-    /// The names of all, used or not, as they are printed.
-    pub(super) names: HashMap<Name, Arc<str>>,
-    /// There is one more at least, with something wrong in it.
-    pub(super) left_out: bool,
-    /// And the name of one may have been cut out.
-    pub(super) nameless: bool,
 }
 
 /// Checks them all.

@@ -8,50 +8,16 @@ use ipnet::IpNet;
 use toml::Spanned;
 
 use super::addresses::network;
-use super::gateways::OwnAddresses;
-use super::members::{Member, Members};
+use super::checked::{Member, Service, Subset, Surroundings};
+use super::members::Members;
 use super::names::{Declared, Registry, check_name};
 use super::policies::{Layer, Policies};
+use super::report::Report;
 use super::values::{labels, port};
-use super::workloads::{Workloads, has_labels};
-use super::{Report, Resolved};
+use super::workloads::has_labels;
 use crate::config::{Ports, Service as Written, ServicePort as WrittenPort, place_of};
+use crate::parts::ServicePort;
 use crate::problem::{Place, Problem};
-use crate::table::ServicePort;
-
-/// A service, checked.
-pub(super) struct Service {
-    pub(super) printed: Arc<str>,
-    pub(super) place: Place,
-    /// Something was cut out of it when it was read: its ports, VIPs and subsets may not be all.
-    pub(super) damaged: bool,
-    pub(super) vips: Vec<(IpNet, Place)>,
-    pub(super) ports: Vec<ServicePort>,
-    /// `ports = "any"`: it has every port, and lists none.
-    pub(super) any_port: bool,
-    pub(super) members: Vec<Member>,
-    pub(super) subsets: Vec<Subset>,
-    pub(super) policy: Layer,
-}
-
-/// A subset, checked; in the order of names.
-pub(super) struct Subset {
-    pub(super) name: Arc<str>,
-    pub(super) labels: BTreeMap<Arc<str>, Arc<str>>,
-    pub(super) place: Place,
-    /// The policy in force.
-    pub(super) policy: Layer,
-    /// Its own connection limit, where its own policy sets one.
-    pub(super) max_connections: Option<u64>,
-}
-
-/// What all services need.
-pub(super) struct Surroundings<'a, 'c> {
-    pub(super) policies: &'a Policies<'c>,
-    pub(super) workloads: &'a Workloads,
-    pub(super) own: &'a OwnAddresses,
-    pub(super) resolved: &'a Resolved,
-}
 
 /// All services in the order of the registry, and the host names among their endpoints.
 pub(super) fn services(

@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::report::Report;
 use super::values::{Precision, count, duration, locality, word};
-use super::{Cores, LogLevel, RelayMode, Report, Settings};
 use crate::config::{Config, Proxy, Text, place_of};
 use crate::problem::Problem;
+use crate::settings::{Cores, LogLevel, RelayMode, Settings};
 
 /// More shards than this help no machine there is.
 const MAX_SHARDS: u64 = 1024;

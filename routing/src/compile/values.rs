@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use super::Report;
+use super::report::Report;
 use crate::config::spelling::nearest;
 use crate::config::{Labels, Number, Scalar, Text, for_word, place_of};
 use crate::problem::{Place, Problem};

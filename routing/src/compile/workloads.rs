@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::Report;
 use super::addresses::network;
 use super::names::{Registry, check_name};
+use super::report::Report;
 use super::values::{labels, locality, port, weight};
 use crate::config::{Workload as Written, place_of};
+use crate::parts::Workload;
 use crate::problem::{Place, Problem};
-use crate::table::Workload;
 
 /// All workloads, and what selectors and services want to know of them.
 pub(super) struct Workloads {

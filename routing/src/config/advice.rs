@@ -3,7 +3,7 @@
 
 use toml::de::{DeTable, DeValue};
 
-use super::as_key;
+use super::written::as_key;
 
 /// Keys of a policy, which are often written into the service itself.
 const OF_A_POLICY: [&str; 12] = [

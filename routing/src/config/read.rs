@@ -3,7 +3,6 @@
 //! serde stops at its first error, so each table of a text is read in a loop: the key or element at the error's place is
 //! told, cut out of the table, and the rest is read again. What lost something is marked as damaged.
 
-use std::env::VarError;
 use std::ops::Range;
 
 use serde::de::DeserializeOwned;
@@ -12,7 +11,9 @@ use toml::de::{DeArray, DeTable, DeValue, ValueDeserializer};
 
 use super::later::later;
 use super::spelling::nearest;
-use super::{Config, Item, advice, as_key, scalars, syntax, variables};
+use super::variables::Environment;
+use super::written::{Config, Item, as_key};
+use super::{advice, scalars, syntax, variables};
 use crate::problem::{Place, Problem, Sources};
 
 /// After these the rest of a configuration is not looked at: nobody mends more at once.
@@ -21,9 +22,6 @@ const MAX_PROBLEMS: usize = 100;
 /// What a text may have at its top.
 const TOP: [&str; 9] =
     ["namespace", "proxy", "log", "gateway", "route", "service", "policy", "workload", "test"];
-
-/// The environment: what a variable is, in the words of [`std::env::var`].
-pub type Environment<'e> = &'e dyn Fn(&str) -> Result<String, VarError>;
 
 /// Reads all texts into one configuration as written. `env` answers what an environment variable is.
 /// Problems of shape, at most 100, go with it to [`compile`](crate::compile()).

@@ -5,8 +5,10 @@ use std::env::VarError;
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::read::Environment;
 use crate::problem::{Place, Problem};
+
+/// The environment: the value of a variable, or why there is none, as [`std::env::var`] answers.
+pub type Environment<'e> = &'e dyn Fn(&str) -> Result<String, VarError>;
 
 /// Puts the environment into every string of `value`.
 pub(super) fn fill(

@@ -4,22 +4,24 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Extent, Failed, Outcome, Rule, RulesLeftOut, SHOWN_MAX, Trace, at};
+use super::Trace;
+use super::shape::{At, Extent, Failed, Outcome, Rule, RulesLeftOut, SHOWN_MAX};
 use crate::classify::{BlockId, Condition};
-use crate::table::{Block, Parts, RouteId, WorkloadId};
+use crate::ids::{RouteId, WorkloadId};
+use crate::parts::{Block, Parts};
 
 impl Trace<'_> {
     /// The rules in order, and those that `extent` leaves out.
     pub(super) fn rules(&self, taken_by: Option<BlockId>, extent: Extent) -> (Vec<Rule>, RulesLeftOut) {
         let matched = taken_by.map(|block| self.table.classifier().route(block));
-        let ids = (0..self.table.routes.len() as u32).map(RouteId);
-        let off = &self.table.off_routes;
+        let ids = (0..self.parts.routes.len() as u32).map(RouteId);
+        let off = &self.parts.off_routes;
         if extent == Extent::Whole || ids.len() + off.len() <= SHOWN_MAX {
             let rules = ids.map(|id| self.rule(id, matched));
             let off = (0..).zip(off).map(|(off_before, route)| Rule {
                 number: route.before + off_before + 1,
                 route: Arc::clone(&route.name),
-                at: at(&self.table.sources, route.place),
+                at: At::new(&self.parts.sources, route.place),
                 outcome: Outcome::Off,
             });
             let mut rules: Vec<Rule> = rules.chain(off).collect();
@@ -32,7 +34,7 @@ impl Trace<'_> {
         let left_out = RulesLeftOut {
             far: reached - near.len(),
             farther: near.len().saturating_sub(SHOWN_MAX),
-            not_reached: self.table.routes.len() - reached - usize::from(matched.is_some()),
+            not_reached: self.parts.routes.len() - reached - usize::from(matched.is_some()),
             off: off.len(),
         };
         near.sort_unstable();
@@ -42,21 +44,21 @@ impl Trace<'_> {
     }
 
     fn rule(&self, id: RouteId, matched: Option<(RouteId, usize)>) -> Rule {
-        let route = &self.table.routes[id.index()];
+        let route = &self.parts.routes[id.index()];
         let outcome = match matched {
             Some((route, block)) if route == id => self.matched(id, block),
             Some((route, _)) if route < id => Outcome::NotReached,
             _ => self.failed(id),
         };
-        let at = at(&self.table.sources, route.place);
-        let off_before = self.table.off_routes.partition_point(|off| off.before <= id.index());
+        let at = At::new(&self.parts.sources, route.place);
+        let off_before = self.parts.off_routes.partition_point(|off| off.before <= id.index());
         Rule { number: id.index() + off_before + 1, route: Arc::clone(&route.name), at, outcome }
     }
 
     /// How many conditions keep a rule from matching, in the block where they are fewest. `None`: nothing held that would
     /// tell it from any other rule, for every rule of a gateway has the gateway.
     fn distance(&self, route: RouteId) -> Option<usize> {
-        let blocks = 0..self.table.routes[route.index()].blocks.len();
+        let blocks = 0..self.parts.routes[route.index()].blocks.len();
         let distances = blocks.filter_map(|index| {
             let id = self.table.classifier().block(route, index);
             let holds = |condition| self.table.classifier().holds(self.classified, condition, id);
@@ -67,23 +69,23 @@ impl Trace<'_> {
     }
 
     fn matched(&self, route: RouteId, index: usize) -> Outcome {
-        let block = &self.table.routes[route.index()].blocks[index];
+        let block = &self.parts.routes[route.index()].blocks[index];
         let asked = self.asked(route, index).filter(|condition| *condition != Condition::Gateways);
         let wanted: Vec<String> = asked
             .map(|condition| format!("{} {}", condition.key(), self.wanted(condition, route, block)))
             .collect();
         let first = block.places.iter().map(|(_, place)| *place).min();
-        let place = first.or(block.place).unwrap_or(self.table.routes[route.index()].place);
+        let place = first.or(block.place).unwrap_or(self.parts.routes[route.index()].place);
         Outcome::Matched {
             block: index + 1,
             wanted: if wanted.is_empty() { "everything".to_owned() } else { wanted.join(", ") },
-            matched_line: at(&self.table.sources, place).line,
+            matched_line: At::new(&self.parts.sources, place).line,
         }
     }
 
     /// Of the blocks, the one whose first failing condition comes last; of equals the first.
     fn failed(&self, route: RouteId) -> Outcome {
-        let blocks = &self.table.routes[route.index()].blocks;
+        let blocks = &self.parts.routes[route.index()].blocks;
         let failing = blocks.iter().enumerate().map(|(index, _)| {
             let id = self.table.classifier().block(route, index);
             let fails =
@@ -95,15 +97,15 @@ impl Trace<'_> {
         let (condition, index) = furthest.expect("a route has a block");
         let block = &blocks[index];
         let written = match condition {
-            Condition::Gateways => self.table.routes[route.index()].gateways_place,
+            Condition::Gateways => self.parts.routes[route.index()].gateways_place,
             _ => block.places.iter().find(|(key, _)| *key == condition.key()).map(|(_, place)| *place),
         };
-        let place = written.or(block.place).unwrap_or(self.table.routes[route.index()].place);
+        let place = written.or(block.place).unwrap_or(self.parts.routes[route.index()].place);
         let failed = Failed {
             condition: condition.key(),
             wanted: self.wanted(condition, route, block),
             found: self.found(condition),
-            line: at(&self.table.sources, place).line,
+            line: At::new(&self.parts.sources, place).line,
         };
         Outcome::Failed { block: index + 1, failed }
     }
@@ -114,7 +116,7 @@ impl Trace<'_> {
     }
 
     fn wanted(&self, condition: Condition, route: RouteId, block: &Block) -> String {
-        let parts: &Parts = self.table;
+        let parts = self.parts;
         match condition {
             Condition::Gateways => {
                 list(parts.routes[route.index()].gateways.iter().map(|id| &parts.gateways[id.index()].name))
@@ -129,6 +131,7 @@ impl Trace<'_> {
                 list(block.source_labels.iter().map(|(key, value)| format!("{key}={value}")))
             }
             Condition::SourceNamespaces => list(&block.source_namespaces),
+            Condition::Sni => list(&block.sni),
             Condition::DestinationServices => {
                 list(block.destination_services.iter().map(|id| &parts.services[id.index()].name))
             }
@@ -136,7 +139,7 @@ impl Trace<'_> {
     }
 
     fn found(&self, condition: Condition) -> String {
-        let parts: &Parts = self.table;
+        let parts = self.parts;
         let workload = |show: fn(&Parts, WorkloadId) -> String| match self.classified.workload {
             Some(id) => show(parts, id),
             None => "no workload".to_owned(),
@@ -146,6 +149,7 @@ impl Trace<'_> {
             Condition::Ports => self.arrival.destination.port().to_string(),
             Condition::DestinationSubnets => self.arrival.destination.ip().to_string(),
             Condition::SourceSubnets => self.arrival.source.ip().to_string(),
+            Condition::Sni => "no TLS".to_owned(),
             Condition::SourceLabels => workload(|parts, id| {
                 let labels = parts.workloads[id.index()].labels.iter();
                 let labels: Vec<_> = labels.map(|(key, value)| format!("{key}={value}")).collect();
@@ -166,7 +170,7 @@ impl Trace<'_> {
         let (ip, port) = (self.arrival.destination.ip(), self.arrival.destination.port());
         let at_vip = self.table.classifier().services_at(ip);
         let names: Vec<String> =
-            at_vip.iter().map(|id| format!("`{}`", self.table.services[id.index()].name)).collect();
+            at_vip.iter().map(|id| format!("`{}`", self.parts.services[id.index()].name)).collect();
         match &names[..] {
             [] => "no service".to_owned(),
             [only] => format!("no service: {only} has no port {port}"),

@@ -3,7 +3,9 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use super::{At, EndpointShown, Explanation, Outcome, PolicyShown, Rule, RulesLeftOut, ShareShown, Verdict};
+use super::shape::{
+    At, Decision, EndpointShown, Explanation, Outcome, PolicyShown, Rule, RulesLeftOut, ShareShown,
+};
 use crate::table::Via;
 
 /// Shares in a line.
@@ -53,8 +55,8 @@ impl Explanation {
         lines.extend(self.split.iter().filter_map(always));
         lines.extend(self.split.iter().filter(|share| !share.policy.is_empty()).map(policy));
         let decision = match self.decision {
-            Verdict::Forward => "forward",
-            Verdict::Reject => "reject",
+            Decision::Forward => "forward",
+            Decision::Reject => "reject",
         };
         let via = match self.via {
             Via::Route => "route",

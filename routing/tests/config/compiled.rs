@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir_routing::compile::{Cores, LogLevel};
 use weir_routing::{Compiled, Resolved, compile, parse};
+use weir_routing::{Cores, LogLevel};
 
 use crate::{env, line, load, sources};
 
@@ -21,10 +21,10 @@ fn destinations(compiled: &Compiled) -> Vec<String> {
     let table = &compiled.table;
     let endpoints = |destination: &weir_routing::Destination| {
         let addresses =
-            destination.endpoints.iter().map(|id| table.endpoints[id.index()].address.to_string());
+            destination.endpoints.iter().map(|id| table.parts().endpoints[id.index()].address.to_string());
         addresses.collect::<Vec<_>>().join(" ")
     };
-    table.destinations.iter().map(|each| format!("{}: {}", each.name, endpoints(each))).collect()
+    table.parts().destinations.iter().map(|each| format!("{}: {}", each.name, endpoints(each))).collect()
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn a_host_name_stands_for_all_its_addresses() {
     let compiled = compile(&config, &resolved).expect("its meaning");
     assert_eq!(destinations(&compiled), ["db: 10.0.0.1:5 10.0.0.2:5 10.0.0.3:5 127.0.0.1:5"]);
     assert_eq!(compiled.host_names, [Arc::from("a.example.com"), Arc::from("db.example.com")]);
-    assert_eq!(compiled.table.endpoints[0].host.as_deref(), Some("db.example.com"));
+    assert_eq!(compiled.table.parts().endpoints[0].host.as_deref(), Some("db.example.com"));
     let codes: Vec<&str> = compiled.warnings.iter().map(|warning| warning.code).collect();
     assert_eq!(codes, ["not-resolved"]);
 }
@@ -135,10 +135,9 @@ keepalive = { probes = 2 }
 "#;
     let compiled = compiled(&[text]);
     let texts = sources(&[text]);
-    let policy = &compiled.table.destinations[0].policy;
-    let found: Vec<String> = policy
+    let destination = &compiled.table.parts().destinations[0];
+    let found: Vec<String> = destination
         .origins
-        .0
         .iter()
         .map(|origin| {
             let at =
@@ -164,11 +163,11 @@ keepalive = { probes = 2 }
             "user_timeout 0s (built in)",
         ]
     );
-    assert_eq!(policy.timeouts.connect, Some(Duration::from_secs(5)));
-    assert_eq!(policy.timeouts.flush, None);
-    let limits = |at: usize| compiled.table.destinations[at].policy.max_connections;
+    assert_eq!(destination.policy.timeouts.connect, Some(Duration::from_secs(5)));
+    assert_eq!(destination.policy.timeouts.flush, None);
+    let limits = |at: usize| compiled.table.parts().destinations[at].policy.max_connections;
     assert_eq!((limits(0), limits(1)), (Some(7), Some(100)));
-    let service = &compiled.table.services[0];
+    let service = &compiled.table.parts().services[0];
     assert_eq!((service.max_connections, service.subsets[0].max_connections), (Some(100), Some(7)));
 }
 
@@ -179,11 +178,11 @@ fn names_are_printed_with_their_namespace_outside_default() {
         "namespace = \"foo\"\n[service.db]\nendpoints = [\"10.0.0.1:1\"]\n[[route]]\nto = [{ service = \"db\" }]\n[[route]]\nname = \"first\"\norder = -5\nmatch = [{ source_subnets = [\"10.0.0.0/8\"] }]\nto = [{ service = \"default/db\" }]\n[workload.w]\n",
     ]);
     let table = &compiled.table;
-    let services: Vec<&str> = table.services.iter().map(|service| &*service.name).collect();
-    let routes: Vec<&str> = table.routes.iter().map(|route| &*route.name).collect();
+    let services: Vec<&str> = table.parts().services.iter().map(|service| &*service.name).collect();
+    let routes: Vec<&str> = table.parts().routes.iter().map(|route| &*route.name).collect();
     assert_eq!(services, ["db", "foo/db"]);
     assert_eq!(routes, ["foo/first", "route-1", "foo/route-2"]);
-    assert_eq!(&*table.workloads[0].name, "foo/w");
+    assert_eq!(&*table.parts().workloads[0].name, "foo/w");
 }
 
 #[test]
@@ -234,7 +233,7 @@ fn a_failing_test_says_what_was_wanted_and_found() {
             "#
         );
         let compiled = compiled(&[&text]);
-        let found = compiled.claims[0].check(&compiled.table).err();
+        let found = compiled.config_tests[0].check(&compiled.table).err();
         let found = found.as_ref().map(|problem| {
             assert_eq!(problem.code, "test-failed");
             (problem.wanted.as_deref().unwrap_or(""), problem.found.as_deref().unwrap_or(""))

@@ -96,9 +96,9 @@ fn what_is_left_without_later_keys_compiles() {
         let lines: Vec<String> = problems.iter().map(|problem| crate::line(&texts, problem)).collect();
         panic!("{}\n{text}", lines.join("\n"))
     });
-    assert_eq!(compiled.claims.len(), 1);
-    for claim in &compiled.claims {
-        assert_eq!(claim.check(&compiled.table), Ok(()));
+    assert_eq!(compiled.config_tests.len(), 1);
+    for test in &compiled.config_tests {
+        assert_eq!(test.check(&compiled.table), Ok(()));
     }
 }
 

@@ -8,7 +8,7 @@ use weir_routing::{Arrival, Gateway};
 fn check(toml: &str, source: &str, destination: &str, wanted: &[&str]) {
     let table = super::load(&super::sources(&[toml])).expect("a good file").table;
     let destination = destination.parse().expect("an address and a port");
-    let gateways = Gateway::listening(&table.gateways, destination);
+    let gateways = Gateway::listening(&table.parts().gateways, destination);
     let [gateway] = gateways[..] else { panic!("{gateways:?} listen on {destination}") };
     let arrival = Arrival::new(gateway, format!("{source}:0").parse().expect("an address"), destination);
     let text = explain(&table, &arrival, Extent::Near).to_text();

@@ -117,8 +117,8 @@ fn the_good_file_is_good_and_its_tests_hold() {
     let compiled = compile(&config, &Default::default()).expect("its meaning");
     let warnings: Vec<String> = compiled.warnings.iter().map(|problem| line(&texts, problem)).collect();
     assert_eq!(warnings, [] as [&str; 0]);
-    assert_eq!(compiled.claims.len(), 6);
-    for claim in &compiled.claims {
-        assert_eq!(claim.check(&compiled.table), Ok(()), "{}", claim.name);
+    assert_eq!(compiled.config_tests.len(), 6);
+    for test in &compiled.config_tests {
+        assert_eq!(test.check(&compiled.table), Ok(()), "{}", test.name);
     }
 }

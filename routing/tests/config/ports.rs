@@ -180,7 +180,7 @@ fn a_test_expects_what_happens_to_the_port_that_is_dialled() {
             "[[test]]\nsource = \"10.1.0.1\"\ndestination = \"10.0.0.9:{port}\"\nexpect = {{ {expect} }}"
         );
         let compiled = compiled(&text("\"10.0.0.9:80-90\"", &format!("{to}\n{test}")));
-        let found = compiled.claims[0].check(&compiled.table).err();
+        let found = compiled.config_tests[0].check(&compiled.table).err();
         let found = found.as_ref().map(|problem| {
             (problem.wanted.as_deref().unwrap_or(""), problem.found.clone().unwrap_or_default())
         });
@@ -228,7 +228,7 @@ destination = "{destination}"
 expect = {{ {expect} }}
 "#
         ));
-        assert_eq!(compiled.claims[0].check(&compiled.table), Ok(()), "{rest} {destination}");
+        assert_eq!(compiled.config_tests[0].check(&compiled.table), Ok(()), "{rest} {destination}");
     }
 }
 
@@ -288,14 +288,16 @@ expect = {{ {expect} }}
     ];
     for (destination, expect) in cases {
         let compiled = compiled(&text(expect, destination));
-        assert_eq!(compiled.claims[0].check(&compiled.table), Ok(()), "{destination}");
+        assert_eq!(compiled.config_tests[0].check(&compiled.table), Ok(()), "{destination}");
         let table = &compiled.table;
-        let names: Vec<&str> = table.destinations.iter().map(|destination| &*destination.name).collect();
+        let names: Vec<&str> =
+            table.parts().destinations.iter().map(|destination| &*destination.name).collect();
         assert_eq!(names, ["around:443", "narrow:80", "wide", "realm/v1", "realm"], "one, whatever the port");
         let endpoints: Vec<String> = table
+            .parts()
             .endpoints
             .iter()
-            .map(|endpoint| weir_routing::table::endpoint_name(endpoint.address))
+            .map(|endpoint| weir_routing::endpoint_name(endpoint.address))
             .collect();
         assert_eq!(
             endpoints,

@@ -1,7 +1,7 @@
 //! Every message, at its line and column, with its code. A case without lines is one that nothing is said about.
 
 mod addresses;
-mod claims;
+mod config_tests;
 mod files;
 mod foreign;
 mod gateways;

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use proptest::prelude::*;
 use weir_routing::explain::{Extent, Outcome, explain};
-use weir_routing::table::{Block, Parts, RouteAction};
 use weir_routing::{
-    Action, Arrival, DestinationId, GatewayId, Refusal, RouteId, ServiceId, Table, Verdict, Via, WorkloadId,
+    Action, Arrival, Block, DestinationId, FirstBytes, FirstPart, GatewayId, Known, Parts, Refusal,
+    RouteAction, RouteId, ServiceId, Table, Verdict, Via, WorkloadId,
 };
 
 use super::support::{Builder, split};
@@ -18,6 +18,7 @@ use super::support::{Builder, split};
 const GATEWAYS: u32 = 3;
 const SERVICES: u32 = 4;
 const LABELS: [(&str, &str); 4] = [("app", "web"), ("app", "db"), ("tier", "gold"), ("tier", "")];
+const NAMES: [&str; 2] = ["a.example.com", "b.example.com"];
 const NAMESPACES: [&str; 3] = ["foo", "bar", "default"];
 
 /// The workload of the longest prefix; of equals the first.
@@ -49,7 +50,7 @@ fn service(parts: &Parts, arrival: &Arrival) -> Option<ServiceId> {
     longest.map(|(_, id)| id)
 }
 
-/// Whether one condition of a block holds.
+/// Whether one condition of a block holds; that on the SNI as where there is none.
 fn holds(parts: &Parts, arrival: &Arrival, block: &Block, condition: &str) -> bool {
     let (source, destination) = (arrival.source.ip(), arrival.destination.ip());
     let workload = workload(parts, source).map(|id| &parts.workloads[id.index()]);
@@ -75,6 +76,7 @@ fn holds(parts: &Parts, arrival: &Arrival, block: &Block, condition: &str) -> bo
                 || service(parts, arrival)
                     .is_some_and(|service| block.destination_services.contains(&service))
         }
+        "sni" => block.sni.is_empty(),
         other => panic!("{other} is no condition of a block"),
     }
 }
@@ -83,33 +85,35 @@ fn in_any(nets: &[IpNet], address: IpAddr) -> bool {
     nets.is_empty() || nets.iter().any(|net| net.contains(&address))
 }
 
-const CONDITIONS: [&str; 6] = [
+const CONDITIONS: [&str; 7] = [
     "ports",
     "destination_subnets",
     "source_subnets",
     "source_labels",
     "source_namespaces",
     "destination_services",
+    "sni",
 ];
 
 /// Every verdict that chance may lead to.
-fn verdicts(parts: &Parts, arrival: &Arrival) -> Vec<Verdict> {
-    let (via, route) = model(parts, arrival);
+fn verdicts(parts: &Parts, arrival: &Arrival, sni: Known<&str>) -> Vec<Verdict> {
+    let (via, route, waits) = model(parts, arrival, sni);
+    if waits {
+        return vec![Verdict::Needs(FirstPart::Sni)];
+    }
     let port = arrival.destination.port();
     let action = route.map(|route| &parts.routes[route.index()].action);
     let split = match (via, action) {
-        (_, Some(RouteAction::Forward(split))) => split,
+        (_, Some(RouteAction::Forward(split))) => *split,
         (_, Some(RouteAction::Reject)) => {
             return vec![Verdict::Refuse { refusal: Refusal::Rejected, via, route }];
         }
         (Via::Service, None) => {
             let id = service(parts, arrival).expect("a service took it");
             let mut by_port = parts.services[id.index()].by_port.iter();
-            &by_port.find(|(other, _)| *other == port).expect("it has the port").1
+            by_port.find(|(other, _)| *other == port).expect("it has the port").1
         }
-        (Via::Gateway, None) => {
-            parts.gateways[arrival.gateway.index()].default.as_ref().expect("a default took it")
-        }
+        (Via::Gateway, None) => parts.gateways[arrival.gateway.index()].default.expect("a default took it"),
         (_, None) => return vec![Verdict::Refuse { refusal: Refusal::NoRoute, via, route }],
     };
     let end = |drawn: DestinationId| {
@@ -121,16 +125,25 @@ fn verdicts(parts: &Parts, arrival: &Arrival) -> Vec<Verdict> {
             None => Verdict::Refuse { refusal: Refusal::NoPort(drawn), via, route },
         }
     };
-    split.shares.iter().filter(|share| share.weight > 0).map(|share| end(share.destination)).collect()
+    let shares = parts.splits[split.index()].shares.iter();
+    shares.filter(|share| share.weight > 0).map(|share| end(share.destination)).collect()
 }
 
-fn model(parts: &Parts, arrival: &Arrival) -> (Via, Option<RouteId>) {
+/// Which step takes an arrival, by which route, and whether that has to wait for the SNI.
+fn model(parts: &Parts, arrival: &Arrival, sni: Known<&str>) -> (Via, Option<RouteId>, bool) {
+    let holds_but_for_sni = |block: &&Block| {
+        let mut others = CONDITIONS.iter().filter(|condition| **condition != "sni");
+        others.all(|condition| holds(parts, arrival, block, condition))
+    };
+    let may_hold = |block: &&Block| match sni {
+        Known::Unknown => true,
+        Known::Absent => block.sni.is_empty(),
+        Known::Value(name) => block.sni.is_empty() || block.sni.iter().any(|other| **other == *name),
+    };
     for (id, route) in (0..).map(RouteId).zip(&parts.routes) {
-        let mut blocks = route.blocks.iter();
-        if route.gateways.contains(&arrival.gateway)
-            && blocks.any(|block| CONDITIONS.iter().all(|condition| holds(parts, arrival, block, condition)))
-        {
-            return (Via::Route, Some(id));
+        let mut blocks = route.blocks.iter().filter(holds_but_for_sni).filter(may_hold);
+        if let Some(block) = blocks.next().filter(|_| route.gateways.contains(&arrival.gateway)) {
+            return (Via::Route, Some(id), sni == Known::Unknown && !block.sni.is_empty());
         }
     }
     let via = match (service(parts, arrival), &parts.gateways[arrival.gateway.index()].default) {
@@ -138,7 +151,7 @@ fn model(parts: &Parts, arrival: &Arrival) -> (Via, Option<RouteId>) {
         (None, Some(_)) => Via::Gateway,
         (None, None) => Via::Unmatched,
     };
-    (via, None)
+    (via, None, false)
 }
 
 fn address() -> impl Strategy<Value = IpAddr> {
@@ -182,17 +195,28 @@ fn block() -> impl Strategy<Value = Block> {
     let label = prop::sample::select(&LABELS[..]);
     let namespace = prop::sample::select(&NAMESPACES[..]);
     let service = (0..SERVICES).prop_map(ServiceId);
-    (some(ports()), some(net()), some(net()), some(label), some(namespace), some(service)).prop_map(
-        |(ports, destination_subnets, source_subnets, labels, namespaces, destination_services)| Block {
-            ports,
-            destination_subnets,
-            source_subnets,
-            source_labels: super::support::label_map(&labels),
-            source_namespaces: namespaces.into_iter().map(Arc::from).collect(),
-            destination_services,
-            ..Block::default()
-        },
-    )
+    let name = prop::sample::select(&NAMES[..]);
+    (some(ports()), some(net()), some(net()), some(label), some(namespace), some(service), some(name))
+        .prop_map(
+            |(
+                ports,
+                destination_subnets,
+                source_subnets,
+                labels,
+                namespaces,
+                destination_services,
+                names,
+            )| Block {
+                ports,
+                destination_subnets,
+                source_subnets,
+                source_labels: super::support::label_map(&labels),
+                source_namespaces: namespaces.into_iter().map(Arc::from).collect(),
+                destination_services,
+                sni: names.into_iter().map(Arc::from).collect(),
+                ..Block::default()
+            },
+        )
 }
 
 /// What a workload has: labels, namespace, networks.
@@ -214,7 +238,8 @@ fn routes() -> impl Strategy<Value = Vec<(Vec<GatewayId>, Vec<Block>, bool)>> {
 fn parts() -> impl Strategy<Value = Parts> {
     let services =
         prop::collection::vec((some(net()), prop::collection::vec(port(), 1..3)), SERVICES as usize);
-    (routes(), workloads(), services, any::<bool>()).prop_map(|(routes, workloads, services, default)| {
+    let flags = (any::<bool>(), any::<bool>());
+    (routes(), workloads(), services, flags).prop_map(|(routes, workloads, services, (default, asks_sni))| {
         let mut builder = Builder::new();
         for (number, (vips, mut ports)) in services.into_iter().enumerate() {
             ports.dedup();
@@ -224,7 +249,9 @@ fn parts() -> impl Strategy<Value = Parts> {
         let somewhere = builder.destination(ServiceId(0), None, Some(80), &[]);
         let by_client = builder.destination(ServiceId(0), None, None, &[]);
         let at_ports = builder.parts.services[0].by_port.iter();
-        let at_ports = at_ports.map(|(port, split)| (*port, split.shares[0].destination)).collect();
+        let at_ports = at_ports
+            .map(|(port, split)| (*port, builder.parts.splits[split.index()].shares[0].destination))
+            .collect();
         builder.parts.destinations[by_client.index()].by_client_port = at_ports;
         let either = [(somewhere, 1), (by_client, 2), (somewhere, 0)];
         for gateway in 0..GATEWAYS {
@@ -234,12 +261,19 @@ fn parts() -> impl Strategy<Value = Parts> {
         for (number, (labels, namespace, nets)) in workloads.into_iter().enumerate() {
             builder.workload(&format!("{namespace}/workload-{number}"), &labels, &nets);
         }
-        for (number, (gateways, blocks, reject)) in routes.into_iter().enumerate() {
-            let action = if reject { RouteAction::Reject } else { RouteAction::Forward(split(&either)) };
+        for (number, (gateways, mut blocks, reject)) in routes.into_iter().enumerate() {
+            // Most tables have no such condition, and fewer sets.
+            blocks.iter_mut().filter(|_| !asks_sni).for_each(|block| block.sni.clear());
+            let action = if reject { RouteAction::Reject } else { builder.forward(split(&either)) };
             builder.route(&format!("route-{number}"), &gateways, blocks, action);
         }
         builder.parts
     })
+}
+
+fn sni() -> impl Strategy<Value = Known<&'static str>> {
+    let named = prop::sample::select(&["a.example.com", "b.example.com", "c.example.com"][..]);
+    prop_oneof![Just(Known::Unknown), Just(Known::Absent), named.prop_map(Known::Value)]
 }
 
 fn arrivals() -> impl Strategy<Value = Vec<Arrival>> {
@@ -254,17 +288,19 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(150))]
 
     #[test]
-    fn table_decides_as_a_scan_over_the_rules(parts in parts(), arrivals in arrivals()) {
+    fn table_decides_as_a_scan_over_the_rules(parts in parts(), arrivals in arrivals(), snis in prop::collection::vec(sni(), 60)) {
         let table = Table::build(parts.clone());
         let mut rng = fastrand::Rng::with_seed(7);
-        for arrival in arrivals {
-            let found = table.matched(&arrival);
-            prop_assert_eq!((found.via, found.route), model(&parts, &arrival), "{:?}", arrival);
-            let wanted = verdicts(&parts, &arrival);
-            let drawn: Vec<Verdict> = (0..20).map(|_| table.decide(&arrival, &mut rng)).collect();
+        for (arrival, sni) in arrivals.into_iter().zip(snis) {
+            let first_bytes = FirstBytes { sni };
+            let found = table.matched(&arrival, &first_bytes);
+            let (via, route, waits) = model(&parts, &arrival, sni);
+            prop_assert_eq!((found.via, found.route), (via, route), "{:?} {:?}", arrival, sni);
+            prop_assert_eq!(matches!(found.action, Action::Needs(_)), waits, "{:?} {:?}", arrival, sni);
+            let wanted = verdicts(&parts, &arrival, sni);
+            let drawn: Vec<Verdict> = (0..20).map(|_| table.decide(&arrival, &first_bytes, &mut rng)).collect();
             prop_assert!(drawn.iter().all(|verdict| wanted.contains(verdict)), "{drawn:?} of {wanted:?}");
             if let Action::Forward(split) = found.action {
-                let (via, route) = (found.via, found.route);
                 let draws = table.draws(split, arrival.destination.port()).filter(|draw| draw.share.weight > 0);
                 let ends = draws.map(|draw| match draw.end {
                     Ok(destination) => Verdict::Forward { destination, via, route },
@@ -281,7 +317,7 @@ proptest! {
         let table = Table::build(parts.clone());
         for arrival in arrivals.into_iter().take(10) {
             let explanation = explain(&table, &arrival, Extent::Whole);
-            let (via, taken) = model(&parts, &arrival);
+            let (via, taken, _) = model(&parts, &arrival, Known::Absent);
             prop_assert_eq!(explanation.via, via);
             prop_assert_eq!(explanation.rules.len(), parts.routes.len());
             for (rule, (id, route)) in explanation.rules.iter().zip((0..).map(RouteId).zip(&parts.routes)) {
@@ -335,7 +371,7 @@ fn a_thousand_rules_inside_one_network_are_told_apart() {
         let check = |source: String, wanted: bool| {
             let arrival = super::support::arrival(0, &source, &format!("1.1.1.1:{n}"));
             let wanted = wanted.then_some(RouteId(n.into()));
-            assert_eq!(table.matched(&arrival).route, wanted, "{source} to port {n}");
+            assert_eq!(table.matched(&arrival, &FirstBytes::UNKNOWN).route, wanted, "{source} to port {n}");
         };
         check("10.1.2.3".to_owned(), true);
         check("10.200.2.3".to_owned(), n % 2 == 0);
@@ -354,6 +390,49 @@ fn an_ipv4_prefix_never_holds_for_an_ipv6_address() {
     for (source, wanted) in
         [("1.2.3.4", Some(RouteId(0))), ("::ffff:1.2.3.4", Some(RouteId(0))), ("::1", None), ("::", None)]
     {
-        assert_eq!(table.matched(&super::support::arrival(0, source, "1.1.1.1:1")).route, wanted, "{source}");
+        assert_eq!(
+            table.matched(&super::support::arrival(0, source, "1.1.1.1:1"), &FirstBytes::UNKNOWN).route,
+            wanted,
+            "{source}"
+        );
+    }
+}
+
+/// The one place where a connection has to wait: a rule before it that does not ask takes it at once, and so does one after it once
+/// the name is known, or known to be absent.
+#[test]
+fn only_a_rule_that_holds_in_all_else_makes_a_connection_wait_for_its_bytes() {
+    let mut builder = Builder::new();
+    let gateway = builder.gateway("mesh", None);
+    let asks = |port: u16, name: &str| Block {
+        ports: vec![port..=port],
+        sni: vec![name.into()],
+        ..Block::default()
+    };
+    let port = |port: u16| Block { ports: vec![port..=port], ..Block::default() };
+    for (name, block) in [
+        ("ssh", port(22)),
+        ("a", asks(443, "a.example.com")),
+        ("ssh-by-name", asks(22, "a.example.com")),
+        ("rest", port(443)),
+    ] {
+        builder.route(name, &[gateway], vec![block], RouteAction::Reject);
+    }
+    let table = Table::build(builder.parts);
+    let needs = Verdict::Needs(FirstPart::Sni);
+    let by =
+        |route| Verdict::Refuse { refusal: Refusal::Rejected, via: Via::Route, route: Some(RouteId(route)) };
+    let none = Verdict::Refuse { refusal: Refusal::NoRoute, via: Via::Unmatched, route: None };
+    for (port, sni, wanted) in [
+        (443, Known::Unknown, needs),
+        (443, Known::Value("a.example.com"), by(1)),
+        (443, Known::Value("b.example.com"), by(3)),
+        (443, Known::Absent, by(3)),
+        (22, Known::Unknown, by(0)),
+        (80, Known::Unknown, none),
+    ] {
+        let arrival = super::support::arrival(0, "10.0.0.1", &format!("10.0.0.2:{port}"));
+        let verdict = table.decide(&arrival, &FirstBytes { sni }, &mut fastrand::Rng::with_seed(7));
+        assert_eq!(verdict, wanted, "port {port}, {sni:?}");
     }
 }

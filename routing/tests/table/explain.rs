@@ -3,10 +3,9 @@
 use std::net::SocketAddr;
 
 use weir_routing::explain::{Extent, explain, text};
-use weir_routing::table::{Action, Block, RouteAction};
-use weir_routing::{Split, Table};
+use weir_routing::{Block, FirstBytes, RouteAction, Split, Table, Verdict};
 
-use super::support::{Builder, arrival, label_map, line, net, shares};
+use super::support::{Builder, arrival, label_map, line, net, shares, split};
 
 /// The rules of the documentation's sample.
 fn sample() -> Table {
@@ -21,20 +20,21 @@ fn sample() -> Table {
         let endpoint = builder.endpoint(service, SocketAddr::from(([127, 0, 0, 1], port)), 1, 0);
         of.push((builder.destination(service, Some(subset), Some(9000), &[endpoint]), weight));
     }
-    let to = || RouteAction::Forward(Split::new(shares(&of), None));
     let canary = Block {
         source_namespaces: vec!["bar".into()],
         places: vec![("source_namespaces", line(14))],
         ..Block::default()
     };
-    builder.route("canary", &[mesh], vec![canary], to()).place = line(12);
+    let to = builder.forward(split(&of));
+    builder.route("canary", &[mesh], vec![canary], to).place = line(12);
     let first = Block { ports: vec![31400..=31400], places: vec![("ports", line(19))], ..Block::default() };
     let second = Block {
         destination_subnets: vec![net("192.168.0.0/16")],
         places: vec![("destination_subnets", line(20))],
         ..Block::default()
     };
-    builder.route("tcp-echo-routing", &[mesh], vec![first, second], to()).place = line(18);
+    let to = builder.forward(split(&of));
+    builder.route("tcp-echo-routing", &[mesh], vec![first, second], to).place = line(18);
     let labels = Block { source_labels: label_map(&[("app", "web")]), ..Block::default() };
     builder.route("rest", &[mesh, edge], vec![labels, Block::default()], RouteAction::Reject).place =
         line(27);
@@ -126,15 +126,16 @@ fn a_sticky_split_says_where_its_source_always_goes() {
         let subset = builder.subset(service, subset);
         of.push((builder.destination(service, Some(subset), Some(9000), &[]), 50));
     }
-    let split = Split::new(shares(&of), Some("canary".into()));
-    builder.route("canary", &[mesh], vec![Block::default()], RouteAction::Forward(split));
+    let to = builder.forward(Split { shares: shares(&of), sticky: Some("canary".into()) });
+    builder.route("canary", &[mesh], vec![Block::default()], to);
     let table = Table::build(builder.parts);
     let mut seen = std::collections::BTreeSet::new();
     for last in 1..=20 {
         let arrival = arrival(0, &format!("10.0.0.{last}"), "10.9.9.9:9000");
-        let Action::Forward(split) = table.matched(&arrival).action else { panic!("a split") };
-        let drawn = split.draw(arrival.source.ip(), &mut fastrand::Rng::with_seed(last));
-        let name = &table.destinations[drawn.index()].name;
+        let mut rng = fastrand::Rng::with_seed(last);
+        let verdict = table.decide(&arrival, &FirstBytes::UNKNOWN, &mut rng);
+        let Verdict::Forward { destination, .. } = verdict else { panic!("{verdict:?}") };
+        let name = &table.parts().destinations[destination.index()].name;
         let explanation = explain(&table, &arrival, Extent::Near);
         assert_eq!(explanation.sticky.as_ref(), Some(name), "{last}");
         assert_eq!(serde_json::to_value(&explanation).unwrap()["sticky"], **name);
@@ -199,7 +200,7 @@ fn of_many_rules_only_those_near_a_match_are_shown() {
         let words = rest.split_whitespace().collect::<Vec<_>>().join(" ");
         assert_eq!(words, left_out, "\n{text}");
         let whole = explain(table, &arrival, Extent::Whole);
-        assert_eq!(whole.rules.len(), table.routes.len());
+        assert_eq!(whole.rules.len(), table.parts().routes.len());
         assert!(!whole.to_text().contains("--all"));
     }
     check(&rules(&[(50, "far")]), &[(50, "far")], "");
@@ -237,7 +238,7 @@ fn of_many_shares_and_endpoints_the_first_are_shown() {
         let subset = builder.subset(service, &format!("v{n}"));
         of.push((builder.destination(service, Some(subset), Some(5432), &many[..1]), 1));
     }
-    builder.gateway("edge", Some(Split::new(shares(&of), None)));
+    builder.gateway("edge", Some(split(&of)));
     let table = Table::build(builder.parts);
     let lines = |extent| {
         let text = explain(&table, &arrival(0, "10.0.0.1", "10.0.0.2:50"), extent).to_text();

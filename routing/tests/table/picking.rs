@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
 use proptest::prelude::*;
-use weir_routing::split::shard_rng;
-use weir_routing::table::RouteAction;
-use weir_routing::{Action, Attempt, Balance, DestinationId, EndpointId, Split, Table};
+use weir_routing::{
+    Arrival, Attempt, Balance, DestinationId, EndpointId, FirstBytes, Split, Table, Verdict, shard_rng,
+};
 
 use super::support::{Builder, Counts, arrival, shares};
 
@@ -27,16 +27,23 @@ fn drawing(weights: &[(&str, u32)], sticky: bool) -> Table {
             (builder.destination(service, None, None, &[]), *weight)
         })
         .collect();
-    let split = Split::new(shares(&of), sticky.then(|| "canary".into()));
-    builder.route("canary", &[gateway], vec![Default::default()], RouteAction::Forward(split));
+    let to = builder.forward(Split { shares: shares(&of), sticky: sticky.then(|| "canary".into()) });
+    builder.route("canary", &[gateway], vec![Default::default()], to);
     Table::build(builder.parts)
 }
 
-fn split(table: &Table) -> &Split {
-    match table.matched(&arrival(0, "10.0.0.1", "10.0.0.2:80")).action {
-        Action::Forward(split) => split,
-        Action::Refuse(_) => panic!("the route forwards"),
+/// The destination that a connection of a source draws.
+fn draw(table: &Table, from: IpAddr, rng: &mut fastrand::Rng) -> DestinationId {
+    let arrival = Arrival { source: (from, 40_000).into(), ..arrival(0, "10.0.0.1", "10.0.0.2:80") };
+    match table.decide(&arrival, &FirstBytes::UNKNOWN, rng) {
+        Verdict::Forward { destination, .. } => destination,
+        verdict => panic!("the route forwards: {verdict:?}"),
     }
+}
+
+/// The destinations of the one split, in order.
+fn drawn(table: &Table) -> Vec<DestinationId> {
+    table.parts().splits[0].shares.iter().map(|share| share.destination).collect()
 }
 
 /// A table with one destination; endpoint `n` has the nth weight and priority.
@@ -86,10 +93,10 @@ fn four_million_draws_are_the_weights() {
         let table =
             drawing(&[("a", weights[0]), ("b", weights[1]), ("c", weights[2]), ("d", weights[3])], false);
         let mut rng = fastrand::Rng::with_seed(SEED);
-        let of: Vec<DestinationId> = split(&table).shares.iter().map(|share| share.destination).collect();
+        let of = drawn(&table);
         let mut counts = [0; 4];
         for _ in 0..1_000_000 {
-            let drawn = split(&table).draw(source(0), &mut rng);
+            let drawn = draw(&table, source(0), &mut rng);
             counts[of.iter().position(|it| *it == drawn).expect("one of the split")] += 1;
         }
         check_weights(&weights, &counts);
@@ -120,10 +127,10 @@ fn random_picks_are_the_weights_also_while_one_is_out() {
 fn picks_of_two_shards_are_independent() {
     let table = drawing(&[("a", 50), ("b", 50)], false);
     let (mut one, mut other) = (shard_rng(SEED, 0), shard_rng(SEED, 1));
-    let first = split(&table).shares[0].destination;
+    let first = drawn(&table)[0];
     let mut seen = [[0_f64; 2]; 2];
     for _ in 0..200_000 {
-        let draw = |rng| usize::from(split(&table).draw(source(0), rng) == first);
+        let draw = |rng| usize::from(draw(&table, source(0), rng) == first);
         seen[draw(&mut one)][draw(&mut other)] += 1.0;
     }
     let mean = 200_000.0 / 4.0;
@@ -135,7 +142,7 @@ fn picks_of_two_shards_are_independent() {
 fn homes(weights: &[(&str, u32)]) -> Vec<String> {
     let table = drawing(weights, true);
     let mut rng = fastrand::Rng::with_seed(SEED);
-    let home = |n| table.destinations[split(&table).draw(source(n), &mut rng).index()].name.to_string();
+    let home = |n| table.parts().destinations[draw(&table, source(n), &mut rng).index()].name.to_string();
     (0..100_000).map(home).collect()
 }
 

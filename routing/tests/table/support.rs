@@ -7,13 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use weir_routing::policy::{Origin, Origins};
-use weir_routing::problem::{Place, Source, Sources};
-use weir_routing::split::Share;
-use weir_routing::table::{Block, Parts, RouteAction, ServicePort, Subset, Workload};
 use weir_routing::{
-    Arrival, Balance, Destination, DestinationId, Endpoint, EndpointId, Gateway, GatewayId, Loads, Policy,
-    Route, ServiceId, Split, SubsetId, Timeouts, WorkloadId,
+    Arrival, Balance, Block, Destination, DestinationId, Endpoint, EndpointId, Gateway, GatewayId, Loads,
+    Origin, Parts, Place, Policy, Route, RouteAction, ServiceId, ServicePort, Share, Source, Sources, Split,
+    SplitId, Subset, SubsetId, Timeouts, Workload, WorkloadId,
 };
 
 /// Line `line` of "a.toml".
@@ -26,23 +23,21 @@ fn sources(lines: usize) -> Arc<Sources> {
     Arc::new(Sources(vec![Source::new("a.toml", "\n".repeat(lines))]))
 }
 
-pub(crate) fn policy(balance: Balance) -> Policy {
+/// Some keys of [`policy`], and where they were set.
+fn origins() -> Arc<[Origin]> {
     let origin = |key, value: &str, place| Origin { key, value: value.into(), place };
-    let balance_value = match balance {
-        Balance::LeastConnections => "least_connections",
-        Balance::RoundRobin => "round_robin",
-        Balance::Random => "random",
-        Balance::SourceIp => "source_ip",
-    };
-    let origins = vec![
-        origin("balance", balance_value, None),
+    Arc::from([
+        origin("balance", "least_connections", None),
         origin("connect_timeout", "2s", None),
         origin("connect_attempts", "3", None),
         origin("idle_timeout", "4h", Some(line(40))),
         origin("user_timeout", "0s", None),
-    ];
+    ])
+}
+
+fn policy() -> Policy {
     Policy {
-        balance,
+        balance: Balance::LeastConnections,
         timeouts: Timeouts {
             connect: Some(Duration::from_secs(2)),
             connect_deadline: Some(Duration::from_secs(10)),
@@ -55,7 +50,6 @@ pub(crate) fn policy(balance: Balance) -> Policy {
         max_connections: None,
         keepalive: None,
         user_timeout: None,
-        origins: Arc::new(Origins(origins)),
     }
 }
 
@@ -71,6 +65,7 @@ impl Builder {
     }
 
     pub(crate) fn gateway(&mut self, name: &str, default: Option<Split>) -> GatewayId {
+        let default = default.map(|split| self.split(split));
         self.parts.gateways.push(Gateway { name: name.into(), listen: Vec::new(), default, place: line(1) });
         GatewayId(self.parts.gateways.len() as u32 - 1)
     }
@@ -90,10 +85,22 @@ impl Builder {
             at_any_port: None,
             place: line(1),
         });
-        let by_port =
-            ports.iter().map(|port| (*port, split(&[(self.destination(id, None, Some(*port), &[]), 1)])));
-        self.parts.services[id.index()].by_port = by_port.collect();
+        for port in ports {
+            let destination = self.destination(id, None, Some(*port), &[]);
+            let split = self.split(split(&[(destination, 1)]));
+            self.parts.services[id.index()].by_port.push((*port, split));
+        }
         id
+    }
+
+    pub(crate) fn split(&mut self, split: Split) -> SplitId {
+        self.parts.splits.push(split);
+        SplitId(self.parts.splits.len() as u32 - 1)
+    }
+
+    /// What a route does that forwards by this split.
+    pub(crate) fn forward(&mut self, split: Split) -> RouteAction {
+        RouteAction::Forward(self.split(split))
     }
 
     pub(crate) fn subset(&mut self, service: ServiceId, name: &str) -> SubsetId {
@@ -146,7 +153,8 @@ impl Builder {
             by_client_port: Vec::new(),
             endpoints: endpoints.to_vec(),
             weightless: Vec::new(),
-            policy: policy(Balance::LeastConnections),
+            policy: policy(),
+            origins: origins(),
         });
         DestinationId(self.parts.destinations.len() as u32 - 1)
     }
@@ -195,7 +203,7 @@ pub(crate) fn shares(shares: &[(DestinationId, u32)]) -> Vec<Share> {
 }
 
 pub(crate) fn split(of: &[(DestinationId, u32)]) -> Split {
-    Split::new(shares(of), None)
+    Split { shares: shares(of), sticky: None }
 }
 
 pub(crate) fn net(text: &str) -> IpNet {

@@ -1,8 +1,8 @@
 //! The table of endings: what happens on one leg, and what the other leg sees. Each row for either leg, by copy and by splice, and
 //! with what was received delivered already, stuck until its reader goes on, or stuck for good.
 
+use weir_routing::RelayMode;
 use weir_routing::Timeouts;
-use weir_routing::compile::RelayMode;
 
 use super::net::{Ending, Net, Shape};
 use super::shard::{Shard, keepalive, timeouts};

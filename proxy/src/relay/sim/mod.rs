@@ -15,7 +15,7 @@ mod shard;
 
 use std::collections::BTreeSet;
 
-use weir_routing::compile::RelayMode;
+use weir_routing::RelayMode;
 
 use self::calls::Seen;
 use self::net::{Ending, Net, Shape};

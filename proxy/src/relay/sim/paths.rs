@@ -1,6 +1,6 @@
 //! Copy or splice: when a direction changes, what it does without a pipe, and that quiet sessions hold nothing.
 
-use weir_routing::compile::RelayMode;
+use weir_routing::RelayMode;
 
 use super::net::{Ending, Net, Shape};
 use super::shard::{Shard, timeouts};

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use weir_routing::compile::RelayMode;
+use weir_routing::RelayMode;
 use weir_routing::{Keepalive, Timeouts};
 
 use super::Sabotage;

@@ -93,7 +93,7 @@ to = [{{ service = "db" }}]
     );
     let sources = sources(&[&text]);
     let compiled = load(&sources).expect("a good configuration");
-    let problem = compiled.claims[0].check(&compiled.table).expect_err("it fails");
+    let problem = compiled.config_tests[0].check(&compiled.table).expect_err("it fails");
     assert_eq!(line(&sources, &problem), "a.toml:8:10 test-failed test `t` fails");
     assert_eq!(problem.wanted.as_deref(), Some("reject true, route \"r\""));
     assert_eq!(problem.found.as_deref(), Some("reject false, route \"\""));

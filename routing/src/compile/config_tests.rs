@@ -6,27 +6,29 @@ use std::sync::Arc;
 
 use toml::Spanned;
 
-use super::Report;
 use super::addresses::socket;
+use super::checked::{Known, Routes, Service};
 use super::destinations::unknown_subset;
 use super::names::{Name, check_name};
-use super::routes::{Known, Routes};
-use crate::claim::{Claim, Expect};
+use super::report::Report;
+use crate::arrival::Arrival;
 use crate::config::spelling::nearest;
 use crate::config::{Config, Expect as WrittenExpect, Item, Test, Text, place_of};
+use crate::config_test::{ConfigTest, Expect};
+use crate::ids::GatewayId;
+use crate::parts::Gateway;
 use crate::problem::{Place, Problem};
-use crate::table::{Arrival, Gateway, GatewayId};
 
 /// All that are whole.
-pub(super) fn claims(
+pub(super) fn config_tests(
     report: &mut Report,
     config: &Config,
     known: &Known<'_, '_>,
     gateways: &[Gateway],
     routes: &Routes,
-) -> Vec<Claim> {
+) -> Vec<ConfigTest> {
     let mut names: HashMap<(Arc<str>, Arc<str>), Place> = HashMap::new();
-    let mut claims = Vec::new();
+    let mut tests = Vec::new();
     for (at, item) in config.tests.iter().enumerate() {
         let name: Arc<str> = match &item.value.name {
             Some(name) => Arc::from(name.get_ref().as_str()),
@@ -39,19 +41,19 @@ pub(super) fn claims(
             let problem = Problem::error("declared-twice", place, message).found(&*name);
             report.push(problem.related(first, "first declared here").help("give each a name of its own"));
         }
-        claims.extend(claim(report, (name, place), item, known, gateways, routes));
+        tests.extend(config_test(report, (name, place), item, known, gateways, routes));
     }
-    claims
+    tests
 }
 
-fn claim(
+fn config_test(
     report: &mut Report,
     (name, place): (Arc<str>, Place),
     item: &Item<Test>,
     known: &Known<'_, '_>,
     gateways: &[Gateway],
     routes: &Routes,
-) -> Option<Claim> {
+) -> Option<ConfigTest> {
     report.turn_to(item.damaged);
     let (file, written) = (item.file, &item.value);
     let mut missing = |key: &str, wanted: &str| {
@@ -83,7 +85,7 @@ fn claim(
         (None, None) => None,
     };
     let arrival = Arrival::new(gateway?, source?, destination?.0);
-    Some(Claim { name, arrival, place, expect: expect? })
+    Some(ConfigTest { name, arrival, place, expect: expect? })
 }
 
 /// An address, with or without a port; nothing decides by the port of a source.
@@ -136,7 +138,7 @@ fn expect(
         for text in list.get_ref() {
             let name = text.get_ref().as_str();
             let service = service.map(|at| &known.services[at]);
-            let unknown = |service: &&super::services::Service| {
+            let unknown = |service: &&Service| {
                 !name.is_empty() && !service.subsets.iter().any(|subset| &*subset.name == name)
             };
             let allowed = name.is_empty() || check_name(report, place_of(file, text), "subset name", name);

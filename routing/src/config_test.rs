@@ -5,12 +5,16 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::arrival::Arrival;
+use crate::first_bytes::FirstBytes;
+use crate::ids::DestinationId;
+use crate::parts::{Destination, dialled};
 use crate::problem::{Place, Problem};
-use crate::table::{Action, Arrival, Destination, DestinationId, Match, Refusal, Table, dialled};
+use crate::table::{Action, Match, Refusal, Table};
 
 /// One `[[test]]`, its names checked.
 #[derive(Clone, Debug)]
-pub struct Claim {
+pub struct ConfigTest {
     /// Its name.
     pub name: Arc<str>,
     /// What arrives.
@@ -36,11 +40,11 @@ pub struct Expect {
     pub reject: Option<(bool, Place)>,
 }
 
-impl Claim {
-    /// Runs it. The problem has no help yet: see [`Claim::walk`].
+impl ConfigTest {
+    /// Runs it. The problem has no help yet: see [`ConfigTest::walk`].
     #[expect(clippy::result_large_err, reason = "asked once a test at load, never a connection")]
     pub fn check(&self, table: &Table) -> Result<(), Problem> {
-        let differences = self.differences(table, &table.matched(&self.arrival));
+        let differences = self.differences(table, &table.matched(&self.arrival, &FirstBytes::ABSENT));
         let Some(first) = differences.first().map(|(_, _, place)| *place) else { return Ok(()) };
         let (wanted, found): (Vec<String>, Vec<String>) =
             differences.into_iter().map(|(wanted, found, _)| (wanted, found)).unzip();
@@ -58,7 +62,7 @@ impl Claim {
     /// The same for a reader who has seen enough of them: the command that prints it.
     pub fn command(&self, table: &Table) -> String {
         let Arrival { gateway, source, destination } = self.arrival;
-        let gateway = &table.gateways[gateway.index()].name;
+        let gateway = &table.parts().gateways[gateway.index()].name;
         let source = match source.port() {
             0 => source.ip().to_string(),
             _ => source.to_string(),
@@ -67,25 +71,26 @@ impl Claim {
     }
 
     /// (wanted, found, where it is written) of each key that is there and not so.
-    fn differences(&self, table: &Table, found: &Match<'_>) -> Vec<(String, String, Place)> {
+    fn differences(&self, table: &Table, found: &Match) -> Vec<(String, String, Place)> {
+        let parts = table.parts();
         let ends = self.ends(table, found);
         let destinations: Vec<&Destination> =
-            ends.iter().filter_map(|end| end.ok()).map(|id| &table.destinations[id.index()]).collect();
+            ends.iter().filter_map(|end| end.ok()).map(|id| &parts.destinations[id.index()]).collect();
         let refusals: Vec<Refusal> = ends.iter().filter_map(|end| end.err()).collect();
-        let route = found.route.map_or("", |id| &*table.routes[id.index()].name);
+        let route = found.route.map_or("", |id| &*parts.routes[id.index()].name);
         let services: BTreeSet<Arc<str>> = destinations
             .iter()
-            .map(|destination| table.services[destination.service.index()].name.clone())
+            .map(|destination| parts.services[destination.service.index()].name.clone())
             .collect();
         let subset = |destination: &&Destination| match destination.subset {
-            Some(id) => table.services[destination.service.index()].subsets[id.index()].name.clone(),
+            Some(id) => parts.services[destination.service.index()].subsets[id.index()].name.clone(),
             None => Arc::from(""),
         };
         let subsets: BTreeSet<Arc<str>> = destinations.iter().map(subset).collect();
         let endpoints: BTreeSet<SocketAddr> = destinations
             .iter()
             .flat_map(|destination| &destination.endpoints)
-            .map(|id| dialled(table.endpoints[id.index()].address, self.arrival.destination.port()))
+            .map(|id| dialled(parts.endpoints[id.index()].address, self.arrival.destination.port()))
             .collect();
 
         let expect = &self.expect;
@@ -122,10 +127,11 @@ impl Claim {
     }
 
     /// How a connection may end: one end for each share that may be drawn, or the one refusal.
-    fn ends(&self, table: &Table, found: &Match<'_>) -> Vec<Result<DestinationId, Refusal>> {
+    fn ends(&self, table: &Table, found: &Match) -> Vec<Result<DestinationId, Refusal>> {
         let split = match found.action {
             Action::Forward(split) => split,
             Action::Refuse(refusal) => return vec![Err(refusal)],
+            Action::Needs(_) => return Vec::new(),
         };
         let drawn = table.draws(split, self.arrival.destination.port());
         drawn.filter(|draw| draw.share.weight > 0).map(|draw| draw.end).collect()
@@ -135,7 +141,7 @@ impl Claim {
 /// What is found of `reject`: "true", "false", or which destinations are refused.
 fn rejected(table: &Table, refusals: &[Refusal], destinations: &[&Destination]) -> String {
     let name = |refusal: &Refusal| match refusal {
-        Refusal::NoPort(drawn) => Some(&*table.destinations[drawn.index()].name),
+        Refusal::NoPort(drawn) => Some(&*table.parts().destinations[drawn.index()].name),
         Refusal::Rejected | Refusal::NoRoute => None,
     };
     let names: Vec<&str> = refusals.iter().filter_map(name).collect();
