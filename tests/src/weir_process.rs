@@ -85,6 +85,13 @@ impl Launch {
         Weir::ready(Process::spawn(&mut self.command(&config)), directory, self.admin)
     }
 
+    /// Starts it from `config`, as that file is, inside a directory that the test has filled itself, with its admin server at this
+    /// address, and waits until it is ready.
+    #[track_caller]
+    pub fn start_in(self, directory: TempDir, config: &Path, admin: SocketAddr) -> Weir {
+        Weir::ready(Process::spawn(&mut self.command(config)), directory, admin)
+    }
+
     /// Starts it where it should not start, and returns what it said.
     pub fn fail(self) -> program::Output {
         let directory = tempfile::tempdir().expect("a temporary directory");
@@ -107,8 +114,7 @@ impl Weir {
     /// at this address.
     #[track_caller]
     pub fn start_in(directory: TempDir, config: &Path, admin: SocketAddr) -> Self {
-        let process = Process::spawn(&mut Launch::new("").command(config));
-        Self::ready(process, directory, admin)
+        Launch::new("").start_in(directory, config, admin)
     }
 
     /// Waits until it is ready, and looks at what it holds then.

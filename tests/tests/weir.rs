@@ -12,6 +12,7 @@ mod descriptors;
 mod dialling;
 mod drain;
 mod endings;
+mod examples;
 mod explain;
 mod files;
 mod late;
