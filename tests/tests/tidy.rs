@@ -317,12 +317,21 @@ fn nothing_speaks_of_where_it_was_written() {
 
 #[test]
 fn the_house_has_its_papers() {
-    let broken: Vec<String> =
-        ["README.md", "LICENSE", "CHANGELOG.md", ".ci/run", "rustfmt.toml", "clippy.toml"]
-            .into_iter()
-            .filter(|name| !workspace().join(name).exists())
-            .map(str::to_owned)
-            .collect();
+    let broken: Vec<String> = [
+        "README.md",
+        "LICENSE",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        ".ci/check",
+        ".ci/run",
+        "rustfmt.toml",
+        "clippy.toml",
+    ]
+    .into_iter()
+    .filter(|name| !workspace().join(name).exists())
+    .map(str::to_owned)
+    .collect();
     none("what every repository has", &broken);
     let license = std::fs::read_to_string(workspace().join("LICENSE")).expect("a license");
     for words in ["Apache License", "MIT License", "END OF TERMS AND CONDITIONS", "The Weir authors"] {
