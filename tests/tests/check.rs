@@ -38,24 +38,6 @@ fn every_fixture_passes() {
 }
 
 #[test]
-fn every_example_of_the_readme_passes() {
-    let _turn = busy();
-    let readme = std::fs::read_to_string(program::workspace().join("README.md")).expect("a README");
-    let mut blocks = Vec::new();
-    let mut rest = readme.as_str();
-    while let Some((_, after)) = rest.split_once("\n```toml\n") {
-        let (block, after) = after.split_once("\n```").expect("a block that ends");
-        blocks.push(block);
-        rest = after;
-    }
-    assert!(!blocks.is_empty(), "the README shows no configuration");
-    for block in blocks {
-        let output = check_text(block, &[]);
-        assert_eq!(output.code, 0, "{block}\n{}", output.stderr);
-    }
-}
-
-#[test]
 fn a_name_that_nobody_asked_for_is_no_problem_of_the_file() {
     let _turn = busy();
     let by_name = smallest().replace("10.0.0.11:5432", "db.example.com:5432");

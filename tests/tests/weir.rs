@@ -20,6 +20,7 @@ mod limits;
 mod listeners;
 mod names;
 mod one_decision;
+mod pages;
 mod preflight;
 mod process_log;
 mod reload;
