@@ -1,6 +1,7 @@
 //! Numbers as people read them: three digits that count, and a unit.
 
-use crate::payload::fault::Fault;
+use std::fmt::Display;
+
 use crate::settings::{Arrivals, Close, Direction, Exchange, Pace, Part, Sizes, Work};
 
 /// Three digits that count, of a number from 0 to 1,000.
@@ -156,8 +157,8 @@ pub fn pace(pace: Pace) -> String {
 }
 
 /// The first faults, and how many there were.
-pub fn faults(faults: &[Fault], total: u64, shown: usize) -> String {
-    let mut text: Vec<String> = faults.iter().take(shown).map(Fault::to_string).collect();
+pub fn faults(faults: &[impl Display], total: u64, shown: usize) -> String {
+    let mut text: Vec<String> = faults.iter().take(shown).map(ToString::to_string).collect();
     let more = total.saturating_sub(text.len() as u64);
     if more > 0 {
         text.push(format!("{} more", count(more)));

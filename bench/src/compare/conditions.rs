@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use super::Plan;
 use super::children::answer;
+use super::plan::Plan;
 use super::stage::Stage;
 use crate::settings::Verify;
 

@@ -2,7 +2,7 @@
 //!
 //! | step | file |
 //! | --- | --- |
-//! | names become work | `job` |
+//! | names become work, arguments a plan | `job`, `plan` |
 //! | back ends and proxies are started, and ended whichever way this ends | `arms`, `layout`, `stage`, `children` |
 //! | rounds: each arm once, in an order drawn anew | here |
 //! | one sample: the load by [`crate::drive`], the proxy's clocks read where measuring begins and ends | `sample`, `account` |
@@ -18,6 +18,7 @@ mod conditions;
 pub mod job;
 pub mod layout;
 pub mod markdown;
+mod plan;
 pub mod result;
 mod sample;
 mod stage;
@@ -26,10 +27,9 @@ pub mod table;
 mod watchdog;
 
 pub use self::conditions::command;
+pub use self::plan::Plan;
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use self::arms::Arm;
 use self::job::{Job, Unit};
@@ -37,54 +37,12 @@ use self::result::{Comparison, Ratio, Sample};
 use self::sample::Order;
 use self::stage::Stage;
 use self::watchdog::Overdue;
-use crate::settings::{Arrivals, Pace, Verify};
+use crate::settings::{Arrivals, Pace};
 
 /// Version of the shape of [`Comparison`].
 const SCHEMA: u32 = 1;
 /// An open loop's rate, of what the slowest arm reached in a closed one.
 const OPEN_SHARE: f64 = 0.7;
-
-/// What is compared, and how.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// The command, for the report.
-    pub command: String,
-    /// Which arms.
-    pub arms: Vec<Arm>,
-    /// Each does all work, also one that is made for some of it alone.
-    pub all_by_all: bool,
-    /// Which work.
-    pub jobs: Vec<Job>,
-    /// How often.
-    pub rounds: u32,
-    /// How long a sample is measured.
-    pub duration: Duration,
-    /// What runs before that.
-    pub warmup: Duration,
-    /// The proxies' core.
-    pub proxy_core: usize,
-    /// The core of client and back ends.
-    pub load_core: usize,
-    /// Across two network namespaces instead of loopback.
-    pub namespaces: bool,
-    /// How closely both ends look at the bytes.
-    pub verify: Verify,
-    /// Weir's program.
-    pub weir: PathBuf,
-    /// Another build of it, for [`Arm::WeirBefore`].
-    pub before: Option<PathBuf>,
-    /// The directory of the arms' configurations.
-    pub peers: PathBuf,
-    /// Where chance starts: the order of arms and the plans of open loops.
-    pub seed: u64,
-}
-
-impl Plan {
-    /// Whether this arm does this work. Spinning is for those who wait for one answer at a time.
-    fn has(&self, arm: Arm, job: &Job) -> bool {
-        self.all_by_all || arm != Arm::WeirBusyPoll || job.connections() == 1
-    }
-}
 
 /// Carries it out. Setting `stop` ends it early with the samples so far; `tell` hears a line for each sample and trouble.
 ///

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
-use super::Plan;
 use super::account::{Family, Reading};
 use super::arms::Arm;
 use super::job::{Job, Unit};
+use super::plan::Plan;
 use super::result::Sample;
 use super::stage::Stage;
 use super::watchdog::within;

@@ -8,12 +8,12 @@ use anyhow::{Context, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
 
-use super::Plan;
 use super::account::Family;
 use super::arms::{Arm, End};
 use super::children::{self, Child, Program, wait_until};
 use super::job::Job;
 use super::layout::Layout;
+use super::plan::Plan;
 
 /// After this long, connections of the work before are what a proxy leaks, and the next sample begins with them.
 const QUIET_TIMEOUT: Duration = Duration::from_secs(10);

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::book::{Book, Operation};
 use super::clock;
-use super::session::{Context, Next, Readiness};
+use super::context::{Context, Next, Readiness};
 use crate::payload::check::Checker;
 use crate::payload::pattern::{self, Way};
 use crate::settings::{Verify, Work};

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use super::book::{Book, Operation};
 use super::clock;
-use super::session::{Context, Next};
+use super::context::{Context, Next, Output};
 use crate::payload::check::Checker;
 use crate::payload::fault::Fault;
 use crate::payload::frame::{HEADER, Kind, Request, Response, Status};
@@ -32,33 +32,6 @@ impl Sizes {
                 choices.last().map_or(0, |(size, _)| *size)
             }
         }
-    }
-}
-
-/// Bytes on their way out, in a buffer that is kept: only its beginning is in use.
-#[derive(Debug, Default)]
-pub(super) struct Output {
-    bytes: Vec<u8>,
-    used: usize,
-}
-
-impl Output {
-    pub(super) fn clear(&mut self) {
-        self.used = 0;
-    }
-
-    /// Room for so many more bytes; what is in them is old.
-    pub(super) fn room(&mut self, bytes: usize) -> &mut [u8] {
-        let start = self.used;
-        self.used += bytes;
-        if self.bytes.len() < self.used {
-            self.bytes.resize(self.used, 0);
-        }
-        &mut self.bytes[start..self.used]
-    }
-
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.bytes[..self.used]
     }
 }
 

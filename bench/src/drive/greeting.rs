@@ -3,8 +3,8 @@
 
 use super::book::Operation;
 use super::clock;
+use super::context::{Context, Next, Readiness};
 use super::crr::Ending;
-use super::session::{Context, Next, Readiness};
 use crate::settings::Close;
 
 /// A connection of a connect.

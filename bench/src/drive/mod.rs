@@ -8,12 +8,14 @@
 //! | one part on one thread: its operations and free connections | `lane` |
 //! | what becomes of operations | `book` |
 //! | sockets, source addresses, errors of the host | `dial` |
+//! | a session may use this and answers that | `context` |
 //! | a connection's work: one state machine each | `session`, `rr`, `crr`, `greeting`, `stream`, `churn` |
 //! | requests made, answers recognised | `exchange` |
 
 mod book;
 mod churn;
 mod clock;
+mod context;
 mod crr;
 mod dial;
 mod exchange;

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use super::book::{Book, Operation};
 use super::clock;
+use super::context::{Context, Next, Readiness};
 use super::exchange::{Taken, Wire};
-use super::session::{Context, Next, Readiness};
 use crate::settings::Verify;
 
 /// A connection of an rr or a hold.

@@ -1,108 +1,14 @@
-//! What a connection is for: one state machine for each kind of work, and what each may use and answer.
-//!
-//! A session never closes its connection, dials, or looks at other connections: it says what is next, and the shard does it.
-
-use std::os::fd::BorrowedFd;
-
-use fastrand::Rng;
-use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, recv, send};
+//! A session is the purpose of a connection: one state machine for each kind of work.
 
 use super::book::{Book, Operation};
 use super::churn::Churn;
+use super::clock;
+use super::context::{Context, Kit, Next, Readiness};
 use super::crr::Crr;
-use super::exchange::Output;
 use super::greeting::Greeting;
-use super::lane::Lane;
 use super::rr::Rr;
 use super::stream::Stream;
-use super::{clock, dial};
-use crate::settings::{Verify, Work};
-
-/// What all sessions of a thread share.
-#[derive(Debug)]
-pub(super) struct Kit {
-    /// Where bytes come in.
-    pub(super) input: Box<[u8]>,
-    /// Where bytes that go out are made.
-    pub(super) output: Output,
-    pub(super) chance: Rng,
-    pub(super) verify: Verify,
-}
-
-/// What one session may use while it is asked something.
-pub(super) struct Context<'a> {
-    pub(super) socket: BorrowedFd<'a>,
-    pub(super) lane: &'a mut Lane,
-    pub(super) kit: &'a mut Kit,
-    /// The first receive waits for bytes: this is the only connection, and there is nothing else to do.
-    pub(super) patient: bool,
-}
-
-impl Context<'_> {
-    /// Sends what the kernel takes, which is nothing when it has no room. Takes note of the bytes.
-    pub(super) fn send(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
-        match send(self.socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-            Ok(sent) => {
-                self.lane.book.sent(sent);
-                Ok(sent)
-            }
-            Err(Errno::AGAIN | Errno::INTR) => Ok(0),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Receives and has the kernel throw the bytes away; says the same as [`Context::receive`].
-    pub(super) fn discard(&mut self) -> Result<Option<usize>, Errno> {
-        match recv(self.socket, &mut self.kit.input[..], RecvFlags::DONTWAIT | RecvFlags::TRUNC) {
-            Ok((_, received)) => Ok(Some(received)),
-            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Receives into the kit's input; `None` when there is nothing now, and 0 bytes when nothing will ever come.
-    pub(super) fn receive(&mut self) -> Result<Option<usize>, Errno> {
-        let flags = if std::mem::take(&mut self.patient) { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
-        match recv(self.socket, &mut self.kit.input[..], flags) {
-            Ok((_, received)) => Ok(Some(received)),
-            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-}
-
-/// What epoll said of a connection.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Readiness {
-    pub(super) readable: bool,
-    pub(super) writable: bool,
-    /// The other end has ended its direction, or all of it: there is an end or an error to be received.
-    pub(super) ended: bool,
-}
-
-/// What is next for a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Next {
-    /// Wait for epoll or the next tick.
-    Stay,
-    /// The same, and another operation may be begun on it.
-    Free,
-    /// There is more to do at once, when other connections have had their turn.
-    More,
-    /// It has done what it was for: it is closed.
-    Over,
-    /// It is of no more use, and its operations have failed.
-    Broken(&'static str),
-    /// An operation takes too long: it is given up, and with it the connection, on which its answer could still come.
-    Late,
-}
-
-impl From<Errno> for Next {
-    fn from(error: Errno) -> Next {
-        Next::Broken(dial::name(error))
-    }
-}
+use crate::settings::Work;
 
 /// What a connection is for, and how far it is.
 #[derive(Debug)]

@@ -22,10 +22,10 @@ use socket2::Socket;
 
 use super::book::{Operation, Window};
 use super::clock::{self, SECOND};
+use super::context::{Context, Kit, Next, Output, Readiness};
 use super::dial::{self, Dialer};
-use super::exchange::Output;
 use super::lane::{Lane, Life, Phase, Token};
-use super::session::{Context, Kit, Next, Readiness, Session};
+use super::session::Session;
 use super::stage::{Report, Stage};
 use crate::ledger::{Busy, Ledger};
 use crate::payload::pattern::CONNECTIONS;

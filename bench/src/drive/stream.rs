@@ -7,8 +7,8 @@ use rustix::io::Errno;
 
 use super::book::{Book, Operation};
 use super::clock;
+use super::context::{Context, Next, Readiness};
 use super::lane::Phase;
-use super::session::{Context, Next, Readiness};
 use crate::payload::check::Checker;
 use crate::payload::fault::{Fault, FaultKind};
 use crate::payload::frame::{HEADER, Kind, Request, Response, Status};

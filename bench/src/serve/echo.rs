@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::talk::{Next, Shared, TURN};
+use super::context::{Next, Shared, TURN};
 use super::wire::{Read, Wire};
 
 #[derive(Debug)]

@@ -2,8 +2,8 @@
 
 use std::io;
 
+use super::context::{Next, PIECE, Shared, TURN};
 use super::settings::Fates;
-use super::talk::{Next, PIECE, Shared, TURN};
 use super::wire::{Read, Wire};
 
 /// A connection that ends badly does so within this many bytes.

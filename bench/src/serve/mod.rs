@@ -5,6 +5,7 @@
 //! more than reading and writing only where nothing else tells the truth.
 
 mod banner;
+mod context;
 mod echo;
 mod flaky;
 mod host;

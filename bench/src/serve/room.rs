@@ -15,9 +15,10 @@ use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
 use slab::Slab;
 
+use super::context::{Next, Shared};
 use super::host;
 use super::settings::{Mode, Served, Settings};
-use super::talk::{Next, Shared, Talk};
+use super::talk::Talk;
 use super::wire::Wire;
 
 /// How often a thread looks whether it should end, and for how long it accepts nothing when descriptors have run out.

@@ -5,7 +5,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::talk::{Next, PIECE, Shared, TURN};
+use super::context::{Next, PIECE, Shared, TURN};
 use super::wire::{Read, Wire};
 use crate::payload::check::Checker;
 use crate::payload::fault::Fault;

@@ -3,7 +3,7 @@
 
 use std::io;
 
-use super::talk::{Next, Shared, TURN};
+use super::context::{Next, Shared, TURN};
 use super::wire::{Read, Wire};
 use crate::payload::check::Checker;
 use crate::payload::fault::Fault;

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::talk::{Next, PIECE, Shared};
+use super::context::{Next, PIECE, Shared};
 use super::wire::{Read, Wire};
 
 /// How often a limited rate lets something be read.

@@ -5,7 +5,7 @@
 
 use std::io;
 
-use super::talk::{LARGE_PIECE, Next, PIECE, Shared};
+use super::context::{LARGE_PIECE, Next, PIECE, Shared};
 use super::wire::{Read, Wire};
 use crate::payload::frame::{HEADER, Kind, Request, Response, Status};
 use crate::payload::pattern::{self, CONNECTIONS, Way};

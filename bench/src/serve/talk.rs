@@ -1,77 +1,23 @@
-//! What all modes have in common: when they are called, what they share with the thread's other connections, how they end.
+//! One connection's part in a mode: when it is called, and how it ends.
 
 use std::io;
 use std::time::{Duration, Instant};
 
 use super::banner::Banner;
+use super::context::{Next, Shared, TURN};
 use super::echo::Echo;
 use super::flaky::Flaky;
 use super::lines::Lines;
 use super::rr::Rr;
-use super::settings::{Mode, Served};
+use super::settings::Mode;
 use super::sink::Sink;
 use super::slow::Slow;
 use super::source::Source;
 use super::wire::{Read, Wire};
-use crate::payload::fault::Fault;
 
-/// Bytes read at once.
-pub(super) const PIECE: usize = 64 << 10;
-/// Bytes of a stream written at once where few or none are checked: 8.9 GB/s against 5.8 with the other.
-pub(super) const LARGE_PIECE: usize = 1 << 20;
-/// Bytes thrown away at once: they are not copied, so this memory is never touched.
-const DISCARDED: usize = 1 << 20;
-/// Reads or writes of one connection before the others have their turn.
-pub(super) const TURN: usize = 16;
 /// How long a connection that we ended may go on sending. Closed sooner, its unread bytes would make the kernel send a reset,
 /// which may overtake our last words.
 const LINGERS: Duration = Duration::from_secs(1);
-
-/// What connections of a thread share.
-#[derive(Debug)]
-pub(super) struct Shared {
-    /// For what is read.
-    pub(super) input: Vec<u8>,
-    /// For what is written.
-    pub(super) output: Vec<u8>,
-    pub(super) served: Served,
-    pub(super) chance: fastrand::Rng,
-}
-
-impl Shared {
-    pub(super) fn new(seed: u64) -> Shared {
-        let (input, output) = (vec![0; DISCARDED], vec![0; LARGE_PIECE]);
-        Shared { input, output, served: Served::default(), chance: fastrand::Rng::with_seed(seed) }
-    }
-
-    /// The part of `input` for bytes that are looked at.
-    pub(super) fn piece(&mut self) -> &mut [u8] {
-        &mut self.input[..PIECE]
-    }
-
-    /// Counts a fault and says so.
-    pub(super) fn fault(&mut self, fault: &Fault) {
-        self.served.faults += 1;
-        eprintln!("fault {fault}");
-    }
-}
-
-/// What a mode wants next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Next {
-    /// To be called when something has changed.
-    Wait,
-    /// The same, or at this time.
-    Until(Instant),
-    /// To be called when the others have had their turn.
-    Again,
-    /// The other end has closed, and all is said: close.
-    Close,
-    /// To say no more, and to close when the other end does.
-    End,
-    /// To reset.
-    Reset,
-}
 
 /// One connection's part in a mode.
 #[derive(Debug)]

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::{Shard, TICK};
 use crate::drive::book::{Tally, Window};
 use crate::drive::clock::{self, SECOND};
+use crate::drive::context::Next;
 use crate::drive::lane::{Lane, Life, Phase};
-use crate::drive::session::Next;
 use crate::drive::stage::Report;
 use crate::settings::{Settings, Work};
 

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::{banner, conditions, figure, page};
+use super::page::{banner, conditions, figure, page};
 use crate::compare::arms::Arm;
 use crate::compare::result::{Comparison, Ratio, Sample};
 use crate::human;

@@ -1,61 +1,13 @@
 //! One page that stands by itself: no scripts, nothing fetched, readable in light, in dark and on paper.
 //!
-//! Here is what pages share; a run's is in `run`, a comparison's in `comparison`. Every text is escaped by `maud`.
+//! A run's page is in `run`, a comparison's in `comparison`, their common parts in `page`.
 
 mod comparison;
+mod page;
 mod run;
-
-use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 pub use comparison::comparison_page;
 pub use run::run_page;
-
-/// The only style there is.
-const STYLE: &str = include_str!("style.css");
-
-/// A whole page.
-fn page(title: &str, body: &Markup) -> String {
-    html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                title { (title) }
-                style { (PreEscaped(STYLE)) }
-            }
-            body { main { (body) } }
-        }
-    }
-    .into_string()
-}
-
-/// A chart with what it shows and how to read it.
-fn figure(caption: &str, note: &str, drawing: &Markup) -> Markup {
-    html! {
-        figure {
-            figcaption { (caption) @if !note.is_empty() { small { (note) } } }
-            (drawing)
-        }
-    }
-}
-
-/// Names and values.
-fn conditions(list: &[(String, String)]) -> Markup {
-    html! {
-        dl.conditions { @for (name, value) in list { dt { (name) } dd { (value) } } }
-    }
-}
-
-/// The answer first: green or red, and why.
-fn banner(is_good: bool, verdict: &str, reasons: &[String]) -> Markup {
-    html! {
-        div class=(if is_good { "verdict good" } else { "verdict bad" }) {
-            strong { (verdict) }
-            @if !reasons.is_empty() { ul { @for reason in reasons { li { (reason) } } } }
-        }
-    }
-}
 
 #[cfg(test)]
 mod tests {

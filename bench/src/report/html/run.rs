@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::{banner, conditions, figure, page};
+use super::page::{banner, conditions, figure, page};
 use crate::gates::{self, Gate};
 use crate::human;
 use crate::ledger::{Outcome, PartOutcome, Second, Times};
