@@ -1,5 +1,5 @@
-//! One end of a verified connection: sends its pattern and checks the other's at the same time, through one non-blocking
-//! socket, with writes and reads of random size, until both streams have ended.
+//! One end of a verified connection: sends the load generator's pattern and checks the other end's at the same time, through one
+//! non-blocking socket, with writes and reads of random size, until both streams have ended.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -7,8 +7,11 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use weir_bench::payload::check::Checker;
+use weir_bench::payload::pattern::{self, Way};
+use weir_bench::settings::Verify;
+
 use crate::client::{End, is_reset, reset};
-use crate::pattern::Pattern;
 
 /// No progress for this long is a fault.
 const STUCK: Duration = Duration::from_secs(20);
@@ -16,12 +19,14 @@ const STUCK: Duration = Duration::from_secs(20);
 /// The largest single read or write.
 const CHUNK: usize = 64 << 10;
 
-/// What one end sends, and how it ends.
+/// The stream that one end sends, and how it ends. It receives the other stream of the same connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Sending {
-    /// The bytes.
-    pub pattern: Pattern,
-    /// How many.
+    /// Number of the connection, which is in each of its bytes.
+    pub connection: u32,
+    /// Direction of the stream that is sent.
+    pub way: Way,
+    /// How many bytes.
     pub length: u64,
     /// Only once the other side's end has come.
     pub after_end: bool,
@@ -41,9 +46,8 @@ pub struct Received {
 struct Exchange<'r> {
     stream: TcpStream,
     sending: Sending,
-    expected: Pattern,
+    checker: Checker,
     sent: u64,
-    received: u64,
     end: Option<End>,
     finished: bool,
     rng: &'r mut fastrand::Rng,
@@ -51,23 +55,16 @@ struct Exchange<'r> {
 }
 
 /// Runs one end to its end. Errors: wrong bytes, named; no progress; errors that are neither a reset nor a full buffer.
-pub fn exchange(
-    stream: TcpStream,
-    sending: Sending,
-    expected: Pattern,
-    rng: &mut fastrand::Rng,
-) -> Result<Received, String> {
+pub fn exchange(stream: TcpStream, sending: Sending, rng: &mut fastrand::Rng) -> Result<Received, String> {
     stream.set_nonblocking(true).map_err(|error| error.to_string())?;
-    let (sent, received, end, finished) = (0, 0, None, false);
-    let mut this =
-        Exchange { stream, sending, expected, sent, received, end, finished, rng, buffer: vec![0; CHUNK] };
-    this.run().map_err(|fault| {
-        format!(
-            "{fault} (sent {} of {:?}, received {}, end {:?})",
-            this.sent, this.sending, this.received, this.end
-        )
-    })?;
-    let received = Received { bytes: this.received, end: this.end };
+    let checker = Checker::new(sending.connection, sending.way.opposite(), Verify::Full);
+    let (sent, end, finished) = (0, None, false);
+    let mut this = Exchange { stream, sending, checker, sent, end, finished, rng, buffer: vec![0; CHUNK] };
+    let run = this.run();
+    // Wrong bytes are named once enough has followed them, which may be only now; they matter more than whatever else went wrong.
+    let run = this.checker.finish(None).map_or(run, |fault| Err(fault.to_string()));
+    let received = Received { bytes: this.checker.offset(), end: this.end };
+    run.map_err(|fault| format!("{fault} (sent {} of {:?}, {received:?})", this.sent, this.sending))?;
     if this.sending.end == End::Reset && this.end != Some(End::Reset) {
         reset(this.stream);
     }
@@ -117,13 +114,15 @@ impl Exchange<'_> {
         let most = self.chunk();
         match self.stream.read(&mut self.buffer[..most]) {
             Ok(0) => self.end = Some(End::Fin),
-            Ok(count) => {
-                self.expected.check(self.received, &self.buffer[..count])?;
-                self.received += count as u64;
-            }
+            Ok(count) => self.check(count)?,
             Err(error) => self.failed(&error)?,
         }
         Ok(())
+    }
+
+    /// Checks the bytes that were just received.
+    fn check(&mut self, count: usize) -> Result<(), String> {
+        self.checker.take(&self.buffer[..count]).map_or(Ok(()), |fault| Err(fault.to_string()))
     }
 
     fn send(&mut self) -> Result<(), String> {
@@ -137,7 +136,7 @@ impl Exchange<'_> {
             return Ok(());
         }
         let most = self.chunk().min(left.try_into().unwrap_or(CHUNK));
-        self.sending.pattern.fill(self.sent, &mut self.buffer[..most]);
+        pattern::fill(&mut self.buffer[..most], self.sending.connection, self.sending.way, self.sent);
         match self.stream.write(&self.buffer[..most]) {
             Ok(count) => self.sent += count as u64,
             Err(error) => self.failed(&error)?,
@@ -153,8 +152,7 @@ impl Exchange<'_> {
             _ => {}
         }
         while let Ok(count @ 1..) = self.stream.read(&mut self.buffer) {
-            self.expected.check(self.received, &self.buffer[..count])?;
-            self.received += count as u64;
+            self.check(count)?;
         }
         self.end = Some(End::Reset);
         Ok(())

@@ -10,7 +10,6 @@ pub mod exchange;
 pub mod host;
 pub mod metrics;
 pub mod netns;
-pub mod pattern;
 pub mod process;
 pub mod program;
 pub mod turn;

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use weir_bench::payload::pattern::Way;
 use weir_tests::client::{End, PATIENCE, connect, is_reset, write_all};
 use weir_tests::exchange::{Received, Sending, exchange};
-use weir_tests::pattern::{Pattern, Way};
 use weir_tests::{Backend, Weir, quiet, wait_for};
 
 use crate::support::edge_with;
@@ -68,7 +68,7 @@ impl Plan {
             Way::Down => (self.down, Ending::AnswerAfterFin, Ending::UpstreamResets),
         };
         let end = if self.ending == resets { End::Reset } else { End::Fin };
-        Sending { pattern: Pattern { connection: number, way }, length, after_end: self.ending == after, end }
+        Sending { connection: number, way, length, after_end: self.ending == after, end }
     }
 
     /// Whether what one side received is what the plan says. `way` is the stream it received.
@@ -113,8 +113,7 @@ fn serve(mut stream: TcpStream, seed: u64, faults: &Faults) {
     let number = u32::from_le_bytes(header);
     let plan = Plan::of(seed, number);
     let mut rng = fastrand::Rng::with_seed(seed ^ !u64::from(number));
-    let expected = Pattern { connection: number, way: Way::Up };
-    let received = exchange(stream, plan.sending(number, Way::Down), expected, &mut rng);
+    let received = exchange(stream, plan.sending(number, Way::Down), &mut rng);
     note(faults, number, received.and_then(|received| plan.judge(Way::Up, received)));
 }
 
@@ -123,8 +122,7 @@ fn call(address: SocketAddr, seed: u64, number: u32) -> Result<(), String> {
     let mut rng = fastrand::Rng::with_seed(seed ^ u64::from(number));
     let stream = connect(address);
     write_all(&stream, &number.to_le_bytes());
-    let expected = Pattern { connection: number, way: Way::Down };
-    let received = exchange(stream, plan.sending(number, Way::Up), expected, &mut rng)?;
+    let received = exchange(stream, plan.sending(number, Way::Up), &mut rng)?;
     plan.judge(Way::Down, received)
 }
 

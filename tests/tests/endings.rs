@@ -4,12 +4,12 @@
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
+use weir_bench::payload::pattern::{self, Way};
 use weir_tests::backend::Upstreams;
 use weir_tests::client::{
     End, PATIENCE, connect, connect_to_end, is_readable, read_end, read_exactly, read_to_end, reset,
     unacknowledged, write_all, write_until_held_back,
 };
-use weir_tests::pattern::{Pattern, Way};
 use weir_tests::wait::{assert_on_time, ms};
 use weir_tests::{Backend, Weir, busy, quiet, wait_for};
 
@@ -63,7 +63,7 @@ impl Stage {
 fn each(policy: &str, row: impl Fn(&Stage, Leg, Sides, &[u8])) {
     let _turn = busy();
     let mut pending = vec![0; PENDING];
-    Pattern { connection: 0, way: Way::Up }.fill(0, &mut pending);
+    pattern::fill(&mut pending, 0, Way::Up, 0);
     for relay in ["copy", "splice", "auto"] {
         let mut stage = Stage::new(relay, policy);
         for leg in [Leg::Client, Leg::Upstream] {

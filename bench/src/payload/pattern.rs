@@ -33,6 +33,14 @@ pub enum Way {
 }
 
 impl Way {
+    /// The opposite one.
+    pub fn opposite(self) -> Way {
+        match self {
+            Way::Up => Way::Down,
+            Way::Down => Way::Up,
+        }
+    }
+
     /// "up" or "down".
     pub fn name(self) -> &'static str {
         match self {
