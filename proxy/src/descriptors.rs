@@ -1,7 +1,5 @@
 //! Descriptors: how many a configuration takes before the first connection, and how many connections the rest is enough for.
 
-use crate::pools::pipes_max;
-
 /// Of the whole process: files, the loop of the control thread, the admin server and its clients, questions to name servers.
 const PROCESS: u64 = 256;
 /// Of a shard: its ring, its doorbell and what its executor has.
@@ -12,8 +10,15 @@ const LOCK: u64 = 1;
 const CONNECTION: u64 = 2;
 /// Of a pipe: its two ends.
 const PIPE: u64 = 2;
+/// All pipes of a process together: this part of the descriptor limit is their number.
+const LIMIT_A_PIPE: u64 = 32;
 /// With fewer connections a process is not worth starting.
 const FEW_CONNECTIONS: u64 = 64;
+
+/// Pipes that the sessions of a process may hold under this descriptor limit.
+pub fn pipes_max(descriptors: u64) -> u64 {
+    descriptors / LIMIT_A_PIPE
+}
 
 /// What takes descriptors for as long as a configuration is in force.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -17,12 +17,12 @@ use crate::boards::in_force::InForce;
 use crate::boards::limits::{Limit, ShardLoad};
 use crate::boards::prometheus::Metrics;
 use crate::checks;
+use crate::descriptors::pipes_max;
 use crate::listener::Sockets;
-use crate::mailbox::{Mailbox, Message, NewTable};
+use crate::mailbox::Mailbox;
 use crate::os::sys;
 use crate::panics;
-use crate::pools::{pipes_max, tail_bytes_max};
-use crate::shard::{self, Shard, Start};
+use crate::shard::{self, Message, NewTable, Shard, Start, tail_bytes_max};
 
 /// The shards, and what they share.
 pub struct Fleet {
@@ -53,7 +53,7 @@ pub struct Shared {
 }
 
 struct ShardHandle {
-    mailbox: Arc<Mailbox>,
+    mailbox: Arc<Mailbox<Message>>,
     executor: ExecutorJoinHandle<()>,
     /// Messages that found the mailbox full, in order.
     waiting: RefCell<VecDeque<Message>>,
@@ -67,7 +67,7 @@ impl Fleet {
         let descriptors = sys::raise_descriptor_limit();
         let shard_load = ShardLoad::new(cores.len());
         let process = Limit::new(settings.max_connections);
-        let mailboxes: Arc<[Arc<Mailbox>]> = cores
+        let mailboxes: Arc<[Arc<Mailbox<Message>>]> = cores
             .iter()
             .map(|_| Mailbox::new().map(Arc::new))
             .collect::<std::io::Result<Vec<_>>>()

@@ -2,15 +2,13 @@
 //!
 //! `cli` reads the arguments. `front` reads and checks a configuration and prints what is wrong with it; it is the only part that
 //! other programs use. `preflight` looks at the host. `control` then runs everything that is not data: reload, signals, names, the
-//! admin server. It hands each new table to the `fleet` of shards. A `shard` then takes a connection through `accept`, `dial` and
-//! `relay` to its `outcome`.
+//! admin server. It hands each new table to the `fleet` of shards. A `shard` then takes a connection through admission,
+//! `dial` and `relay` to its `outcome`.
 
 #![allow(unreachable_pub)]
 
 pub mod front;
 
-#[cfg(feature = "runtime")]
-mod accept;
 #[cfg(feature = "runtime")]
 mod boards;
 #[cfg(feature = "runtime")]
@@ -44,15 +42,11 @@ mod outcome;
 #[cfg(feature = "runtime")]
 mod panics;
 #[cfg(feature = "runtime")]
-mod pools;
-#[cfg(feature = "runtime")]
 mod preflight;
 #[cfg(feature = "runtime")]
 mod reason;
 #[cfg(feature = "runtime")]
 mod relay;
-#[cfg(feature = "runtime")]
-mod session;
 #[cfg(feature = "runtime")]
 mod shard;
 #[cfg(feature = "runtime")]

@@ -23,6 +23,10 @@ pub const BACKLOG: i32 = 4096;
 pub const INHERITED_KEEPALIVE: Keepalive =
     Keepalive { time: Duration::from_secs(60), interval: Duration::from_secs(15), probes: 4 };
 
+/// The number of a listener of the process; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ListenerId(pub u32);
+
 /// An address of this process.
 #[derive(Debug)]
 pub struct Listener {

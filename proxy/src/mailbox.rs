@@ -1,65 +1,25 @@
-//! What others want of a shard: a bounded queue, and a doorbell that the shard's ring polls.
+//! Messages to a thread that sleeps in a ring: a bounded queue, and a doorbell that the ring polls.
 //!
 //! The executor's own channels are not used: on a shard it looks at them only when its pre-emption timer has fired, so that a
 //! message could be 100 ms late.
 
-use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
-use std::time::Duration;
 
 use concurrent_queue::{ConcurrentQueue, PushError};
 use rustix::event::{EventfdFlags, eventfd};
-use weir_routing::GatewayId;
 
-use crate::accept::HandedOver;
-use crate::boards::in_force::InForce;
-
-/// Messages that may wait. A handed-over socket that finds it full stays where it was accepted.
+/// Messages that may wait. A handed-over socket that finds the mailbox full stays where it was accepted.
 const CAPACITY: usize = 4096;
 
-/// Names a listener of the process; never used twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ListenerId(pub u32);
-
-/// A message to a shard.
+/// A mailbox.
 #[derive(Debug)]
-pub enum Message {
-    /// Decide by this from now on.
-    InForce(Box<NewTable>),
-    /// A socket that another shard accepted.
-    Socket(HandedOver),
-    /// Close every listener, as a reload that has none of them would: they get no new connections any more.
-    CloseListeners,
-    /// Reset what is left, spread over this time.
-    ResetAll(Duration),
-    /// Leave the loop.
-    Stop,
-}
-
-/// A table with the listeners that belong to it.
-#[derive(Debug)]
-pub struct NewTable {
-    /// The shard's own copy.
-    pub in_force: Arc<InForce>,
-    /// The gateway of each listener that stays or is new; the others, which get no new connections any more, are closed.
-    pub listeners: Arc<HashMap<ListenerId, GatewayId>>,
-    /// This shard's sockets of the new ones.
-    pub opened: Vec<(ListenerId, SocketAddr, Arc<OwnedFd>)>,
-    /// How long the shard spins before it sleeps.
-    pub busy_poll: Duration,
-}
-
-/// A shard's mailbox.
-#[derive(Debug)]
-pub struct Mailbox {
+pub struct Mailbox<Message> {
     queue: ConcurrentQueue<Message>,
     doorbell: OwnedFd,
 }
 
-impl Mailbox {
+impl<Message> Mailbox<Message> {
     /// An empty one.
     ///
     /// Errors: no descriptor left for the doorbell.
@@ -85,12 +45,12 @@ impl Mailbox {
         self.queue.pop().ok()
     }
 
-    /// Whether nothing waits.
+    /// Whether no message waits.
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
 
-    /// What the ring polls.
+    /// The descriptor that the ring polls.
     pub fn doorbell(&self) -> BorrowedFd<'_> {
         self.doorbell.as_fd()
     }

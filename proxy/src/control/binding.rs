@@ -14,8 +14,8 @@ use crate::boards::in_force::InForce;
 use crate::boards::limits::LimitsBoard;
 use crate::descriptors::Standing;
 use crate::fleet::Shared;
-use crate::listener::{Listener, Sockets};
-use crate::mailbox::{ListenerId, NewTable};
+use crate::listener::{Listener, ListenerId, Sockets};
+use crate::shard::NewTable;
 
 /// What tables are bound to. It knows what the last table that it made ready has.
 pub(super) struct Binder {
