@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::control::{self, Failure};
+use crate::control::host::descriptors_warning;
+use crate::control::start::{self, Failure};
 use crate::demo::{self, Demo};
 use crate::front::load::{self, Origin, Tests};
 use crate::front::report::{self, Shown};
@@ -93,7 +94,7 @@ pub fn main() -> ExitCode {
         }
         Command::Run { configuration, skip_tests } => {
             let tests = if skip_tests { Tests::Warn } else { Tests::Refuse };
-            end(control::run(configuration.into(), tests))
+            end(start::run(configuration.into(), tests))
         }
         Command::Demo { port, config_out, backends } => end(Demo { port, config_out, backends }.run()),
     }
@@ -132,7 +133,7 @@ fn check(origin: &Origin, strict: bool, json: bool, shown: Shown) -> ExitCode {
     let (sources, problems, refused) = match loaded {
         Ok(mut loaded) => {
             // It has no place, and those come first.
-            let warning = control::descriptors_warning(&loaded.compiled);
+            let warning = descriptors_warning(&loaded.compiled);
             loaded.compiled.warnings.splice(..0, warning);
             (loaded.sources, loaded.compiled.warnings, false)
         }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, bail};
 use weir_routing::Source;
 
-use crate::control::{self, Failure};
+use crate::control::start::{self, Failure};
 use crate::front::load::{Origin, Tests};
 use crate::front::report;
 use crate::listener::free;
@@ -65,7 +65,7 @@ impl Demo {
         let text = configuration(self.port);
         let built_in = Origin::from_text(Source::new("demo.toml", text.as_str()));
         // Before a file is written that a second attempt would not write over.
-        let host = control::look_at_host(&built_in)?;
+        let host = start::look_at_host(&built_in)?;
         self.refuse_taken_addresses()?;
         self.prepare()?;
         report::to_stdout(&format!("{text}\n{}\n", self.told()));
@@ -73,7 +73,7 @@ impl Demo {
             Some(path) => Origin::from_arguments(vec![path]),
             None => built_in,
         };
-        control::run_on(&host, origin, Tests::Refuse)
+        start::run_on(&host, origin, Tests::Refuse)
     }
 
     /// Writes the file that was asked for, and starts the backends.

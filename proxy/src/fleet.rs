@@ -144,11 +144,6 @@ impl Fleet {
         }
     }
 
-    /// The lowest generation that a shard routes by; 0 before the first.
-    pub fn in_force(&self) -> u64 {
-        self.metrics.generation()
-    }
-
     /// Closes every listener, as a reload that has none of them would: what the kernel has completed is served.
     pub fn stop_accepting(&self) {
         self.sockets.iter().for_each(Sockets::turn_away);

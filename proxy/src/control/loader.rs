@@ -8,10 +8,10 @@ use std::thread;
 use std::time::Duration;
 
 use async_channel::Sender;
-use weir_routing::{Compiled, Resolved, Settings, Sources};
+use weir_routing::{Compiled, Resolved, Sources};
 
-use super::Event;
-use super::binding::{Binder, ReadyTable};
+use super::binding::Binder;
+use super::event::{Event, Finished, Prepared};
 use super::reader::{Reader, Reading, refused_by};
 use super::resolve::Resolver;
 use crate::front::load::{self, Loaded, Refused, Tests};
@@ -40,30 +40,6 @@ pub(super) struct Fresh {
     pub(super) loaded: Loaded,
     /// The addresses it was compiled with.
     pub(super) resolved: Resolved,
-}
-
-/// A configuration that comes into force by being handed out.
-#[derive(Debug)]
-pub(super) struct Prepared {
-    /// The table.
-    pub(super) ready: ReadyTable,
-    /// The texts it came from.
-    pub(super) sources: Arc<Sources>,
-    /// Its settings.
-    pub(super) settings: Settings,
-    /// The host names in it.
-    pub(super) host_names: Vec<Arc<str>>,
-    /// The addresses it was compiled with.
-    pub(super) resolved: Resolved,
-}
-
-/// What came of a job.
-#[derive(Debug)]
-pub(super) struct Finished {
-    /// The text is the one that was in force before; only addresses of its host names are new.
-    pub(super) addresses_only: bool,
-    /// A table, or in a word why there is none; problems have been printed.
-    pub(super) result: Result<Prepared, String>,
 }
 
 impl Fresh {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use async_channel::Sender;
 use weir_routing::{Problem, Sources};
 
-use super::Event;
+use super::event::Event;
 use crate::front::load::{Origin, Refused};
 use crate::panics::{self, Panicked};
 

@@ -17,7 +17,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tracing::{info, warn};
 use weir_routing::Resolved;
 
-use super::Event;
+use super::event::Event;
 use super::name_servers::{Answer, Family, NameServers};
 use crate::panics;
 

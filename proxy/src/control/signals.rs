@@ -10,21 +10,8 @@ use signal_hook::consts::{
 };
 use signal_hook::iterator::Signals;
 
-use super::Event;
+use super::event::{Event, Signal};
 use crate::os::sys::ignore_signal;
-
-/// A signal that means something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Signal {
-    /// HUP.
-    Reload,
-    /// TERM or INT.
-    Terminate,
-    /// QUIT.
-    Quit,
-    /// USR2.
-    HandOver,
-}
 
 /// Signals to end that come this close are one: `timeout` sends TERM to the process and, 1 ms later, to its group.
 const ONE_ORDER: Duration = Duration::from_millis(50);

@@ -1,36 +1,76 @@
-//! What the control loop and the admin server share: the fleet, the table in force, and how the last reload went. Both are tasks
-//! of one thread, so cells are enough.
+//! The state of the process, as the admin server shows it: the facts that the control loop writes down, and the boards. Reads only.
+//! The loop and the server are tasks of one thread, so a cell is enough.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_channel::Receiver;
 use weir_routing::{DestinationId, Table};
 
-use super::binding::{Bound, ReadyTable};
+use super::binding::Bound;
 use super::pages::Pages;
 use super::process::ProcessMetrics;
 use super::resolve::Resolver;
+use crate::boards::health::HealthBoard;
 use crate::boards::in_force::InForce;
+use crate::boards::prometheus::Metrics;
 use crate::boards::prometheus::text::{Kind, family, sample, single};
 use crate::fleet::Fleet;
 use crate::log::Log;
 use crate::{panics, version};
 
-/// The state of the process, as the admin server tells it.
-pub(super) struct Status {
-    /// None: stopped.
-    fleet: RefCell<Option<Fleet>>,
+/// What the control loop knows and the admin server shows. The loop alone writes it.
+#[derive(Debug)]
+pub(super) struct Facts {
     /// The table in force, shared with a shard.
-    in_force: RefCell<Option<Arc<InForce>>>,
-    listeners: RefCell<Vec<Bound>>,
-    draining: Cell<bool>,
-    reload_successful: Cell<bool>,
-    reload_success: Cell<SystemTime>,
-    reload_failures: Cell<u64>,
-    restart_needed: Cell<bool>,
+    pub(super) in_force: Option<Arc<InForce>>,
+    /// Its listeners.
+    pub(super) listeners: Vec<Bound>,
+    pub(super) is_draining: bool,
+    /// The configuration in force changes what only a restart can change.
+    pub(super) is_restart_needed: bool,
+    last_reload_succeeded: bool,
+    last_success: SystemTime,
+    reload_failures: u64,
+}
+
+impl Default for Facts {
+    /// Those of a process that has no table yet.
+    fn default() -> Self {
+        Self {
+            in_force: None,
+            listeners: Vec::new(),
+            is_draining: false,
+            is_restart_needed: false,
+            last_reload_succeeded: true,
+            last_success: SystemTime::now(),
+            reload_failures: 0,
+        }
+    }
+}
+
+impl Facts {
+    /// A configuration that was read is in force.
+    pub(super) fn reload_succeeded(&mut self) {
+        self.last_reload_succeeded = true;
+        self.last_success = SystemTime::now();
+    }
+
+    /// A configuration that was read was refused.
+    pub(super) fn reload_failed(&mut self) {
+        self.last_reload_succeeded = false;
+        self.reload_failures += 1;
+    }
+}
+
+/// The state of the process, read only.
+pub(super) struct Status {
+    facts: Rc<RefCell<Facts>>,
+    metrics: Arc<Metrics>,
+    health: Arc<HealthBoard>,
     resolver: Resolver,
     log: Log,
     process: Arc<ProcessMetrics>,
@@ -51,129 +91,33 @@ pub(super) enum Ready {
 }
 
 impl Status {
-    pub(super) fn new(fleet: Fleet, resolver: Resolver, log: Log, pages: Pages) -> Self {
-        Self {
-            fleet: RefCell::new(Some(fleet)),
-            in_force: RefCell::default(),
-            listeners: RefCell::default(),
-            draining: Cell::default(),
-            reload_successful: Cell::new(true),
-            reload_success: Cell::new(SystemTime::now()),
-            reload_failures: Cell::default(),
-            restart_needed: Cell::default(),
-            resolver,
-            log,
-            process: Arc::new(ProcessMetrics::new()),
-            pages,
-        }
-    }
-
-    /// Hands a table out. Returns the listeners that it has and the last one had not.
-    pub(super) fn hand_out(&self, ready: ReadyTable) -> Vec<Bound> {
-        let mut fleet = self.fleet.borrow_mut();
-        let Some(fleet) = fleet.as_mut() else { return Vec::new() };
-        let in_force = ready.copies.first().map(|copy| Arc::clone(&copy.in_force));
-        fleet.hand_out(ready.generation, ready.copies, ready.sockets);
-        if let Some(old) = self.in_force.replace(in_force) {
-            fleet.retire(old);
-        }
-        self.listeners.replace(ready.listeners);
-        ready.opened
-    }
-
-    pub(super) fn stop_accepting(&self) {
-        if let Some(fleet) = self.fleet.borrow_mut().as_mut() {
-            fleet.stop_accepting();
-        }
-    }
-
-    pub(super) fn active(&self) -> u64 {
-        self.with_fleet(0, Fleet::active)
-    }
-
-    pub(super) fn is_accepting(&self) -> bool {
-        self.with_fleet(false, Fleet::is_accepting)
-    }
-
-    pub(super) fn reset_all(&self, spread: Duration) {
-        self.with_fleet((), |fleet| fleet.reset_all(spread));
-    }
-
-    /// Offers the shards what their mailboxes had no room for; whether nothing waits any more.
-    pub(super) fn deliver(&self) -> bool {
-        self.with_fleet(true, Fleet::deliver)
-    }
-
-    /// Orders the shards to end.
-    pub(super) fn stop(&self) {
-        self.with_fleet((), Fleet::stop);
-    }
-
-    /// Waits for the end of those that have taken the order.
-    pub(super) fn join(&self) {
-        let fleet = self.fleet.borrow_mut().take();
-        if let Some(fleet) = fleet {
-            fleet.join();
-        }
-    }
-
-    fn with_fleet<T>(&self, stopped: T, ask: impl FnOnce(&Fleet) -> T) -> T {
-        self.fleet.borrow().as_ref().map_or(stopped, ask)
-    }
-
-    pub(super) fn set_draining(&self) {
-        self.draining.set(true);
-    }
-
-    pub(super) fn set_restart_needed(&self, needed: bool) {
-        self.restart_needed.set(needed);
-    }
-
-    pub(super) fn reload_succeeded(&self) {
-        self.reload_successful.set(true);
-        self.reload_success.set(SystemTime::now());
-    }
-
-    pub(super) fn reload_failed(&self) {
-        self.reload_successful.set(false);
-        self.reload_failures.set(self.reload_failures.get() + 1);
+    pub(super) fn new(
+        facts: Rc<RefCell<Facts>>,
+        fleet: &Fleet,
+        resolver: Resolver,
+        log: Log,
+        pages: Pages,
+    ) -> Self {
+        let process = Arc::new(ProcessMetrics::new());
+        Self { facts, metrics: fleet.metrics(), health: fleet.health(), resolver, log, process, pages }
     }
 
     /// Whether connections are welcome, of one gateway or at all.
     pub(super) fn ready(&self, gateway: Option<&str>) -> Ready {
-        if self.draining.get() {
-            return Ready::Draining;
-        }
-        let in_force = self.in_force.borrow();
-        match (gateway, &*in_force) {
+        let facts = self.facts.borrow();
+        match (gateway, &facts.in_force) {
+            _ if facts.is_draining => Ready::Draining,
             (None, _) => Ready::Yes,
-            (Some(name), Some(in_force)) => self.gateway_ready(&in_force.table, name),
+            (Some(name), Some(in_force)) => gateway_ready(&in_force.table, &facts.listeners, name),
             (Some(_), None) => Ready::UnknownGateway,
         }
     }
 
-    /// Ready, unless no connection that the gateway's `to` takes can reach an endpoint, whichever of its ports was dialled.
-    fn gateway_ready(&self, table: &Table, name: &str) -> Ready {
-        let name = name.strip_prefix("default/").unwrap_or(name);
-        let Some(gateway) = table.parts().gateways.iter().find(|gateway| &*gateway.name == name) else {
-            return Ready::UnknownGateway;
-        };
-        let Some(split) = gateway.default else { return Ready::Yes };
-        let has_endpoint = |id: DestinationId| !table.parts().destinations[id.index()].endpoints.is_empty();
-        let leads_on = |port| {
-            let mut drawn = table.draws(split, port).filter(|draw| draw.share.weight > 0);
-            drawn.any(|draw| draw.end.is_ok_and(has_endpoint))
-        };
-        let listeners = self.listeners.borrow();
-        let mut of_it = listeners.iter().filter(|bound| bound.gateway == gateway.name);
-        if of_it.any(|bound| leads_on(bound.address.port())) { Ready::Yes } else { Ready::NoEndpoint }
-    }
-
-    /// What is in force, as JSON: the generation, and each gateway with the addresses it has bound.
+    /// The configuration in force, as JSON: the generation, and each gateway with the addresses it has bound.
     pub(super) fn config(&self) -> Receiver<String> {
-        let generation = self.with_fleet(0, Fleet::in_force);
-        let in_force = self.in_force.borrow().clone();
-        let listeners = self.listeners.borrow().clone();
+        let generation = self.metrics.generation();
+        let facts = self.facts.borrow();
+        let (in_force, listeners) = (facts.in_force.clone(), facts.listeners.clone());
         let render = move || {
             let gateways = in_force.map(|in_force| gateways(&in_force.table, &listeners));
             format!("{:#}\n", serde_json::json!({ "generation": generation, "gateways": gateways }))
@@ -199,7 +143,7 @@ impl Status {
             "Lines of the process log that were dropped because stderr was not read.",
             self.log.dropped(),
         );
-        let boards = self.with_fleet(None, |fleet| Some((fleet.metrics(), fleet.health())));
+        let (metrics, health) = (Arc::clone(&self.metrics), Arc::clone(&self.health));
         let (resolver, process) = (self.resolver.clone(), Arc::clone(&self.process));
         let render = move || {
             const FAILURES: &str = "weir_resolve_failures_total";
@@ -207,10 +151,8 @@ impl Status {
             for (host, failures) in resolver.failures() {
                 sample(&mut out, FAILURES, &[("host", &host)], failures);
             }
-            if let Some((metrics, health)) = boards {
-                metrics.render(&mut out);
-                health.render(&mut out);
-            }
+            metrics.render(&mut out);
+            health.render(&mut out);
             process.render(&mut out);
             out
         };
@@ -218,23 +160,24 @@ impl Status {
     }
 
     fn config_metrics(&self, out: &mut String) {
+        let facts = self.facts.borrow();
         let labels = [("version", version::VERSION), ("commit", version::COMMIT)];
         family(out, "weir_build_info", Kind::Gauge, "1, with what was built.");
         sample(out, "weir_build_info", &labels, 1);
-        let success = self.reload_success.get().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let success = facts.last_success.duration_since(UNIX_EPOCH).unwrap_or_default();
         single(
             out,
             "weir_config_generation",
             Kind::Gauge,
             "The table that every shard routes by; grows with each that comes into force.",
-            self.with_fleet(0, Fleet::in_force),
+            self.metrics.generation(),
         );
         single(
             out,
             "weir_config_last_reload_successful",
             Kind::Gauge,
             "0 if the last configuration that was read is not in force.",
-            u8::from(self.reload_successful.get()),
+            u8::from(facts.last_reload_succeeded),
         );
         single(
             out,
@@ -248,17 +191,33 @@ impl Status {
             "weir_config_reload_failures_total",
             Kind::Counter,
             "Configurations that were read and refused.",
-            self.reload_failures.get(),
+            facts.reload_failures,
         );
         single(
             out,
             "weir_config_restart_needed",
             Kind::Gauge,
             "1 if the configuration in force changes what only a restart can change.",
-            u8::from(self.restart_needed.get()),
+            u8::from(facts.is_restart_needed),
         );
-        single(out, "weir_draining", Kind::Gauge, "1 while draining.", u8::from(self.draining.get()));
+        single(out, "weir_draining", Kind::Gauge, "1 while draining.", u8::from(facts.is_draining));
     }
+}
+
+/// Ready, unless no connection that the gateway's `to` takes can reach an endpoint, whichever of its ports was dialled.
+fn gateway_ready(table: &Table, listeners: &[Bound], name: &str) -> Ready {
+    let name = name.strip_prefix("default/").unwrap_or(name);
+    let Some(gateway) = table.parts().gateways.iter().find(|gateway| &*gateway.name == name) else {
+        return Ready::UnknownGateway;
+    };
+    let Some(split) = gateway.default else { return Ready::Yes };
+    let has_endpoint = |id: DestinationId| !table.parts().destinations[id.index()].endpoints.is_empty();
+    let leads_on = |port| {
+        let mut drawn = table.draws(split, port).filter(|draw| draw.share.weight > 0);
+        drawn.any(|draw| draw.end.is_ok_and(has_endpoint))
+    };
+    let mut of_it = listeners.iter().filter(|bound| bound.gateway == gateway.name);
+    if of_it.any(|bound| leads_on(bound.address.port())) { Ready::Yes } else { Ready::NoEndpoint }
 }
 
 /// Each gateway with the addresses that it has bound.

@@ -17,7 +17,7 @@ use inotify::{Inotify, WatchDescriptor, WatchMask};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tracing::warn;
 
-use super::Event;
+use super::event::Event;
 use crate::front::load::is_configuration_file;
 use crate::panics;
 
