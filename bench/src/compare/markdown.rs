@@ -21,7 +21,8 @@ const MEMORY: Figure =
     ("resident", "bytes a connection", |sample| sample.resident_per_connection.unwrap_or_default());
 
 const NOTE: &str = "Each cell is the median of rounds, then Weir's figure over it: mean ratio within rounds, 95 % interval. \
-    **Bold** intervals leave 1 out: they show a difference. `weir-again` is a second process of the same Weir: its interval is noise. `weir-before` is another build of it. \
+    **Bold** ratios show a difference: they are significant at 5 % after Holm's correction for all ratios of the run, and lie outside of \
+    the noise of their row. That is the interval of `weir-again`, a second process of the same Weir. `weir-before` is another build of it. \
     `floor` is one thread that receives and sends and does nothing else: a relay that copies cannot cost less.\n";
 
 /// All of it.
@@ -123,5 +124,29 @@ fn value(section: &Section<'_>, arm: &str, take: fn(&Sample) -> f64) -> String {
 
 fn emphasised(ratio: &Ratio) -> String {
     let told = with_interval(ratio);
-    if ratio.shows_a_difference() { format!("; **{told}**") } else { format!("; {told}") }
+    if ratio.differs { format!("; **{told}**") } else { format!("; {told}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::fixture;
+
+    #[test]
+    fn exactly_the_ratios_that_differ_are_bold() {
+        let mut comparison = fixture::comparison();
+        let bold = |comparison: &Comparison| {
+            let text = render(comparison);
+            let (_, tables) = text.split_once("\n### ").unwrap();
+            tables.split("**").skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>()
+        };
+        comparison.ratios.iter_mut().for_each(|ratio| ratio.differs = false);
+        assert_eq!(bold(&comparison), [""; 0]);
+        let cost =
+            comparison.ratios.iter_mut().find(|ratio| ratio.theirs == "nginx" && ratio.figure == "cost");
+        let cost = cost.unwrap();
+        cost.differs = true;
+        let expected = with_interval(cost);
+        assert_eq!(bold(&comparison), [expected]);
+    }
 }

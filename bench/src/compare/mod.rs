@@ -94,6 +94,7 @@ fn ratios(samples: &[Sample]) -> Vec<Ratio> {
         [Arm::Weir, Arm::WeirAgain, Arm::WeirBefore, Arm::WeirBusyPoll].map(Arm::name);
     let mut ratios = statistics::ratios(samples, weir, |arm| arm != spins);
     ratios.extend(statistics::ratios(samples, spins, |arm| arm != again && arm != before));
+    statistics::judge(&mut ratios, |ratio| ratio.theirs == again);
     ratios
 }
 

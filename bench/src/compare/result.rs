@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use super::job::Unit;
+
 /// One workload through one arm in one round.
 #[derive(Clone, Debug, Serialize)]
 pub struct Sample {
@@ -68,12 +70,24 @@ pub struct Ratio {
     pub high: f64,
     /// Rounds it was made of.
     pub rounds: usize,
+    /// Probability of a mean logarithm at least this far from 0 if both arms were equal: Student's t, two-sided.
+    pub p: f64,
+    /// The same, corrected by Holm for all comparisons of the run; none for a ratio that is not one of them.
+    pub holm: Option<f64>,
+    /// Whether it shows a difference: significant after that correction, and outside of the noise that a second process of
+    /// the same Weir had in the same row.
+    pub differs: bool,
 }
 
 impl Ratio {
-    /// Whether the interval leaves 1 out.
-    pub fn shows_a_difference(&self) -> bool {
-        self.low > 1.0 || self.high < 1.0
+    /// Whether it is a comparison at all. The rate of an open loop is its plan's, and the memory of a process as a whole hardly
+    /// depends on the work.
+    pub fn is_comparison(&self) -> bool {
+        match self.figure.as_str() {
+            "rate" => self.pace == "closed",
+            "resident" => Unit::of(&self.work) == Unit::Connection,
+            _ => true,
+        }
     }
 }
 

@@ -1,7 +1,9 @@
 //! Ratios of paired samples: both arms of a pair ran in the same round, so what the round did to both falls out.
 //!
 //! The logarithm of a ratio is symmetric, so half and twice are equally far from one; intervals are Student's t on the mean of
-//! the rounds' logarithms. Pure: samples in, ratios out.
+//! the rounds' logarithms. A run has some hundred ratios, of which one in twenty would show a difference by chance: so the
+//! probabilities are corrected for all of them, by Holm's method ("A simple sequentially rejective multiple test procedure", 1979).
+//! Pure: samples in, ratios out.
 
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
@@ -9,6 +11,9 @@ use super::result::{Ratio, Sample};
 
 /// How sure an interval is.
 const CONFIDENCE: f64 = 0.95;
+
+/// How probable it may be that any ratio of a run shows a difference where there is none.
+const SIGNIFICANCE: f64 = 0.05;
 
 /// A mean ratio and the interval that holds the true one with 95 % confidence.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -19,6 +24,8 @@ pub struct Interval {
     pub low: f64,
     /// Upper end.
     pub high: f64,
+    /// Probability of a mean at least this far from one if the true one is one.
+    pub p: f64,
 }
 
 /// The interval of these ratios; none of fewer than two, for one round says nothing of its noise.
@@ -29,8 +36,45 @@ pub fn interval(ratios: &[f64]) -> Option<Interval> {
     let mean = logs.iter().sum::<f64>() / count;
     let variance = logs.iter().map(|log| (log - mean).powi(2)).sum::<f64>() / freedom;
     let student = StudentsT::new(0.0, 1.0, freedom).expect("freedom is positive");
-    let half = student.inverse_cdf(0.5 + CONFIDENCE / 2.0) * (variance / count).sqrt();
-    Some(Interval { middle: mean.exp(), low: (mean - half).exp(), high: (mean + half).exp() })
+    let error = (variance / count).sqrt();
+    let half = student.inverse_cdf(0.5 + CONFIDENCE / 2.0) * error;
+    // Rounds that are all equal have no error: then any mean but 0 is certain.
+    let p = if mean == 0.0 { 1.0 } else { 2.0 * student.sf((mean / error).abs()) };
+    Some(Interval { middle: mean.exp(), low: (mean - half).exp(), high: (mean + half).exp(), p })
+}
+
+/// Holm's correction: if values below a level are taken for differences, the probability that any of them is none is at most that
+/// level, however they depend on each other.
+pub fn holm(probabilities: &[f64]) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..probabilities.len()).collect();
+    order.sort_unstable_by(|one, other| probabilities[*one].total_cmp(&probabilities[*other]));
+    let mut corrected = vec![1.0; probabilities.len()];
+    let mut highest: f64 = 0.0;
+    for (rank, at) in order.into_iter().enumerate() {
+        let hypotheses_left = (probabilities.len() - rank) as f64;
+        highest = highest.max((probabilities[at] * hypotheses_left).min(1.0));
+        corrected[at] = highest;
+    }
+    corrected
+}
+
+/// Decides which ratios of a whole run show a difference; `is_noise` are those of an arm to itself.
+pub fn judge(ratios: &mut [Ratio], is_noise: impl Fn(&Ratio) -> bool) {
+    let (noise, family): (Vec<usize>, Vec<usize>) =
+        (0..ratios.len()).filter(|at| ratios[*at].is_comparison()).partition(|at| is_noise(&ratios[*at]));
+    // Noise has no direction: as far as its interval reaches on one side, it could have on the other.
+    let reach = |ratio: &Ratio| ratio.low.ln().abs().max(ratio.high.ln().abs());
+    let band = |of: &Ratio| {
+        let same =
+            |ratio: &&Ratio| (&ratio.work, &ratio.pace, &ratio.figure) == (&of.work, &of.pace, &of.figure);
+        noise.iter().map(|at| &ratios[*at]).filter(same).map(reach).fold(0.0, f64::max)
+    };
+    let corrected = holm(&family.iter().map(|at| ratios[*at].p).collect::<Vec<_>>());
+    let bands: Vec<f64> = family.iter().map(|at| band(&ratios[*at])).collect();
+    for ((at, p), band) in family.into_iter().zip(corrected).zip(bands) {
+        ratios[at].holm = Some(p);
+        ratios[at].differs = p < SIGNIFICANCE && ratios[at].middle.ln().abs() > band;
+    }
 }
 
 /// Where a figure is in a sample.
@@ -70,7 +114,7 @@ pub fn ratios(samples: &[Sample], ours: &str, against: impl Fn(&str) -> bool) ->
             let theirs = of(arm);
             for (figure, take) in FIGURES {
                 let paired = paired(&mine, &theirs, take);
-                found.extend(interval(&paired).map(|Interval { middle, low, high }| Ratio {
+                found.extend(interval(&paired).map(|Interval { middle, low, high, p }| Ratio {
                     work: work.to_owned(),
                     pace: pace.to_owned(),
                     ours: ours.to_owned(),
@@ -80,6 +124,9 @@ pub fn ratios(samples: &[Sample], ours: &str, against: impl Fn(&str) -> bool) ->
                     low,
                     high,
                     rounds: paired.len(),
+                    p,
+                    holm: None,
+                    differs: false,
                 }));
             }
         }
@@ -121,6 +168,79 @@ mod tests {
         let seven: Vec<f64> = (-3..=3).map(|step| (f64::from(step) / 100.0).exp()).collect();
         let half = 2.447 * 0.021_602 / 7f64.sqrt();
         check(&seven, Some([(-half).exp(), 1.0, half.exp()]));
+    }
+
+    #[test]
+    fn a_probability_is_students_t_on_both_sides() {
+        fn check(logs: &[f64], expected: f64) {
+            let ratios: Vec<f64> = logs.iter().map(|log| log.exp()).collect();
+            let p = interval(&ratios).unwrap().p;
+            assert!((p - expected).abs() < 1e-9, "{logs:?}: {p}, not {expected}");
+        }
+        // With one degree of freedom it is Cauchy's distribution, with two it has a closed form; here t is 2 and the root of 12.
+        check(&[1.0, 3.0], 1.0 - 2.0 / std::f64::consts::PI * 2f64.atan());
+        check(&[-1.0, -3.0], 1.0 - 2.0 / std::f64::consts::PI * 2f64.atan());
+        check(&[1.0, 2.0, 3.0], 1.0 - (12f64 / 14.0).sqrt());
+        check(&[-1.0, 0.0, 1.0], 1.0);
+        check(&[0.0, 0.0, 0.0], 1.0);
+        check(&[1.0, 1.0, 1.0], 0.0);
+    }
+
+    #[test]
+    fn holm_multiplies_each_probability_by_the_hypotheses_left() {
+        fn check(probabilities: &[f64], expected: &[f64]) {
+            let found = holm(probabilities);
+            let near = |(found, wanted): (&f64, &f64)| (found - wanted).abs() < 1e-12;
+            assert!(
+                found.len() == expected.len() && found.iter().zip(expected).all(near),
+                "{probabilities:?}: {found:?}, not {expected:?}"
+            );
+        }
+        check(&[], &[]);
+        check(&[0.03], &[0.03]);
+        check(&[0.01, 0.04, 0.03, 0.005], &[0.03, 0.06, 0.06, 0.02]);
+        check(&[0.5, 0.6, 0.02], &[1.0, 1.0, 0.06]);
+        check(&[0.02, 0.02], &[0.04, 0.04]);
+    }
+
+    /// A ratio whose interval is as wide on both sides, with this probability.
+    fn ratio(theirs: &str, figure: &str, middle: f64, half: f64, p: f64) -> Ratio {
+        Ratio {
+            work: "rr-64-1".to_owned(),
+            pace: "closed".to_owned(),
+            ours: "weir".to_owned(),
+            theirs: theirs.to_owned(),
+            figure: figure.to_owned(),
+            middle,
+            low: middle / (1.0 + half),
+            high: middle * (1.0 + half),
+            rounds: 7,
+            p,
+            holm: None,
+            differs: false,
+        }
+    }
+
+    #[test]
+    fn only_what_is_significant_among_all_and_beyond_the_noise_differs() {
+        fn check(mut ratios: Vec<Ratio>, expected: &[bool]) {
+            judge(&mut ratios, |ratio| ratio.theirs == "weir-again");
+            let found: Vec<bool> = ratios.iter().map(|ratio| ratio.differs).collect();
+            assert_eq!(found, expected, "{ratios:#?}");
+        }
+        let nginx = |middle, p| ratio("nginx", "cost", middle, 0.01, p);
+        let noise = |middle, half| ratio("weir-again", "cost", middle, half, 1e-9);
+        check(vec![nginx(0.9, 0.04)], &[true]);
+        check(vec![nginx(0.9, 0.06)], &[false]);
+        // Of two, the better one has to be twice as good.
+        check(vec![nginx(0.9, 0.04), nginx(0.9, 0.5)], &[false, false]);
+        check(vec![nginx(0.9, 0.02), nginx(0.9, 0.04)], &[true, true]);
+        // The noise reaches as far up as down, is no comparison itself, and holds for its own figure alone.
+        check(vec![noise(1.0, 0.15), nginx(0.9, 1e-9), nginx(0.8, 1e-9)], &[false, false, true]);
+        check(vec![noise(1.1, 0.05), nginx(0.9, 1e-9)], &[false, false]);
+        check(vec![noise(1.0, 0.15), ratio("nginx", "p50", 0.9, 0.01, 1e-9)], &[false, true]);
+        // Memory of the whole process is no comparison, so it neither shows a difference nor costs others theirs.
+        check(vec![nginx(0.9, 0.04), ratio("nginx", "resident", 0.1, 0.01, 1e-9)], &[true, false]);
     }
 
     fn sample(round: u32, arm: &str, cost: f64) -> Sample {
@@ -204,5 +324,41 @@ mod tests {
             let share = f64::from(held) / f64::from(COMPARISONS);
             assert!((0.93..=0.97).contains(&share), "seed {seed}, {rounds} rounds: {share}");
         }
+    }
+
+    #[test]
+    fn a_run_of_equal_arms_shows_no_difference_anywhere_in_95_of_100_runs() {
+        const RUNS: u32 = 400;
+        const ROWS: usize = 20;
+        let arms = ["weir", "haproxy", "nginx", "envoy"];
+        let mut random = fastrand::Rng::with_seed(4);
+        let (mut wrong, mut uncorrected) = (0, 0);
+        for _ in 0..RUNS {
+            let mut found = Vec::new();
+            for row in 0..ROWS {
+                let mut samples = Vec::new();
+                for round in 0..7 {
+                    let shared = lognormal(&mut random, 0.5);
+                    samples.extend(arms.map(|arm| Sample {
+                        work: format!("rr-64-{row}"),
+                        ..sample(round, arm, shared * lognormal(&mut random, 0.1))
+                    }));
+                }
+                found.extend(
+                    ratios(&samples, "weir", |_| true).into_iter().filter(|one| one.figure == "cost"),
+                );
+            }
+            judge(&mut found, |_| false);
+            assert_eq!(found.len(), ROWS * (arms.len() - 1));
+            wrong += u32::from(found.iter().any(|ratio| ratio.differs));
+            uncorrected += u32::from(found.iter().any(|ratio| ratio.p < SIGNIFICANCE));
+        }
+        let share = |count: u32| f64::from(count) / f64::from(RUNS);
+        assert!(share(wrong) < 0.08, "{} of the runs show a difference", share(wrong));
+        assert!(
+            share(uncorrected) > 0.8,
+            "{}: the runs are too small to need a correction",
+            share(uncorrected)
+        );
     }
 }

@@ -139,7 +139,7 @@ pub fn text(comparison: &Comparison) -> String {
         let _ = writeln!(text, "\n{} {}: {}", section.work, section.pace, unit.cost_name());
         let ratio = |row: &Row<'_>| {
             let found = ratio(comparison, section, [Arm::Weir.name(), row.arm], headline(section));
-            let star = |ratio: &Ratio| if ratio.shows_a_difference() { " *" } else { "" };
+            let star = |ratio: &Ratio| if ratio.differs { " *" } else { "" };
             found.map_or_else(String::new, |ratio| with_interval(ratio) + star(ratio))
         };
         if unit == Unit::Connection {
@@ -190,10 +190,11 @@ fn mebibytes(sample: &Sample) -> f64 {
 
 const LEGEND: &str = "
 Figures are medians of rounds; \"-\" is what was not measured, or has too few samples. \"weir / it\" is the mean ratio within
-rounds with its 95 % interval; * marks intervals without 1, which show a difference. weir-again is a second process of the same
-Weir: its interval is noise. weir-before is another build of it. floor is one thread that receives and sends and does nothing
-else: a relay that copies cannot cost less. calls: system calls of the proxy's threads an operation (a GB), counted by `perf stat`
-for a second of a round of its own in the closed loop. switch: context switches. full: who filled 90 % of its core or more.
+rounds with its 95 % interval; * marks a difference: significant at 5 % after Holm's correction for all ratios of the run, and
+outside of the noise of its row, which is the interval of weir-again, a second process of the same Weir. weir-before is another
+build of it. floor is one thread that receives and sends and does nothing else: a relay that copies cannot cost less. calls:
+system calls of the proxy's threads an operation (a GB), counted by `perf stat` for a second of a round of its own in the closed
+loop. switch: context switches. full: who filled 90 % of its core or more.
 
 ";
 

@@ -242,6 +242,9 @@ fn compared(works: &[&str], arms: &[(&str, f64)], rounds: u32) -> Comparison {
                     low: middle / half.exp(),
                     high: middle * half.exp(),
                     rounds: rounds as usize,
+                    p: 0.01,
+                    holm: Some(0.04),
+                    differs: (middle - 1.0).abs() > 0.1,
                 });
             }
         }

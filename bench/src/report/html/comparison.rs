@@ -190,7 +190,7 @@ fn ratios(comparison: &Comparison, ours: &str) -> Markup {
             p.soft { "No ratios: they need at least two rounds in which both arms were measured." }
         } @else {
             p { (format!("Each point is {ours}'s figure divided by the other's, over the rounds that both ran, with its 95 % interval. \
-                An interval that holds 1 shows no difference. An arrow goes on beyond the axis; its numbers are beside it.")) }
+                A difference is shown where it is significant at 5 % after Holm's correction for all ratios of the run, and outside of the noise of its row. An arrow goes on beyond the axis; its numbers are beside it.")) }
             ul.legend {
                 li { span class="swatch dot better" {} "better" }
                 li { span class="swatch dot worse" {} "worse" }
@@ -217,8 +217,7 @@ fn groups(comparison: &Comparison, (figure, which, _, more_is_better): Figure) -
             Rows::Closed => ratio.pace == "closed",
             Rows::Open => ratio.pace != "closed",
         };
-        // A process's memory as a whole is in the tables: it hardly depends on the work.
-        ratio.figure == figure && is_of_rows && (figure != "resident" || ratio.work.starts_with("hold"))
+        ratio.figure == figure && is_of_rows && ratio.is_comparison()
     };
     let of_figure: Vec<&Ratio> = comparison.ratios.iter().filter(is_drawn).collect();
     let first = comparison.ratios.first().map(|ratio| ratio.ours.as_str());
@@ -248,7 +247,7 @@ fn groups(comparison: &Comparison, (figure, which, _, more_is_better): Figure) -
 fn estimate(ratio: &Ratio, more_is_better: bool) -> Estimate {
     let class = if is_reference(ratio) {
         "reference"
-    } else if !ratio.shows_a_difference() {
+    } else if !ratio.differs {
         "open"
     } else if (ratio.middle > 1.0) == more_is_better {
         "better"
