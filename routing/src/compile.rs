@@ -69,7 +69,7 @@ pub fn compile(config: &Config, resolved: &Resolved) -> Result<Compiled, Vec<Pro
     let policies = Registry::new(report, "policy", Lookup::ThenDefault, &config.policies, &namespaces);
     let workloads = Registry::new(report, "workload", Lookup::Namespace, &config.workloads, &namespaces);
 
-    let (settings, locality) = settings::settings(report, config);
+    let settings = settings::settings(report, config);
     let listens = gateways::listens(report, &gateways);
     // Where `admin` was cut out, the address that is built in is nobody's wish.
     let meant = settings.admin_place.is_some() || config.proxy.iter().all(|proxy| !proxy.damaged);
@@ -130,7 +130,6 @@ pub fn compile(config: &Config, resolved: &Resolved) -> Result<Compiled, Vec<Pro
         destinations: destinations.list,
         endpoints: destinations.endpoints,
         workloads: workloads.list,
-        locality,
         sources: Arc::new(config.sources.clone()),
     };
     let good = report.errors == 0;

@@ -18,26 +18,26 @@ pub struct ConfigTest {
     /// Its name.
     pub name: Arc<str>,
     /// What arrives.
-    pub arrival: Arrival,
+    pub(crate) arrival: Arrival,
     /// Where it is written.
-    pub place: Place,
+    pub(crate) place: Place,
     /// What should be decided.
-    pub expect: Expect,
+    pub(crate) expect: Expect,
 }
 
 /// What a `[[test]]` expects, each with the place where it is written; `None` is not compared.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Expect {
+pub(crate) struct Expect {
     /// The route that takes it; "": none.
-    pub route: Option<(Arc<str>, Place)>,
+    pub(crate) route: Option<(Arc<str>, Place)>,
     /// The service of all destinations with a weight above 0.
-    pub service: Option<(Arc<str>, Place)>,
+    pub(crate) service: Option<(Arc<str>, Place)>,
     /// The subsets of those destinations; "": no subset.
-    pub subsets: Option<(BTreeSet<Arc<str>>, Place)>,
+    pub(crate) subsets: Option<(BTreeSet<Arc<str>>, Place)>,
     /// The addresses behind those destinations.
-    pub endpoints: Option<(BTreeSet<SocketAddr>, Place)>,
+    pub(crate) endpoints: Option<(BTreeSet<SocketAddr>, Place)>,
     /// Reset: by a route, because nothing took it, or because the service lacks the port that was dialled.
-    pub reject: Option<(bool, Place)>,
+    pub(crate) reject: Option<(bool, Place)>,
 }
 
 impl ConfigTest {

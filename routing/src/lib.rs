@@ -29,7 +29,7 @@ pub use arrival::Arrival;
 pub use balance::{Attempt, Loads};
 pub use compile::{Compiled, Resolved, compile};
 pub use config::{Config, Environment, parse};
-pub use config_test::{ConfigTest, Expect};
+pub use config_test::ConfigTest;
 pub use first_bytes::{FirstBytes, FirstPart, Known};
 pub use ids::{DestinationId, EndpointId, GatewayId, RouteId, ServiceId, SplitId, SubsetId, WorkloadId};
 pub use parts::{

@@ -138,12 +138,8 @@ pub struct ServicePort {
 pub struct Subset {
     /// "v1".
     pub name: Arc<str>,
-    /// Labels that its endpoints have.
-    pub labels: BTreeMap<Arc<str>, Arc<str>>,
     /// Its own connection limit, where its own policy sets one.
     pub max_connections: Option<u64>,
-    /// Where it is declared.
-    pub place: Place,
 }
 
 /// A service.
@@ -218,8 +214,6 @@ pub struct Endpoint {
     pub priority: u32,
     /// "region/zone/subzone", or empty.
     pub locality: Arc<str>,
-    /// Its labels.
-    pub labels: BTreeMap<Arc<str>, Arc<str>>,
     /// The host name it was resolved from, if it was.
     pub host: Option<Arc<str>>,
     /// Where it is written: the endpoint's or the workload's place.
@@ -306,8 +300,6 @@ pub struct Parts {
     pub endpoints: Vec<Endpoint>,
     /// By name.
     pub workloads: Vec<Workload>,
-    /// "region/zone/subzone" of this proxy, or empty.
-    pub locality: Arc<str>,
     /// The texts that places point into.
     pub sources: Arc<Sources>,
 }

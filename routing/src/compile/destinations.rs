@@ -58,9 +58,7 @@ impl<'a, 'c> Destinations<'a, 'c> {
                     .iter()
                     .map(|subset| parts::Subset {
                         name: subset.name.clone(),
-                        labels: subset.labels.clone(),
                         max_connections: subset.max_connections,
-                        place: subset.place,
                     })
                     .collect(),
                 max_connections: service.policy.max_connections().flatten(),
@@ -252,7 +250,6 @@ impl<'a, 'c> Destinations<'a, 'c> {
                 weight: member.weight,
                 priority: member.priority,
                 locality: member.locality.clone(),
-                labels: member.labels.clone(),
                 host: member.host.clone(),
                 place: member.place,
             });

@@ -18,8 +18,8 @@ const MAX_CORES: usize = 8192;
 /// Longer than this a shard would not sleep at all.
 const MAX_BUSY_POLL: Duration = Duration::from_secs(1);
 
-/// The settings, and the locality of this proxy.
-pub(super) fn settings(report: &mut Report, config: &Config) -> (Settings, std::sync::Arc<str>) {
+/// The settings. The locality of this proxy is checked, and nothing goes by it yet.
+pub(super) fn settings(report: &mut Report, config: &Config) -> Settings {
     let none = Proxy::default();
     let (file, proxy) = config.proxy.first().map_or((0, &none), |item| (item.file, &item.value));
     let log_level = config.log.first().and_then(|item| {
@@ -39,7 +39,8 @@ pub(super) fn settings(report: &mut Report, config: &Config) -> (Settings, std::
             Problem::error("out-of-range", place_of(file, written), message).wanted("\"0s\" to \"1s\""),
         );
     }
-    let settings = Settings {
+    locality(report, file, proxy.locality.as_ref());
+    Settings {
         cores: proxy.cores.as_ref().and_then(|written| cores(report, file, written)).unwrap_or_default(),
         cores_place: proxy.cores.as_ref().map(|written| place_of(file, written)),
         shards: proxy
@@ -68,8 +69,7 @@ pub(super) fn settings(report: &mut Report, config: &Config) -> (Settings, std::
             .and_then(|written| word(report, file, "relay", written, &RELAYS, &[]))
             .unwrap_or_default(),
         log_level: log_level.unwrap_or_default(),
-    };
-    (settings, locality(report, file, proxy.locality.as_ref()))
+    }
 }
 
 const LEVELS: [(&str, LogLevel); 5] = [

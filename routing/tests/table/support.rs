@@ -105,8 +105,7 @@ impl Builder {
 
     pub(crate) fn subset(&mut self, service: ServiceId, name: &str) -> SubsetId {
         let subsets = &mut self.parts.services[service.index()].subsets;
-        let labels = BTreeMap::new();
-        subsets.push(Subset { name: name.into(), labels, max_connections: None, place: line(1) });
+        subsets.push(Subset { name: name.into(), max_connections: None });
         SubsetId(subsets.len() as u32 - 1)
     }
 
@@ -123,7 +122,6 @@ impl Builder {
             weight,
             priority,
             locality: "cn-hangzhou/h".into(),
-            labels: BTreeMap::new(),
             host: None,
             place: line(1),
         });
