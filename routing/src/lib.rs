@@ -28,7 +28,7 @@ mod table;
 pub use arrival::Arrival;
 pub use balance::{Attempt, Loads};
 pub use compile::{Compiled, Resolved, compile};
-pub use config::{Config, Environment, parse};
+pub use config::{Config, Environment, KEY_TABLES, Key, KeyTable, Kind, LeftOut, Same, Status, parse};
 pub use config_test::ConfigTest;
 pub use first_bytes::{FirstBytes, FirstPart, Known};
 pub use ids::{DestinationId, EndpointId, GatewayId, RouteId, ServiceId, SplitId, SubsetId, WorkloadId};

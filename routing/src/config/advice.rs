@@ -3,35 +3,8 @@
 
 use toml::de::{DeTable, DeValue};
 
+use super::keys;
 use super::written::as_key;
-
-/// Keys of a policy, which are often written into the service itself.
-const OF_A_POLICY: [&str; 12] = [
-    "use",
-    "balance",
-    "connect_timeout",
-    "connect_attempts",
-    "connect_deadline",
-    "idle_timeout",
-    "half_close_timeout",
-    "flush_timeout",
-    "max_duration",
-    "max_connections",
-    "keepalive",
-    "user_timeout",
-];
-/// And those of policies of later versions.
-const OF_A_LATER_POLICY: [&str; 4] = ["health_check", "outlier", "warmup", "max_connections_per_endpoint"];
-
-const OF_A_MATCH: [&str; 6] = [
-    "ports",
-    "destination_subnets",
-    "source_subnets",
-    "source_labels",
-    "source_namespaces",
-    "destination_services",
-];
-const OF_A_ROUTE: [&str; 6] = ["name", "gateways", "order", "to", "sticky", "reject"];
 
 /// What HTTP proxies match on.
 const OF_HTTP: [&str; 15] = [
@@ -217,15 +190,14 @@ pub(super) fn for_key(path: &[String]) -> Option<String> {
     if key == "namespace" {
         return Some("`namespace` stands once, before the first header of a file; one thing alone says its own in its name: \"NAMESPACE/NAME\"".to_owned());
     }
-    if let Some(header) = policy_header(parents)
-        && (OF_A_POLICY.contains(&&**key) || OF_A_LATER_POLICY.contains(&&**key))
-    {
+    let belongs_to = |path: &[&str]| keys::keys(path).any(|known| known.name == *key && key != "description");
+    if let Some(header) = policy_header(parents).filter(|_| belongs_to(&["policy", "NAME"])) {
         return Some(format!("{POLICY}: {header}"));
     }
-    if place == "route" && OF_A_MATCH.contains(&&**key) {
+    if place == "route" && belongs_to(&["route", "#", "match", "#"]) {
         return Some(format!("conditions stand in `match`: match = [{{ {key} = ... }}]"));
     }
-    if place == "match" && OF_A_ROUTE.contains(&&**key) {
+    if place == "match" && belongs_to(&["route", "#"]) {
         return Some(format!("`{key}` belongs to the route, beside its `match`"));
     }
     if matches!(place, "match" | "route") && OF_HTTP.contains(&&**key) {
@@ -319,14 +291,9 @@ pub(super) fn for_type(
     })
 }
 
-/// A table of `kind` whose header lacks the name: what stands in it are keys of such a thing.
+/// Whether a table of `kind` has no name in its header: keys of such a thing stand in it.
 pub(super) fn is_unnamed(kind: &str, table: &DeTable<'_>) -> bool {
-    let own: &[&str] = match kind {
-        "gateway" => &["listen", "to", "unmatched"],
-        "service" => &["vips", "ports", "selector", "endpoints"],
-        "policy" => &OF_A_POLICY,
-        _ => &["labels", "locality", "addresses", "ports", "weight"],
-    };
+    let own = keys::names(&[kind, "NAME"]);
     let is_own = |key: &str, value: &DeValue<'_>| own.contains(&key) && !matches!(value, DeValue::Table(_));
     table.iter().any(|(key, value)| is_own(key.get_ref(), value.get_ref()))
 }

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue, ValueDeserializer};
 
-use super::later::later;
+use super::keys::{self, later};
 use super::spelling::nearest;
 use super::variables::Environment;
 use super::written::{Config, Item, as_key};
@@ -18,10 +18,6 @@ use crate::problem::{Place, Problem, Sources};
 
 /// After these the rest of a configuration is not looked at: nobody mends more at once.
 const MAX_PROBLEMS: usize = 100;
-
-/// What a text may have at its top.
-const TOP: [&str; 9] =
-    ["namespace", "proxy", "log", "gateway", "route", "service", "policy", "workload", "test"];
 
 /// Reads all texts into one configuration as written. `env` answers what an environment variable is.
 /// Problems of shape, at most 100, go with it to [`compile`](crate::compile()).
@@ -103,7 +99,7 @@ impl Reader<'_> {
                     Some(later) => self.problems.push(later.problem(&name, place)),
                     None => {
                         config.incomplete = true;
-                        self.unknown_key(&path, Some(value.get_ref()), place, &TOP);
+                        self.unknown_key(&path, Some(value.get_ref()), place);
                     }
                 },
             }
@@ -252,8 +248,14 @@ impl Reader<'_> {
                 Some(later) if cut.is_some_and(|value| later.is_so_anyway(value)) => {}
                 Some(later) => self.problems.push(later.problem(name, place)),
                 None => {
-                    let wanted: Vec<&str> = rest.split('`').skip(2).step_by(2).collect();
-                    self.unknown_key(path, cut, place, &wanted);
+                    let read: Vec<&str> = rest.split('`').skip(2).step_by(2).collect();
+                    let parents = &path[..path.len().saturating_sub(1)];
+                    debug_assert_eq!(
+                        read,
+                        keys::names(parents),
+                        "the list of keys and what {path:?} is read as"
+                    );
+                    self.unknown_key(path, cut, place);
                 }
             }
             return;
@@ -279,8 +281,9 @@ impl Reader<'_> {
         self.problems.push(problem);
     }
 
-    fn unknown_key(&mut self, path: &[String], value: Option<&DeValue<'_>>, place: Place, wanted: &[&str]) {
+    fn unknown_key(&mut self, path: &[String], value: Option<&DeValue<'_>>, place: Place) {
         let key = path.last().map_or("", String::as_str);
+        let wanted = keys::names(&path[..path.len().saturating_sub(1)]);
         let mut problem = Problem::error("unknown-key", place, format!("unknown key `{key}`")).found(key);
         if !wanted.is_empty() {
             problem = problem.wanted(wanted.join(", "));

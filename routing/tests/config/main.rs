@@ -5,6 +5,7 @@ mod everything;
 mod explained;
 mod large;
 mod mutations;
+mod page;
 mod ports;
 mod problems;
 mod together;

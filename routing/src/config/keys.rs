@@ -1,0 +1,229 @@
+//! What a key of the configuration is: its type, its default and a sentence about it, or, where only a later version of Weir
+//! reads it, which value asks for what is so anyway and what to write instead.
+//!
+//! The one list is in `table.rs` of this folder. The reader refuses by it what is not there, finds the nearest word in it, and
+//! refuses by name what is not in this version; the keys' tables of `docs/configuration.md` are written from it.
+
+mod table;
+
+use toml::de::DeValue;
+
+pub use table::TABLES;
+
+use crate::problem::{Place, Problem};
+
+/// The keys that stand in one table of a configuration.
+#[derive(Debug)]
+pub struct KeyTable {
+    /// How the table is written: "[gateway.NAME]".
+    pub header: &'static str,
+    /// The paths that lead to it; `*` stands for any name and for any element of a list.
+    pub paths: &'static [&'static str],
+    /// In the order of the documentation.
+    pub keys: &'static [Key],
+}
+
+/// One key.
+#[derive(Debug)]
+pub struct Key {
+    /// Its name.
+    pub name: &'static str,
+    /// Whether this version reads it.
+    pub status: Status,
+}
+
+/// Whether this version reads a key.
+#[derive(Debug)]
+pub enum Status {
+    /// It does.
+    Read {
+        /// The TOML type.
+        kind: Kind,
+        /// What a number counts, or the smallest unit of a duration; "" where there is neither.
+        unit: &'static str,
+        /// The value where the key is left out.
+        default: LeftOut,
+        /// The first version that reads it.
+        since: &'static str,
+        /// One sentence.
+        about: &'static str,
+    },
+    /// Only a later version does.
+    Later {
+        /// The value that asks for what is so without the key, which is accepted.
+        same: Same,
+        /// What to do.
+        instead: &'static str,
+    },
+}
+
+/// The TOML type of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A string.
+    Text,
+    /// A whole number.
+    Number,
+    /// `true` or `false`.
+    Flag,
+    /// A string of whole numbers with their units: "1h30m".
+    Duration,
+    /// A list of strings.
+    Texts,
+    /// A list of whole numbers and strings.
+    Ports,
+    /// A table with strings for values, under keys of the writer's own.
+    Labels,
+    /// The same with whole numbers.
+    Numbers,
+    /// A table.
+    Table,
+    /// A list of tables.
+    Tables,
+    /// A list of tables, or the string "any".
+    TablesOrAny,
+    /// A list of tables and strings.
+    TablesAndTexts,
+}
+
+/// The value of a key that is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeftOut {
+    /// As it would be written.
+    Value(&'static str),
+    /// In words.
+    Otherwise(&'static str),
+    /// It may not be left out.
+    Required,
+}
+
+/// Which value of a later version's key asks for what is so without it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Same {
+    /// None does.
+    Never,
+    /// This string.
+    Word(&'static str),
+    /// 0, or a duration of zero.
+    Zero,
+    /// `false`.
+    False,
+    /// An empty list.
+    EmptyList,
+    /// A table with `enabled = false`.
+    Disabled,
+}
+
+impl Same {
+    /// The value as it is written.
+    pub fn written(self) -> Option<String> {
+        Some(match self {
+            Self::Never => return None,
+            Self::Word(word) => format!("\"{word}\""),
+            Self::Zero => "0".to_owned(),
+            Self::False => "false".to_owned(),
+            Self::EmptyList => "[]".to_owned(),
+            Self::Disabled => "{ enabled = false }".to_owned(),
+        })
+    }
+}
+
+/// A key that only a later version reads.
+pub(super) struct Later {
+    same: Same,
+    instead: &'static str,
+}
+
+/// The key at `path`, if only a later version reads it.
+pub(super) fn later(path: &[String]) -> Option<Later> {
+    let (last, parents) = path.split_last()?;
+    let key = keys(parents).find(|key| key.name == last)?;
+    match key.status {
+        Status::Later { same, instead } => Some(Later { same, instead }),
+        Status::Read { .. } => None,
+    }
+}
+
+/// The names of the keys that this version reads where `path` leads, in order.
+pub(super) fn names<S: AsRef<str>>(path: &[S]) -> Vec<&'static str> {
+    let read = keys(path).filter(|key| matches!(key.status, Status::Read { .. }));
+    read.map(|key| key.name).collect()
+}
+
+/// The keys that may stand where `path` leads, in any version.
+pub(super) fn keys<S: AsRef<str>>(path: &[S]) -> impl Iterator<Item = &'static Key> {
+    let leads_there = |pattern: &&str| leads(pattern, path);
+    TABLES.iter().filter(move |table| table.paths.iter().any(leads_there)).flat_map(|table| table.keys)
+}
+
+/// Whether a path of a [`KeyTable`] leads to this place.
+fn leads<S: AsRef<str>>(pattern: &str, path: &[S]) -> bool {
+    let mut wanted = pattern.split('.').filter(|key| !key.is_empty());
+    path.iter().all(|key| wanted.next().is_some_and(|want| want == "*" || want == key.as_ref()))
+        && wanted.next().is_none()
+}
+
+impl Later {
+    /// Whether the value asks for what is so without the key.
+    pub(super) fn is_so_anyway(&self, value: &DeValue<'_>) -> bool {
+        match (self.same, value) {
+            (Same::Word(word), DeValue::String(text)) => text == word,
+            (Same::Zero, DeValue::Integer(number)) => number.as_str().bytes().all(|digit| digit == b'0'),
+            (Same::Zero, DeValue::String(text)) => matches!(&**text, "0" | "0s" | "0ms" | "0m" | "0h"),
+            (Same::False, DeValue::Boolean(flag)) => !flag,
+            (Same::EmptyList, DeValue::Array(list)) => list.is_empty(),
+            (Same::Disabled, DeValue::Table(table)) => {
+                table.get("enabled").is_some_and(|flag| matches!(flag.get_ref(), DeValue::Boolean(false)))
+            }
+            _ => false,
+        }
+    }
+
+    /// The problem for this key.
+    pub(super) fn problem(&self, key: &str, place: Place) -> Problem {
+        let problem = not_in_this_version(key, place).help(self.instead);
+        let wanted = self.same.written().map(|value| format!("{key} = {value}"));
+        wanted.into_iter().fold(problem, Problem::wanted)
+    }
+}
+
+/// The problem for a key (`outlier`), or for a value with its key (`unmatched = "passthrough"`).
+pub(crate) fn not_in_this_version(what: &str, place: Place) -> Problem {
+    Problem::error("not-in-this-version", place, format!("`{what}` is not in this version of Weir"))
+        .found(what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn later_keys_are_known_by_their_path() {
+        let cases = [
+            ("lane", true),
+            ("service.db.policy.outlier", true),
+            ("service.db.subset.v1.policy.outlier", true),
+            ("policy.slow.outlier", true),
+            ("policy.passthrough", true),
+            ("service.db.outlier", false),
+            ("service.passthrough", false),
+            ("test.#.sni", true),
+            ("route.#.sni", false),
+            ("proxy", false),
+        ];
+        for (path, wanted) in cases {
+            let keys: Vec<String> = path.split('.').map(str::to_owned).collect();
+            assert_eq!(later(&keys).is_some(), wanted, "{path}");
+        }
+    }
+
+    #[test]
+    fn no_key_stands_twice_in_a_table() {
+        for table in TABLES {
+            for (at, key) in table.keys.iter().enumerate() {
+                let again = table.keys[..at].iter().any(|other| other.name == key.name);
+                assert!(!again, "{} has {} twice", table.header, key.name);
+            }
+        }
+    }
+}
