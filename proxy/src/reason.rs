@@ -1,9 +1,9 @@
 //! Why a connection ended: one [`Reason`] each, which is the metric label and the word in the log, and whose fault it was.
 
-/// Whose doing an end was.
+/// Whose fault an end was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fault {
-    /// Nobody's: an orderly end.
+    /// An orderly end.
     Ok,
     /// The client's.
     Client,
@@ -46,7 +46,7 @@ macro_rules! reasons {
                 match self { $(Self::$name => $word,)* }
             }
 
-            /// Whose doing it was.
+            /// Whose fault it was.
             pub fn fault(self) -> Fault {
                 match self { $(Self::$name => Fault::$fault,)* }
             }
@@ -95,6 +95,6 @@ reasons! {
     NoSourcePort = "no_source_port", Weir;
     /// The endpoint is this proxy itself.
     Loop = "loop", Weir;
-    /// A defect of ours: a connection that ended without saying why.
+    /// A defect of ours: a connection that ended without a reason.
     Internal = "internal", Weir;
 }

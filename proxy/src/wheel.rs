@@ -1,7 +1,7 @@
 //! One timer per slot, in a hierarchical wheel of 10 ms ticks. Never early: a deadline is rounded up to the next tick.
 //!
-//! Activity does not come here: a session that moves bytes writes a timestamp, and when its timer fires it says when it wants
-//! to be asked again. So setting an earlier deadline moves a timer, and setting a later one leaves it where it is.
+//! Activity does not touch the wheel: a session that moves bytes writes a timestamp, and when its timer fires it is set again. So
+//! setting an earlier deadline moves a timer, and setting a later one leaves it where it is.
 
 use crate::clock::Millis;
 
@@ -9,7 +9,7 @@ use crate::clock::Millis;
 const TICK: u64 = 10;
 /// Buckets a level: one word of a bitmap.
 const WIDTH: u64 = 64;
-/// 64^4 ticks of 10 ms: 46 hours. What lies beyond waits in the last level and is set again from there.
+/// 64^4 ticks of 10 ms: 46 hours. Deadlines beyond wait in the last level and are set again from there.
 const LEVELS: usize = 4;
 
 const NONE: u32 = u32::MAX;

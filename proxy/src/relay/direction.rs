@@ -1,5 +1,5 @@
 //! One direction of a session: bytes from one leg to the other, by copy or by splice. The same machine serves both
-//! directions. It moves what can be moved; when and how the session ends is decided in [`super::Relay`].
+//! directions. It moves bytes as far as it can; [`super::Relay`] decides when and how the session ends.
 
 use std::io;
 
@@ -52,20 +52,20 @@ const _: () =
 pub(super) enum State {
     /// Its source may have more.
     Reading,
-    /// Its source has ended; what is held has yet to leave.
+    /// Its source has ended; the bytes that it holds have yet to leave.
     Draining,
-    /// Its FIN is sent, or what it held was dropped with a dead target.
+    /// Its FIN is sent, or the bytes that it held were dropped with a dead target.
     Finished,
 }
 
-/// What was received and not yet sent.
+/// Bytes that were received and not yet sent.
 #[derive(Debug)]
 pub(super) enum Held {
     /// Nothing.
     Nothing,
     /// The rest of one read.
     Tail(Tail),
-    /// A pipe and what is in it; it is empty only within [`Direction::run`].
+    /// A pipe with its bytes; it is empty only within [`Direction::run`].
     Load(Load),
 }
 
@@ -74,7 +74,7 @@ pub(super) enum Held {
 pub(super) struct Load {
     pipe: Pipe,
     bytes: usize,
-    /// The last splice into it did not go, and nothing has left since: until then another try would fail the same.
+    /// The last splice into it failed, and no byte has left it since: until then another try would fail the same.
     stuffed: bool,
 }
 
@@ -85,7 +85,7 @@ pub(super) struct Run {
     pub(super) took: bool,
     /// Bytes left.
     pub(super) sent: bool,
-    /// The budget ended first: no event will come for what is left.
+    /// The budget ended first: no event will come for the bytes that are left.
     pub(super) more: bool,
 }
 
@@ -105,7 +105,7 @@ pub(super) struct Direction {
     splicing: bool,
     full_reads: u8,
     short_moves: u8,
-    /// The last splice took less than it could: perhaps all there was, perhaps the pipe was full.
+    /// The last splice took less than it could: perhaps all bytes that were there, perhaps the pipe was full.
     ran_short: bool,
     /// Bytes that the target has taken, up to [`FLOWS_AFTER`].
     taken: u32,
@@ -148,7 +148,7 @@ impl Direction {
         run
     }
 
-    /// The target is dead, or will be: what is held has nowhere to go.
+    /// The target is dead, or will be: the bytes that are held cannot be delivered.
     pub(super) fn discard(&mut self, kernel: &mut impl Kernel) {
         self.state = State::Finished;
         match std::mem::replace(&mut self.held, Held::Nothing) {
@@ -159,7 +159,7 @@ impl Direction {
         }
     }
 
-    /// One write of what is held. True if bytes left.
+    /// One write of the bytes that are held. True if some left.
     fn push(&mut self, ends: &mut Ends<'_>, kernel: &mut impl Kernel, run: &mut Run) -> bool {
         if !ends.target.writable || ends.target.is_dead() {
             return false;
@@ -195,7 +195,7 @@ impl Direction {
         if self.taken < FLOWS_AFTER { HOT_BUFFER } else { PIPE_BYTES }
     }
 
-    /// So many bytes of what is held have left.
+    /// So many of the bytes that are held have left.
     fn shrink(&mut self, sent: usize, kernel: &mut impl Kernel) {
         match &mut self.held {
             Held::Tail(tail) => {
@@ -214,8 +214,8 @@ impl Direction {
         }
     }
 
-    /// A read is worth its call, and what it gives can go on. A tail first has to leave, which is the back-pressure of a
-    /// copying direction; a pipe may be filled up while its target does not take.
+    /// A read is worth its call, and its bytes can go on. A tail has to leave first, which is the backpressure of a copying
+    /// direction; a pipe may be filled up while its target does not take.
     fn can_pull(&self, ends: &Ends<'_>) -> bool {
         let has_room = match &self.held {
             Held::Nothing => ends.target.writable,
@@ -300,7 +300,7 @@ impl Direction {
         if let Ok(taken @ 1..) = result {
             load.bytes += taken;
             self.ran_short = taken < max;
-            // What tops up a pipe that waits for its target says nothing about the source.
+            // A read that tops up a pipe which waits for its target shows nothing about the source.
             if is_alone {
                 self.note_move(taken);
             }
@@ -320,7 +320,7 @@ impl Direction {
         None
     }
 
-    /// Takes what is there through the hot buffer and sends it at once; `None`: nothing came.
+    /// Reads into the hot buffer and sends at once; `None`: nothing came.
     fn pull_copied(&mut self, ends: &mut Ends<'_>, kernel: &mut impl Kernel, run: &mut Run) -> Option<usize> {
         let max = kernel.read_limit();
         match persist(|| kernel.recv(ends.from, max)) {
@@ -329,7 +329,7 @@ impl Direction {
                 Some(0)
             }
             Ok(Received { bytes: taken, is_drained }) => {
-                // Whatever comes to a living leg from now on has an event, so the call that would only say EAGAIN is saved.
+                // An event announces whatever comes to a living leg from now on, so the call that would only return EAGAIN is saved.
                 ends.source.readable = !is_drained || ends.source.is_dead();
                 self.note_read(taken);
                 self.send_hot(taken, ends, kernel, run);
@@ -339,7 +339,7 @@ impl Direction {
         }
     }
 
-    /// Sends the first `taken` bytes of the hot buffer and keeps what does not go.
+    /// Sends the first `taken` bytes of the hot buffer and keeps the rest that the target does not take.
     fn send_hot(&mut self, taken: usize, ends: &mut Ends<'_>, kernel: &mut impl Kernel, run: &mut Run) {
         let to = ends.from.other();
         let mut from = 0;
@@ -357,7 +357,7 @@ impl Direction {
         }
     }
 
-    /// A read gave an error. A dead leg has no more to wait for, whatever the read says.
+    /// A read gave an error. A dead leg has no more to wait for, whatever the read returned.
     fn end_or_wait(&mut self, source: &mut Leg, error: &io::Error) -> Option<usize> {
         if error.kind() != io::ErrorKind::WouldBlock {
             source.fail(error);
@@ -395,7 +395,7 @@ impl Direction {
     }
 }
 
-/// How many bytes a write took; otherwise the leg is told that it is full, or dead.
+/// How many bytes a write took; otherwise the leg notes that it is full, or dead.
 fn accepted(result: io::Result<usize>, target: &mut Leg) -> Option<usize> {
     match result {
         Ok(0) => target.fail(&io::ErrorKind::WriteZero.into()),

@@ -1,11 +1,11 @@
-//! Waiting until a send queue is empty, so that the reset which follows throws nothing away. No event says so: SIOCOUTQ has
-//! to be asked.
+//! Waits until a send queue is empty, so that the reset which follows throws no byte away. No event reports that: SIOCOUTQ has to
+//! be read again and again.
 
 use std::time::Duration;
 
 use crate::clock::{Millis, earlier};
 
-/// Milliseconds between two questions: at first as fast as a near peer acknowledges, in the end as seldom as a reset may be
+/// Milliseconds between two reads of SIOCOUTQ: at first as fast as a near peer acknowledges, in the end as seldom as a reset may be
 /// late. The last one repeats. Each is rounded up to a tick of the wheel that wakes for it.
 const WAITS: [u64; 7] = [1, 2, 4, 8, 16, 32, 50];
 
@@ -29,7 +29,7 @@ impl Flush {
         Self { left_at: now, unsent: 0, ask_at: now, asked: 0 }
     }
 
-    /// Takes an answer: so much is unsent; `sent` says that more was sent just now, which is movement, too.
+    /// Notes how many bytes are unsent. `sent`: more was sent just now, which counts as movement, too.
     pub(super) fn note(&mut self, unsent: usize, sent: bool, now: Millis) {
         if sent || unsent < self.unsent {
             self.left_at = now;
@@ -50,7 +50,7 @@ impl Flush {
         self.left_at.limit(limit).is_some_and(|end| end <= now)
     }
 
-    /// When to ask again.
+    /// When to read SIOCOUTQ again.
     pub(super) fn deadline(&self, limit: Option<Duration>) -> Option<Millis> {
         earlier(Some(self.ask_at), self.left_at.limit(limit))
     }

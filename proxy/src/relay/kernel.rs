@@ -1,4 +1,4 @@
-//! The calls that a relay makes. The shard answers them with sockets, pools and its hot buffer; the simulation with seeded
+//! The calls that a relay makes. The shard serves them with sockets, pools and its hot buffer; the simulation with simulated
 //! ones. Nothing here decides anything.
 
 use std::io;
@@ -53,22 +53,23 @@ pub enum Path {
     Spliced,
 }
 
-/// What a read gave.
+/// The result of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Received {
     /// Bytes; 0 is a FIN.
     pub bytes: usize,
-    /// Nothing was left in the socket, neither a byte nor a FIN: the next read would say EAGAIN. False if the kernel did not say (TCP_INQ).
+    /// Nothing was left in the socket, neither a byte nor a FIN: the next read would return EAGAIN. False if
+    /// the kernel did not report it (TCP_INQ).
     pub is_drained: bool,
 }
 
-/// What a relay asks of the world. Every call is non-blocking; one that cannot go on says `WouldBlock`.
+/// The calls that a relay makes on its two legs. Every call is non-blocking; one that cannot go on returns `WouldBlock`.
 pub trait Kernel {
     /// Bytes that a read may take, at most [`super::HOT_BUFFER`], so that a tail for all of them stays within the budget of tails.
     fn read_limit(&self) -> usize;
 
     /// `recv` of up to `max` bytes into the hot buffer, where they stay until the next one. `Ok(0)`: FIN, or the end of a leg
-    /// whose error somebody else was told.
+    /// whose error another call has reported.
     fn recv(&mut self, from: Side, max: usize) -> io::Result<Received>;
 
     /// `recv` of one byte with MSG_PEEK, which takes nothing. `Ok(0)` is as in [`Self::recv`].
@@ -83,7 +84,7 @@ pub trait Kernel {
     /// Copies the bytes `from..to` of the hot buffer into a pooled buffer.
     fn keep_tail(&mut self, from: usize, to: usize) -> Tail;
 
-    /// `send` of what the tail still holds.
+    /// `send` of the bytes that the tail still holds.
     fn send_tail(&mut self, side: Side, tail: &Tail) -> io::Result<usize>;
 
     /// The tail's buffer goes back to its pool.
@@ -105,22 +106,22 @@ pub trait Kernel {
     /// `splice` of at most `max` bytes to the socket.
     fn splice_out(&mut self, pipe: &Pipe, to: Side, max: usize) -> io::Result<usize>;
 
-    /// The peer of this leg has shown that it reads: what is queued towards it need not be bounded any more.
+    /// The peer of this leg has shown that it reads: its send queue need not be bounded any more.
     fn lift_unsent_bound(&mut self, side: Side);
 
     /// A FIN, after the data that was sent.
     fn shutdown_write(&mut self, side: Side);
 
-    /// A reset, now; it throws away what was sent and has not been acknowledged.
+    /// A reset, now; it throws away bytes that were sent and have not been acknowledged.
     fn reset(&mut self, side: Side);
 
-    /// SIOCOUTQ: what was sent and has not been acknowledged, a FIN counting one.
+    /// SIOCOUTQ: bytes that were sent and have not been acknowledged, a FIN counting one.
     fn unsent(&mut self, side: Side) -> usize;
 
-    /// TCP_INFO: what is known of the leg's peer while it has something to acknowledge. `None`: it has nothing.
+    /// TCP_INFO: when the leg's peer was heard from last, while it has bytes to acknowledge. `None`: it has none.
     fn hearing(&mut self, side: Side) -> Option<Hearing>;
 
-    /// SO_ERROR: the leg's error, if no other call was told it before.
+    /// SO_ERROR: the leg's error, if no other call has reported it before.
     fn take_error(&mut self, side: Side) -> Option<io::Error>;
 
     /// Bytes that were accepted by the leg `to`, for the counters that move during a connection.

@@ -1,4 +1,4 @@
-//! One socket of a session, as far as the relay knows it: what may be tried on it, and whether it is dead.
+//! One socket of a session, as far as the relay knows it: which calls are worth trying, and whether it is dead.
 
 use std::io;
 
@@ -8,8 +8,8 @@ use crate::reason::Reason;
 /// Why a leg is dead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// A completion had POLLERR; which error it is has not been asked.
-    Untold,
+    /// A completion had POLLERR; SO_ERROR has not been read.
+    Unread,
     /// The peer's reset.
     Reset,
     /// The peer stopped acknowledging, or cannot be reached any more.
@@ -37,18 +37,18 @@ impl Fault {
     }
 }
 
-/// One leg. The flags say what is worth trying: a completion sets both, and only `WouldBlock` of that very call clears one.
+/// One leg. The flags show which calls are worth trying: a completion sets both, and only `WouldBlock` of that very call clears one.
 #[derive(Debug)]
 pub(super) struct Leg {
     /// A read may give something.
     pub(super) readable: bool,
     /// A write may take something.
     pub(super) writable: bool,
-    /// Its FIN may be there, behind what can be read. The kernel wakes a poll for a FIN without a mask, so the completion's mask is
-    /// the state, with POLLRDHUP: until one has it, what comes after a read that emptied the socket has an event of its own.
+    /// Its FIN may be there, behind the bytes that can be read. The kernel wakes a poll for a FIN without a mask, so the completion's
+    /// mask is the state, with POLLRDHUP: until one has it, an event announces whatever comes after a read that emptied the socket.
     pub(super) hung_up: bool,
-    /// The first error that the leg was known to have. It is kept because the kernel tells it once, to whichever call comes
-    /// first, and because `recv` shows no reset that follows a FIN.
+    /// The first error of the leg. It is kept because the kernel reports it once, to whichever call comes first, and because `recv`
+    /// shows no reset that follows a FIN.
     pub(super) fault: Option<Fault>,
 }
 
@@ -64,13 +64,13 @@ impl Leg {
     }
 
     /// A completion had POLLERR.
-    pub(super) fn hear_error(&mut self) {
-        self.fault.get_or_insert(Fault::Untold);
+    pub(super) fn note_error(&mut self) {
+        self.fault.get_or_insert(Fault::Unread);
     }
 
-    /// A call failed. What was received before the error is still there to be read.
+    /// A call failed. Bytes that were received before the error are still there to be read.
     pub(super) fn fail(&mut self, error: &io::Error) {
-        if matches!(self.fault, None | Some(Fault::Untold)) {
+        if matches!(self.fault, None | Some(Fault::Unread)) {
             self.fault = Some(Fault::of(error));
         }
         self.readable = true;
@@ -86,9 +86,10 @@ impl Leg {
         self.fault.is_some()
     }
 
-    /// What the death of this leg is called. Asks the kernel if nobody has been told yet; EPIPE and silence are resets.
+    /// The reason that the death of this leg is recorded with. Reads SO_ERROR if no call has reported the error; EPIPE and an error
+    /// that is gone count as resets.
     pub(super) fn reason(&mut self, side: Side, kernel: &mut impl Kernel) -> Reason {
-        if self.fault == Some(Fault::Untold) {
+        if self.fault == Some(Fault::Unread) {
             self.fault = Some(kernel.take_error(side).as_ref().map_or(Fault::Reset, Fault::of));
         }
         match (self.fault, side) {

@@ -1,12 +1,12 @@
-//! The relay of one session (step 9 of the walk): bytes both ways between two legs, and the end of it, told to each leg as it
-//! was told by the other.
+//! The relay of one session (step 10 of the walk): relays bytes in both directions between two legs, and passes each leg's ending
+//! (FIN or reset) on to the other.
 //!
 //! Pure: it makes its calls through a [`Kernel`], and time is an argument. So the same code runs over sockets in a shard and
-//! over a simulated kernel in tests. Leaves to the shard: polls, descriptors, pools, timers, and the connection's record.
+//! over a simulated kernel in tests. It leaves to the shard: polls, descriptors, pools, timers, and the connection's record.
 //!
 //! * An event makes everything worth trying ([`Relay::on_event`]); [`Relay::step`] tries until nothing moves.
-//! * What was received is delivered first. Then a FIN becomes a FIN, and a reset a reset.
-//! * A session without bytes on their way holds neither a buffer nor a pipe.
+//! * Received bytes are delivered first. Then a FIN becomes a FIN, and a reset a reset.
+//! * A session without bytes in transit holds neither a buffer nor a pipe.
 
 mod direction;
 mod flush;
@@ -38,7 +38,7 @@ pub use self::turn::{Moved, TurnBudget};
 use crate::clock::{Millis, earlier};
 use crate::reason::Reason;
 
-/// What a shard does after a step.
+/// What the shard does after a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Step {
@@ -50,7 +50,7 @@ pub enum Step {
     Ended(Reason),
 }
 
-/// What the mask of a completion tells of a leg, beside that everything is worth trying again.
+/// What the mask of a completion reports of a leg, beside that everything is worth trying again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct News {
     /// POLLERR: it is dead.
@@ -59,15 +59,15 @@ pub struct News {
     pub hang_up: bool,
 }
 
-/// Where a session stands. It only moves downwards.
+/// How far a relay has come. It only moves downwards.
 #[derive(Debug)]
 enum Phase {
-    /// Bytes go both ways, or still one way.
+    /// Bytes move in both directions, or still in one.
     Open,
-    /// Its time is up: no more bytes are taken, each leg gets what it is owed and a FIN, and what has not ended at `until` is
-    /// reset.
+    /// Its time is up: no more bytes are taken, each leg gets the bytes that were received for it and a FIN, and a leg that has not
+    /// ended at `until` is reset.
     Closing { reason: Reason, until: Millis, answers: [Answer; 2] },
-    /// A leg is dead: the other gets what was received from it, and then a reset.
+    /// A leg is dead: the other gets the bytes that were received from it, and then a reset.
     Failed { dead: Side, reason: Option<Reason>, flush: Flush },
     /// It is ended from outside: both legs are reset at once.
     Killed(Reason),
@@ -75,14 +75,14 @@ enum Phase {
     Ended(Reason),
 }
 
-/// What a leg has said to the end of time.
+/// How a leg has answered since the session's time ran out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answer {
     /// Nothing.
     None,
-    /// Its FIN: it has no claim to more than the FIN that it gets.
+    /// With its FIN: it is due no more than the FIN that it gets.
     Fin,
-    /// Bytes, which nobody will take. After a mere FIN it would believe that they arrived, so it will be reset.
+    /// With bytes, which will not be delivered. After a mere FIN it would take them for delivered, so it will be reset.
     Bytes,
 }
 
@@ -104,8 +104,8 @@ pub struct Relay {
     silence: Silence,
 }
 
-/// How long a leg that has got all it is owed may take to answer a FIN, where `flush_timeout` sets no limit: without one here, a
-/// time-out would end nothing.
+/// How long a leg may take to answer the FIN behind its last byte, where `flush_timeout` sets no limit: without one here, a time-out
+/// would end nothing.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A shard keeps tens of thousands of them; most are idle.
@@ -113,8 +113,8 @@ const _: () = assert!(size_of::<Relay>() <= 256, "an idle session is small");
 
 impl Relay {
     /// A relay over two connected legs. `idle` and `max_duration` run from `accepted`. The upstream's poll is armed at the same
-    /// time and reports what is there, so nothing is read from it before; the client's has long said what it had to say, its
-    /// hang-up (`client_hung_up`) included.
+    /// time and reports the present state, so nothing is read from it before; the client's poll has reported its state during the
+    /// dial, its hang-up (`client_hung_up`) included.
     pub fn new(
         timeouts: &Timeouts,
         keepalive: Option<Keepalive>,
@@ -136,26 +136,26 @@ impl Relay {
         }
     }
 
-    /// A completion of a leg's poll, and what its mask had. The rest of the mask is of no use: it names the wake-up, not the state.
+    /// Takes in a completion of a leg's poll. The rest of its mask is of no use: it names the wake-up, not the state.
     /// A step must follow.
     pub fn on_event(&mut self, side: Side, news: News) {
         let leg = &mut self.legs[side as usize];
         leg.wake();
         leg.hung_up |= news.hang_up;
         if news.error {
-            leg.hear_error();
+            leg.note_error();
         }
     }
 
-    /// Ends it from outside (drain, kill): the next step resets both legs. Too late for one that has ended.
+    /// Ends it from outside (drain, kill): the next step resets both legs. Does nothing to one that has ended.
     pub fn end(&mut self, reason: Reason) {
         if !matches!(self.phase, Phase::Ended(_)) {
             self.phase = Phase::Killed(reason);
         }
     }
 
-    /// The earliest time at which [`Self::step`] must be called without an event. Bytes move it on: a timer that fires at an
-    /// earlier answer calls `step`, which finds nothing due, and asks again.
+    /// The earliest time at which [`Self::step`] must be called without an event. Bytes postpone it: a timer that was set to an
+    /// earlier one calls `step`, which finds nothing due, and is set again.
     pub fn deadline(&self) -> Option<Millis> {
         match &self.phase {
             Phase::Ended(_) => None,
@@ -163,7 +163,7 @@ impl Relay {
         }
     }
 
-    /// When this phase has had its time.
+    /// The time limit of this phase.
     fn limit(&self) -> Option<Millis> {
         match &self.phase {
             Phase::Open => earlier(self.quiet_until().0, self.expires),
@@ -182,7 +182,7 @@ impl Relay {
             more = self.advance(kernel, now);
         }
         if self.is_overdue(now) {
-            // A process that was stopped has not seen all its events: what is there is served before time is judged.
+            // A process that was stopped has not seen all its events: they are served before time is judged.
             self.legs.iter_mut().for_each(Leg::wake);
             more = self.advance(kernel, now);
             if self.is_overdue(now) {
@@ -197,7 +197,7 @@ impl Relay {
         }
     }
 
-    /// Asks after peers that have bytes to acknowledge, if it is time to; true if one is dead.
+    /// Checks peers that have bytes to acknowledge, if that is due; true if one is dead.
     fn has_lost_a_peer(&mut self, kernel: &mut impl Kernel, now: Millis) -> bool {
         let is_due = self.silence.deadline().is_some_and(|deadline| deadline <= now);
         if !is_due || matches!(self.phase, Phase::Ended(_)) {
@@ -251,7 +251,7 @@ impl Relay {
         for from in Side::BOTH {
             self.run(from, kernel, now);
             self.pass_on_fin(from, kernel, now);
-            self.hear_answer(from, kernel);
+            self.look_for_answer(from, kernel);
         }
         let Phase::Closing { reason, answers, .. } = self.phase else { return };
         if let Some(dead) = self.dead_leg() {
@@ -311,7 +311,7 @@ impl Relay {
     }
 
     /// Looks for the FIN of a leg from which no more bytes are taken.
-    fn hear_answer(&mut self, from: Side, kernel: &mut impl Kernel) {
+    fn look_for_answer(&mut self, from: Side, kernel: &mut impl Kernel) {
         let Phase::Closing { answers, .. } = &mut self.phase else { return };
         let (answer, leg) = (&mut answers[from as usize], &mut self.legs[from as usize]);
         if *answer != Answer::None || !leg.readable {
@@ -325,13 +325,13 @@ impl Relay {
         }
     }
 
-    /// A leg that has sent its FIN and was sent one needs no reset: its kernel delivers the rest by itself.
+    /// A leg that has sent its FIN and was sent one needs no reset: the kernel delivers the rest by itself.
     fn is_settled(&self, side: Side, answers: [Answer; 2]) -> bool {
         answers[side as usize] == Answer::Fin
             && self.directions[side.other() as usize].state == State::Finished
     }
 
-    /// Until when no byte need move, and what it is called if none has.
+    /// Until when no byte need move, and the reason for ending if none has.
     fn quiet_until(&self) -> (Option<Millis>, Reason) {
         if self.directions.iter().all(|direction| direction.state == State::Reading) {
             (self.active.limit(self.idle), Reason::IdleTimeout)
@@ -340,7 +340,7 @@ impl Relay {
         }
     }
 
-    /// A time-out is due. Not so in a flush, which has its own patience.
+    /// A time-out is due. A flush has a limit of its own.
     fn is_overdue(&self, now: Millis) -> bool {
         matches!(self.phase, Phase::Open | Phase::Closing { .. })
             && self.limit().is_some_and(|limit| limit <= now)
@@ -367,8 +367,8 @@ impl Relay {
         self.phase = Phase::Closing { reason, until: now.limit(patience).unwrap_or(now), answers };
     }
 
-    /// The end of [`Phase::Closing`]: what has not ended is reset. Where an ending may wait without limit, not before what was
-    /// received has left.
+    /// The end of [`Phase::Closing`]: legs that have not ended are reset. Where an ending may wait without limit, not before the
+    /// received bytes have left.
     fn cut_off(&mut self, reason: Reason, answers: [Answer; 2], kernel: &mut impl Kernel, now: Millis) {
         for side in Side::BOTH {
             let owed = !self.directions[side.other() as usize].is_empty() || kernel.unsent(side) > 0;
@@ -389,7 +389,7 @@ impl Relay {
     fn finish(&mut self, reason: Reason, kernel: &mut impl Kernel) {
         for side in Side::BOTH {
             self.directions[side as usize].discard(kernel);
-            // These the kernel still holds open.
+            // The kernel still holds these open.
             if matches!(self.legs[side as usize].fault, Some(Fault::Odd | Fault::Silent)) {
                 kernel.reset(side);
             }

@@ -1,8 +1,8 @@
 //! Peers that have fallen silent while bytes wait for their acknowledgement.
 //!
-//! The kernel's keepalive probes only connections without bytes under way. With some it goes on trying for a quarter of an
-//! hour, and whatever the other leg sends moves `idle_timeout` on. So a leg that has left a question unanswered for as long as
-//! `keepalive` takes is given up here. Asked by the session's timer, while bytes are under way; never per byte.
+//! The kernel's keepalive probes only connections without bytes in flight. With some it goes on retransmitting for a quarter of an
+//! hour, and whatever the other leg sends postpones `idle_timeout`. So a leg that has left bytes unanswered for as long as
+//! `keepalive` takes is given up here. The session's timer checks it while bytes are in flight; nothing is done per byte.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use weir_routing::Keepalive;
 use super::kernel::{Kernel, Side};
 use crate::clock::Millis;
 
-/// What TCP knows of a peer that has not acknowledged everything.
+/// When TCP has last heard from a peer that has not acknowledged everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hearing {
     /// Something was sent after the peer was heard last: bytes, or a probe of its closed window. A closed window is no silence
@@ -25,26 +25,26 @@ pub struct Hearing {
 /// peer that was just heard, an answer from shortly before a question counts as one to it.
 const INEXACT: u64 = 50;
 
-/// What a leg waits for.
+/// Whether a leg waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wait {
-    /// Everything was acknowledged when the kernel was asked last, and nothing was sent since.
+    /// Everything was acknowledged at the last check, and nothing was sent since.
     Nothing,
-    /// Bytes are under way, and the peer answers.
+    /// Bytes are in flight, and the peer answers.
     Answered,
-    /// The first question without an answer is at least this old.
+    /// The oldest bytes without an answer are at least this old.
     Since(Millis),
 }
 
 /// The watch over both legs of a session.
 #[derive(Debug)]
 pub(super) struct Silence {
-    /// Milliseconds after which an unanswered question means death, and between two looks.
+    /// Milliseconds after which bytes without an answer mean that the peer is dead, and between two checks.
     patience: u32,
     every: u32,
     /// By [`Side`].
     waits: [Wait; 2],
-    /// [`NEVER`]: no bytes are under way.
+    /// [`NEVER`]: no bytes are in flight.
     ask_at: Millis,
 }
 
@@ -70,12 +70,12 @@ impl Silence {
         }
     }
 
-    /// When to ask.
+    /// When to check.
     pub(super) fn deadline(&self) -> Option<Millis> {
         (self.ask_at != NEVER).then_some(self.ask_at)
     }
 
-    /// Asks after both peers; true for one that is dead.
+    /// Checks both peers; true for one that is dead.
     pub(super) fn ask(&mut self, kernel: &mut impl Kernel, now: Millis) -> [bool; 2] {
         self.ask_at = NEVER;
         Side::BOTH.map(|side| {
@@ -109,7 +109,7 @@ impl Wait {
             {
                 Self::Since(since)
             }
-            // How old the question is nobody knows: it counts from now.
+            // How long the bytes have been in flight is not known: it counts from now.
             (Some(_), _) => Self::Since(now),
         }
     }

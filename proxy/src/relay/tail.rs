@@ -1,4 +1,4 @@
-//! The sizes of tails (the unsent rest of a read), and how reading is held back as their budget fills.
+//! The sizes of tails (the unsent rest of a read), and how reads shrink as the budget of tails fills.
 
 use super::direction::HOT_BUFFER;
 
@@ -12,7 +12,7 @@ pub fn tail_class(bytes: usize) -> usize {
 
 /// Bytes that a read may take while tails hold `used` bytes of their budget: past half of it, and past three quarters, a smaller
 /// class. So the last quarter alone has room for the tails of thousands of stalled readers. Even at the budget 4 KiB are read:
-/// a session whose own reader is well must not wait for those of others.
+/// a session whose own reader keeps up must not wait for those of others.
 pub fn read_limit(used: usize, budget: usize) -> usize {
     let [small, medium, large] = TAIL_CLASSES;
     if used <= budget / 2 {

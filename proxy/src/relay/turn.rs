@@ -1,15 +1,15 @@
 //! The byte budget of a shard's turn. However many sessions are ready, timers, new connections and messages wait no longer than
-//! one turn lasts; what the budget leaves out stays ready, in front.
+//! one turn lasts; sessions that the budget leaves out stay ready, in front.
 
 use super::direction::SPLICED_FOR_ONE;
 
 /// Bytes that the sessions of a shard move in one turn: 4 to 5 ms of work, whether they are copied or four times as many are spliced.
 pub(super) const BYTES_A_TURN: u64 = 16 << 20;
 
-/// What a session costs of it at least: 1,024 small requests take about 7 ms.
+/// The least that a session takes off it: 1,024 small requests take about 7 ms.
 const LEAST_COST: u64 = 16 << 10;
 
-/// Bytes that have been moved.
+/// Counts of moved bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Moved {
     /// Through a pipe.
@@ -19,13 +19,13 @@ pub struct Moved {
 }
 
 impl Moved {
-    /// What has been moved since an earlier count.
+    /// The bytes moved since an earlier count.
     pub fn since(self, earlier: Self) -> Self {
         Self { spliced: self.spliced - earlier.spliced, copied: self.copied - earlier.copied }
     }
 }
 
-/// What is left of a turn.
+/// The rest of a turn's budget.
 #[derive(Debug)]
 pub struct TurnBudget {
     left: u64,
@@ -47,7 +47,7 @@ impl TurnBudget {
         self.left == 0
     }
 
-    /// Takes off what a session has moved.
+    /// Takes off the bytes that a session has moved.
     pub fn spend(&mut self, moved: Moved) {
         let cost = moved.copied + moved.spliced / SPLICED_FOR_ONE as u64;
         self.left = self.left.saturating_sub(cost.max(LEAST_COST));

@@ -190,7 +190,7 @@ impl Shard {
                 leg.readable = completion.mask & IN != 0;
                 leg.writable = completion.mask & OUT != 0;
                 if completion.mask & ERR != 0 {
-                    leg.hear_error();
+                    leg.note_error();
                 }
             }
             _ => session.relay.on_event(side, news),
