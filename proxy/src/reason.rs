@@ -29,12 +29,12 @@ impl Fault {
 }
 
 macro_rules! reasons {
-    ($($(#[$doc:meta])* $name:ident = $word:literal, $fault:ident;)*) => {
+    ($($(#[doc = $about:literal])* $name:ident = $word:literal, $fault:ident;)*) => {
         /// Why a connection ended.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(u8)]
         pub enum Reason {
-            $($(#[$doc])* $name,)*
+            $($(#[doc = $about])* $name,)*
         }
 
         impl Reason {
@@ -50,6 +50,12 @@ macro_rules! reasons {
             pub fn fault(self) -> Fault {
                 match self { $(Self::$name => Fault::$fault,)* }
             }
+
+            /// The text of `docs/metrics.md`, which is this enum's documentation.
+            #[cfg(test)]
+            pub fn about(self) -> &'static str {
+                match self { $(Self::$name => concat!($($about),*).trim_ascii(),)* }
+            }
         }
     };
 }
@@ -57,44 +63,44 @@ macro_rules! reasons {
 reasons! {
     /// Both sides ended with a FIN and everything was delivered.
     Done = "done", Ok;
-    /// The client reset the connection.
+    /// The client reset the connection. What it had sent before was delivered, then the upstream was reset, too.
     ClientReset = "client_reset", Client;
-    /// The client reset before the upstream answered.
+    /// The client reset before an upstream had answered.
     ClientGone = "client_gone", Client;
-    /// The client stopped acknowledging (keepalive, TCP_USER_TIMEOUT).
+    /// The client stopped acknowledging, with or without bytes under way: `keepalive` or `user_timeout`.
     ClientTimeout = "client_timeout", Client;
-    /// The upstream reset the connection.
+    /// The upstream reset the connection. What it had sent before was delivered, then the client was reset, too.
     UpstreamReset = "upstream_reset", Upstream;
-    /// The upstream stopped acknowledging (keepalive, TCP_USER_TIMEOUT).
+    /// The upstream stopped acknowledging, with or without bytes under way: `keepalive` or `user_timeout`.
     UpstreamTimeout = "upstream_timeout", Upstream;
-    /// Every attempt failed, the last one was refused.
+    /// Every attempt failed, and the last one was refused.
     ConnectRefused = "connect_refused", Upstream;
-    /// Every attempt failed, the last one timed out, or `connect_deadline` passed.
+    /// Every attempt failed, and the last one had no answer within `connect_timeout`; or `connect_deadline` passed.
     ConnectTimeout = "connect_timeout", Upstream;
-    /// Every attempt failed, the last one otherwise (unreachable, for one).
+    /// Every attempt failed, and the last one otherwise: unreachable, for one.
     ConnectError = "connect_error", Upstream;
-    /// The destination that was drawn has no usable endpoint.
+    /// The destination that was drawn has no endpoint, or none on the port that was dialled.
     NoEndpoint = "no_endpoint", Upstream;
-    /// No rule, service or gateway default took it.
+    /// No route, service or `to` of the gateway took it.
     NoRoute = "no_route", Policy;
     /// A route with `reject = true` took it.
     Rejected = "rejected", Policy;
-    /// `[proxy] max_connections`, or descriptors ran out.
+    /// `max_connections` of `[proxy]` is reached, or the process has no descriptor left. Closed at once, never queued.
     LimitProcess = "limit_process", Policy;
-    /// `max_connections` of the service or subset.
+    /// `max_connections` of the service or subset is reached. Closed at once, never queued.
     LimitService = "limit_service", Policy;
-    /// `idle_timeout`.
+    /// No byte for `idle_timeout`. Both sides get what was received and a FIN, and a reset `flush_timeout` later.
     IdleTimeout = "idle_timeout", Policy;
-    /// `half_close_timeout`.
+    /// After one side's FIN no byte for `half_close_timeout`; it ends as `idle_timeout` does.
     HalfCloseTimeout = "half_close_timeout", Policy;
-    /// `max_duration`.
+    /// Open for `max_duration`; it ends as `idle_timeout` does.
     MaxDuration = "max_duration", Policy;
-    /// Still open at `drain_timeout`.
+    /// Still open at `drain_timeout`, and reset.
     Drain = "drain", Policy;
-    /// The host ran out of source ports towards the endpoint.
+    /// The host has no free port towards the endpoint. `net.ipv4.tcp_tw_reuse=1` and a wider `ip_local_port_range` help.
     NoSourcePort = "no_source_port", Weir;
-    /// The endpoint is this proxy itself.
+    /// The endpoint is one of Weir's own listeners, or a dial to a free local port connected to itself.
     Loop = "loop", Weir;
-    /// A defect of ours: a connection that ended without a reason.
+    /// A defect of Weir: a connection that ended without a reason.
     Internal = "internal", Weir;
 }

@@ -1,10 +1,10 @@
 //! README and the pages: every configuration that they show passes `weir check`, every command that they show prints what they show,
 //! and every path and link leads somewhere.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use weir_tests::{busy, program};
+use weir_tests::{Weir, busy, program};
 
 /// The pages of the repository, beside those in `docs/`.
 const PAGES: [&str; 5] = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "bench/README.md"];
@@ -160,6 +160,22 @@ fn every_command_that_a_page_shows_with_its_output_prints_that() {
         }
     }
     assert!(shown >= 1, "docs/routing.md shows one");
+}
+
+#[test]
+fn the_page_of_metrics_has_the_families_that_a_running_weir_shows() {
+    let _turn = busy();
+    let weir = Weir::start(&crate::support::edge(&["127.0.0.1:1".parse().unwrap()], ""));
+    let shown = weir.get("/metrics").body;
+    let heads = shown.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' '));
+    let heads: BTreeMap<&str, &str> = heads.collect();
+    let page = std::fs::read_to_string(program::workspace().join("docs/metrics.md")).expect("the page");
+    let (tables, _) = page.split_once("## Close reasons").expect("reasons at its end");
+    let rows = tables.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` |"));
+    let listed: BTreeMap<&str, &str> = rows
+        .map(|(name, cells)| (name, cells.trim_end_matches(" |").rsplit_once("| ").expect("cells").1))
+        .collect();
+    assert_eq!(listed, heads, "name and help of each");
 }
 
 #[test]

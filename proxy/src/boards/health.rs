@@ -13,7 +13,8 @@ use weir_routing::Table;
 use weir_routing::endpoint_name;
 
 use self::Ordering::Relaxed;
-use crate::boards::prometheus::text::{Kind, family, sample};
+use crate::boards::prometheus::families;
+use crate::boards::prometheus::text::Family;
 use crate::reason::Reason;
 
 /// How a dial can fail at an endpoint. [`Reason::LimitProcess`] is not among them: it is not about the endpoint.
@@ -247,36 +248,18 @@ impl HealthBoard {
         let readings = self.read();
         let named: Vec<(String, &Reading)> =
             readings.iter().map(|reading| (endpoint_name(reading.address), reading)).collect();
-        let mut counts = |name: &str, kind: Kind, help: &str, value: fn(&Reading) -> u64| {
-            family(out, name, kind, help);
+        let mut counts = |family: Family, value: fn(&Reading) -> u64| {
+            family.head(out);
             for (address, reading) in &named {
-                let labels = [("service", &*reading.service), ("endpoint", address.as_str())];
-                sample(out, name, &labels, value(reading));
+                family.sample(out, &[&reading.service, address], value(reading));
             }
         };
-        counts(
-            "weir_endpoint_connections_active",
-            Kind::Gauge,
-            "Connections to an endpoint that are open or being dialled.",
-            |reading| reading.active,
-        );
-        counts(
-            "weir_endpoint_connections_total",
-            Kind::Counter,
-            "Dials to an endpoint that connected.",
-            |reading| reading.connected,
-        );
-        const ERRORS: &str = "weir_endpoint_connect_errors_total";
-        family(
-            out,
-            ERRORS,
-            Kind::Counter,
-            "Dials to an endpoint that failed, also where another one took over.",
-        );
+        counts(families::ENDPOINT_ACTIVE, |reading| reading.active);
+        counts(families::ENDPOINT_CONNECTED, |reading| reading.connected);
+        families::ENDPOINT_ERRORS.head(out);
         for (address, reading) in &named {
             for (reason, count) in FAILURES.iter().zip(reading.failed).filter(|&(_, count)| count > 0) {
-                let endpoint = [("service", &*reading.service), ("endpoint", address.as_str())];
-                sample(out, ERRORS, &[endpoint.as_slice(), &[("reason", reason.as_str())]].concat(), count);
+                families::ENDPOINT_ERRORS.sample(out, &[&reading.service, address, reason.as_str()], count);
             }
         }
     }

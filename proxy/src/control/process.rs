@@ -7,9 +7,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustix::param::{clock_ticks_per_second, page_size};
 use rustix::process::{Resource, getrlimit};
 
-use crate::boards::prometheus::text::{Kind, single};
+use crate::boards::prometheus::families;
 
-/// What of `/proc/self/stat` is told.
+/// The part of `/proc/self/stat` that is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stat {
     /// User and system time, in clock ticks.
@@ -43,10 +43,10 @@ impl ProcessMetrics {
             render_stat(out, stat, self.boot);
         }
         if let Some(open) = open_descriptors() {
-            single(out, "process_open_fds", Kind::Gauge, "Open descriptors.", open);
+            families::PROCESS_OPEN.single(out, open);
         }
         let max = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        single(out, "process_max_fds", Kind::Gauge, "Descriptors that may be open.", max);
+        families::PROCESS_MAX.single(out, max);
     }
 
     fn stat(&self) -> Option<Stat> {
@@ -59,28 +59,10 @@ impl ProcessMetrics {
 fn render_stat(out: &mut String, stat: Stat, boot: SystemTime) {
     let seconds = |ticks: u64| ticks as f64 / clock_ticks_per_second() as f64;
     let start = boot.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64() + seconds(stat.start_ticks);
-    single(
-        out,
-        "process_cpu_seconds_total",
-        Kind::Counter,
-        "User and system time in seconds.",
-        seconds(stat.cpu_ticks),
-    );
-    single(
-        out,
-        "process_resident_memory_bytes",
-        Kind::Gauge,
-        "Resident memory in bytes.",
-        stat.resident_pages * page_size() as u64,
-    );
-    single(out, "process_virtual_memory_bytes", Kind::Gauge, "Virtual memory in bytes.", stat.virtual_bytes);
-    single(
-        out,
-        "process_start_time_seconds",
-        Kind::Gauge,
-        "When the process started, in seconds since 1970.",
-        format_args!("{start:.2}"),
-    );
+    families::PROCESS_CPU.single(out, seconds(stat.cpu_ticks));
+    families::PROCESS_RESIDENT.single(out, stat.resident_pages * page_size() as u64);
+    families::PROCESS_VIRTUAL.single(out, stat.virtual_bytes);
+    families::PROCESS_START.single(out, format_args!("{start:.2}"));
 }
 
 /// Since Linux 6.2 the size of the directory is their number; reading it, as before that, needs a descriptor.

@@ -16,8 +16,7 @@ use super::process::ProcessMetrics;
 use super::resolve::Resolver;
 use crate::boards::health::HealthBoard;
 use crate::boards::in_force::InForce;
-use crate::boards::prometheus::Metrics;
-use crate::boards::prometheus::text::{Kind, family, sample, single};
+use crate::boards::prometheus::{Metrics, families};
 use crate::fleet::Fleet;
 use crate::log::Log;
 use crate::{panics, version};
@@ -129,27 +128,14 @@ impl Status {
     pub(super) fn metrics(&self) -> Receiver<String> {
         let mut out = String::new();
         self.config_metrics(&mut out);
-        single(
-            &mut out,
-            "weir_panics_total",
-            Kind::Counter,
-            "Defects of Weir that were caught; the log describes each.",
-            panics::total(),
-        );
-        single(
-            &mut out,
-            "weir_log_dropped_total",
-            Kind::Counter,
-            "Lines of the process log that were dropped because stderr was not read.",
-            self.log.dropped(),
-        );
+        families::PANICS.single(&mut out, panics::total());
+        families::LOG_DROPPED.single(&mut out, self.log.dropped());
         let (metrics, health) = (Arc::clone(&self.metrics), Arc::clone(&self.health));
         let (resolver, process) = (self.resolver.clone(), Arc::clone(&self.process));
         let render = move || {
-            const FAILURES: &str = "weir_resolve_failures_total";
-            family(&mut out, FAILURES, Kind::Counter, "Questions for a host name that had no answer.");
+            families::RESOLVE_FAILURES.head(&mut out);
             for (host, failures) in resolver.failures() {
-                sample(&mut out, FAILURES, &[("host", &host)], failures);
+                families::RESOLVE_FAILURES.sample(&mut out, &[&host], failures);
             }
             metrics.render(&mut out);
             health.render(&mut out);
@@ -161,46 +147,15 @@ impl Status {
 
     fn config_metrics(&self, out: &mut String) {
         let facts = self.facts.borrow();
-        let labels = [("version", version::VERSION), ("commit", version::COMMIT)];
-        family(out, "weir_build_info", Kind::Gauge, "1, with what was built.");
-        sample(out, "weir_build_info", &labels, 1);
+        families::BUILD_INFO.head(out);
+        families::BUILD_INFO.sample(out, &[version::VERSION, version::COMMIT], 1);
         let success = facts.last_success.duration_since(UNIX_EPOCH).unwrap_or_default();
-        single(
-            out,
-            "weir_config_generation",
-            Kind::Gauge,
-            "The table that every shard routes by; grows with each that comes into force.",
-            self.metrics.generation(),
-        );
-        single(
-            out,
-            "weir_config_last_reload_successful",
-            Kind::Gauge,
-            "0 if the last configuration that was read is not in force.",
-            u8::from(facts.last_reload_succeeded),
-        );
-        single(
-            out,
-            "weir_config_last_reload_success_timestamp_seconds",
-            Kind::Gauge,
-            "When a configuration that was read last came into force.",
-            format_args!("{:.3}", success.as_secs_f64()),
-        );
-        single(
-            out,
-            "weir_config_reload_failures_total",
-            Kind::Counter,
-            "Configurations that were read and refused.",
-            facts.reload_failures,
-        );
-        single(
-            out,
-            "weir_config_restart_needed",
-            Kind::Gauge,
-            "1 if the configuration in force changes what only a restart can change.",
-            u8::from(facts.is_restart_needed),
-        );
-        single(out, "weir_draining", Kind::Gauge, "1 while draining.", u8::from(facts.is_draining));
+        families::GENERATION.single(out, self.metrics.generation());
+        families::RELOAD_SUCCESSFUL.single(out, u8::from(facts.last_reload_succeeded));
+        families::RELOAD_SUCCESS.single(out, format_args!("{:.3}", success.as_secs_f64()));
+        families::RELOAD_FAILURES.single(out, facts.reload_failures);
+        families::RESTART_NEEDED.single(out, u8::from(facts.is_restart_needed));
+        families::DRAINING.single(out, u8::from(facts.is_draining));
     }
 }
 

@@ -1,11 +1,15 @@
-//! The counters of shards and connections, in Prometheus' text format. `text` writes the format; [`super::counters`] counts.
+//! The counters of shards and connections, in Prometheus' text format. `families` lists what there is, `text` writes the format;
+//! [`super::counters`] counts.
 
+pub mod families;
+#[cfg(test)]
+mod page;
 pub mod text;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use self::text::{Kind, family, sample, single};
+use self::text::Family;
 use crate::boards::counters::{MAX_ERRNO, Reading, Registry, SeriesKey, ShardCounters};
 use crate::boards::limits::{Limit, ShardLoad};
 use crate::reason::Reason;
@@ -84,78 +88,43 @@ impl Metrics {
     }
 
     fn render_unknown_sources(&self, readings: &[Labelled<'_>], out: &mut String) {
-        const NAME: &str = "weir_unknown_source_total";
         let gateways = self.registry.gateways();
         let mut counts: BTreeMap<&str, u64> = gateways.iter().map(|gateway| (&**gateway, 0)).collect();
         for (key, reading) in readings {
             *counts.entry(&key.gateway).or_default() += reading.unknown_sources;
         }
-        family(out, NAME, Kind::Counter, "Connections from sources that no workload owns.");
+        families::UNKNOWN_SOURCE.head(out);
         for (gateway, count) in counts {
-            sample(out, NAME, &[("gateway", gateway)], count);
+            families::UNKNOWN_SOURCE.sample(out, &[gateway], count);
         }
     }
 
     fn render_shards(&self, out: &mut String) {
-        family(
-            out,
-            "weir_shard_connections_active",
-            Kind::Gauge,
-            "Connections that a shard has, with what was handed to it.",
-        );
+        families::SHARD_ACTIVE.head(out);
         for shard in 0..self.shards.len() {
-            sample(
-                out,
-                "weir_shard_connections_active",
-                &[("shard", &shard.to_string())],
-                self.shard_load.sessions(shard),
-            );
+            let active = self.shard_load.sessions(shard);
+            families::SHARD_ACTIVE.sample(out, &[&shard.to_string()], active);
         }
-        let mut sum = |name: &str, kind: Kind, help: &str, value: fn(&ShardCounters) -> u64| {
-            single(out, name, kind, help, self.shards.iter().map(|shard| value(shard)).sum::<u64>());
+        let mut sum = |family: Family, value: fn(&ShardCounters) -> u64| {
+            family.single(out, self.shards.iter().map(|shard| value(shard)).sum::<u64>());
         };
-        sum(
-            "weir_handovers_total",
-            Kind::Counter,
-            "Sockets that one shard accepted and another serves.",
-            |shard| shard.handed_over.get(),
-        );
-        sum("weir_spliced_bytes_total", Kind::Counter, "Bytes moved without copying.", |shard| {
-            shard.spliced_bytes.get()
-        });
-        sum("weir_copied_bytes_total", Kind::Counter, "Bytes moved through a buffer.", |shard| {
-            shard.copied_bytes.get()
-        });
-        sum("weir_pipes_in_use", Kind::Gauge, "Pipes that sessions hold.", |shard| shard.pipes_in_use.get());
-        sum(
-            "weir_tails_in_use",
-            Kind::Gauge,
-            "Buffers with bytes that a reader has not taken yet.",
-            |shard| shard.tails_in_use.get(),
-        );
-        sum("weir_tail_bytes", Kind::Gauge, "Memory of these buffers.", |shard| shard.tail_bytes.get());
-        sum(
-            "weir_stale_completions_total",
-            Kind::Counter,
-            "Completions for a slot's earlier life, dropped.",
-            |shard| shard.stale_completions.get(),
-        );
-        sum(
-            "weir_source_ports_exhausted_total",
-            Kind::Counter,
-            "Dials that found no free source port.",
-            |shard| shard.source_ports_exhausted.get(),
-        );
-        single(out, "weir_pipes_max", Kind::Gauge, "Pipes that sessions may hold.", self.pipes_max);
-        let help = "Memory that these buffers may take; past half of it sessions read less at a time.";
-        single(out, "weir_tail_bytes_max", Kind::Gauge, help, self.tail_bytes_max);
-        family(out, "weir_limit_used", Kind::Gauge, "Connections that count against a limit.");
-        sample(out, "weir_limit_used", &[("scope", "process"), ("name", "")], self.process.used());
-        family(out, "weir_accept_errors_total", Kind::Counter, "Accepts that failed.");
+        sum(families::HANDOVERS, |shard| shard.handed_over.get());
+        sum(families::SPLICED_BYTES, |shard| shard.spliced_bytes.get());
+        sum(families::COPIED_BYTES, |shard| shard.copied_bytes.get());
+        sum(families::PIPES_IN_USE, |shard| shard.pipes_in_use.get());
+        sum(families::TAILS_IN_USE, |shard| shard.tails_in_use.get());
+        sum(families::TAIL_BYTES, |shard| shard.tail_bytes.get());
+        sum(families::STALE_COMPLETIONS, |shard| shard.stale_completions.get());
+        sum(families::SOURCE_PORTS_EXHAUSTED, |shard| shard.source_ports_exhausted.get());
+        families::PIPES_MAX.single(out, self.pipes_max);
+        families::TAIL_BYTES_MAX.single(out, self.tail_bytes_max);
+        families::LIMIT_USED.head(out);
+        families::LIMIT_USED.sample(out, &["process", ""], self.process.used());
+        families::ACCEPT_ERRORS.head(out);
         for errno in 0..=MAX_ERRNO {
             let count: u64 = self.shards.iter().map(|shard| shard.accepts_failed(errno)).sum();
             if count > 0 {
-                sample(out, "weir_accept_errors_total", &[("errno", &errno_label(errno as i32))], count);
+                families::ACCEPT_ERRORS.sample(out, &[&errno_label(errno as i32)], count);
             }
         }
     }
@@ -163,43 +132,29 @@ impl Metrics {
 
 /// Connections by route, and by where they went.
 fn render_connections(readings: &[Labelled<'_>], out: &mut String) {
-    family(
-        out,
-        "weir_connections_opened_total",
-        Kind::Counter,
-        "Connections whose route was decided, or that ended without one; those of routes that are gone count under route \"\".",
-    );
+    families::CONNECTIONS_OPENED.head(out);
     for ([gateway, route], sum) in grouped(readings.iter().copied(), |key| [&*key.gateway, &*key.route]) {
-        sample(out, "weir_connections_opened_total", &[("gateway", gateway), ("route", route)], sum.opened);
+        families::CONNECTIONS_OPENED.sample(out, &[gateway, route], sum.opened);
     }
     let places = grouped(readings.iter().copied(), |key| [&*key.gateway, &*key.service, &*key.subset]);
-    family(
-        out,
-        "weir_connections_closed_total",
-        Kind::Counter,
-        "Connections that ended, by reason; those of services that are gone count under service \"\".",
-    );
+    families::CONNECTIONS_CLOSED.head(out);
     for ([gateway, service, subset], sum) in &places {
         for (reason, &count) in Reason::ALL.iter().zip(&sum.closed).filter(|&(_, &count)| count > 0) {
-            let place = [("gateway", *gateway), ("service", service), ("subset", subset)];
-            let why = [("reason", reason.as_str()), ("fault", reason.fault().as_str())];
-            sample(out, "weir_connections_closed_total", &[place.as_slice(), &why].concat(), count);
+            let labels = [gateway, service, subset, reason.as_str(), reason.fault().as_str()];
+            families::CONNECTIONS_CLOSED.sample(out, &labels, count);
         }
     }
-    family(out, "weir_connections_active", Kind::Gauge, "Connections that are open or being dialled.");
-    for ([gateway, service, subset], sum) in &places {
-        let place = [("gateway", *gateway), ("service", service), ("subset", subset)];
-        sample(out, "weir_connections_active", &place, sum.active());
+    families::CONNECTIONS_ACTIVE.head(out);
+    for (place, sum) in &places {
+        families::CONNECTIONS_ACTIVE.sample(out, place, sum.active());
     }
 }
 
 /// Bytes by service and subset.
 fn render_bytes<'a>(readings: impl IntoIterator<Item = Labelled<'a>>, out: &mut String) {
-    family(out, "weir_bytes_total", Kind::Counter, "Bytes delivered: up to upstreams, down to clients.");
+    families::BYTES.head(out);
     for ([service, subset], sum) in grouped(readings, |key| [&*key.service, &*key.subset]) {
-        for (direction, bytes) in [("up", sum.bytes_up), ("down", sum.bytes_down)] {
-            let labels = [("service", service), ("subset", subset), ("direction", direction)];
-            sample(out, "weir_bytes_total", &labels, bytes);
-        }
+        families::BYTES.sample(out, &[service, subset, "up"], sum.bytes_up);
+        families::BYTES.sample(out, &[service, subset, "down"], sum.bytes_down);
     }
 }

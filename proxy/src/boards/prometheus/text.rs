@@ -1,11 +1,11 @@
-//! The Prometheus text format (version 0.0.4): a family's head, and its samples. What is counted is said elsewhere.
+//! The Prometheus text format (version 0.0.4): the head of a [`Family`] and its samples. [`super::families`] lists the families.
 
 use std::fmt::{Display, Write};
 
-/// The media type of what this file writes.
+/// The media type of this format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What kind of series a family has.
+/// The type of the series of a family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Only grows.
@@ -14,66 +14,99 @@ pub enum Kind {
     Gauge,
 }
 
-/// Writes the two lines above the samples of a family.
-pub fn family(out: &mut String, name: &str, kind: Kind, help: &str) {
-    let kind = match kind {
-        Kind::Counter => "counter",
-        Kind::Gauge => "gauge",
-    };
-    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
-}
-
-/// Writes one sample.
-pub fn sample(out: &mut String, name: &str, labels: &[(&str, &str)], value: impl Display) {
-    out.push_str(name);
-    for (place, (label, value)) in labels.iter().enumerate() {
-        out.push(if place == 0 { '{' } else { ',' });
-        out.push_str(label);
-        out.push_str("=\"");
-        for character in value.chars() {
-            match character {
-                '\\' => out.push_str("\\\\"),
-                '"' => out.push_str("\\\""),
-                '\n' => out.push_str("\\n"),
-                other => out.push(other),
-            }
+impl Kind {
+    /// The word of the format.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
         }
-        out.push('"');
     }
-    if !labels.is_empty() {
-        out.push('}');
-    }
-    let _ = writeln!(out, " {value}");
 }
 
-/// Writes a family that has one sample without labels.
-pub fn single(out: &mut String, name: &str, kind: Kind, help: &str, value: impl Display) {
-    family(out, name, kind, help);
-    sample(out, name, &[], value);
+/// All series of one name.
+#[derive(Debug)]
+pub struct Family {
+    /// With its prefix and, for a counter, its suffix.
+    pub name: &'static str,
+    /// Its type.
+    pub kind: Kind,
+    /// Names of the labels, in the order in which values are given.
+    pub labels: &'static [&'static str],
+    /// What a value counts; empty for 0 or 1.
+    #[cfg_attr(not(test), expect(dead_code, reason = "only the page shows it"))]
+    pub unit: &'static str,
+    /// The first version that has it.
+    #[cfg_attr(not(test), expect(dead_code, reason = "only the page shows it"))]
+    pub since: &'static str,
+    /// One sentence, or two.
+    pub help: &'static str,
+}
+
+impl Family {
+    /// Writes the two lines above the samples.
+    pub fn head(&self, out: &mut String) {
+        let Self { name, kind, help, .. } = self;
+        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {}", kind.as_str());
+    }
+
+    /// Writes one sample, with a value for each label.
+    pub fn sample(&self, out: &mut String, labels: &[&str], value: impl Display) {
+        debug_assert_eq!(labels.len(), self.labels.len(), "{}", self.name);
+        out.push_str(self.name);
+        for (place, (label, value)) in self.labels.iter().zip(labels).enumerate() {
+            out.push(if place == 0 { '{' } else { ',' });
+            out.push_str(label);
+            out.push_str("=\"");
+            for character in value.chars() {
+                match character {
+                    '\\' => out.push_str("\\\\"),
+                    '"' => out.push_str("\\\""),
+                    '\n' => out.push_str("\\n"),
+                    other => out.push(other),
+                }
+            }
+            out.push('"');
+        }
+        if !labels.is_empty() {
+            out.push('}');
+        }
+        let _ = writeln!(out, " {value}");
+    }
+
+    /// Writes a family that has one sample without labels.
+    pub fn single(&self, out: &mut String, value: impl Display) {
+        self.head(out);
+        self.sample(out, &[], value);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const fn of(name: &'static str, labels: &'static [&'static str]) -> Family {
+        Family { name, kind: Kind::Gauge, labels, unit: "", since: "", help: "1 while draining." }
+    }
+
     #[test]
     fn samples_are_written_as_prometheus_reads_them() {
         #[track_caller]
-        fn check(labels: &[(&str, &str)], expected: &str) {
+        fn check(labels: &'static [&'static str], values: &[&str], expected: &str) {
             let mut out = String::new();
-            sample(&mut out, "weir_x", labels, 1.5);
+            of("weir_x", labels).sample(&mut out, values, 1.5);
             assert_eq!(out, expected);
         }
-        check(&[], "weir_x 1.5\n");
-        check(&[("service", "db")], "weir_x{service=\"db\"} 1.5\n");
-        check(&[("a", ""), ("b", "x")], "weir_x{a=\"\",b=\"x\"} 1.5\n");
-        check(&[("a", "q\"b\\c\nd")], "weir_x{a=\"q\\\"b\\\\c\\nd\"} 1.5\n");
+        check(&[], &[], "weir_x 1.5\n");
+        check(&["service"], &["db"], "weir_x{service=\"db\"} 1.5\n");
+        check(&["a", "b"], &["", "x"], "weir_x{a=\"\",b=\"x\"} 1.5\n");
+        check(&["a"], &["q\"b\\c\nd"], "weir_x{a=\"q\\\"b\\\\c\\nd\"} 1.5\n");
     }
 
     #[test]
     fn a_family_has_help_and_type() {
         let mut out = String::new();
-        single(&mut out, "weir_draining", Kind::Gauge, "1 while draining.", 0);
+        of("weir_draining", &[]).single(&mut out, 0);
         assert_eq!(
             out,
             "# HELP weir_draining 1 while draining.\n# TYPE weir_draining gauge\nweir_draining 0\n"
