@@ -1,4 +1,4 @@
-//! What the exit code of `weir-bench` says.
+//! The exit codes of `weir-bench`.
 
 /// All that was asked was done, and its figures may be believed.
 pub const FINE: u8 = 0;
@@ -12,3 +12,7 @@ pub const INVALID: u8 = 3;
 pub const INTEGRITY: u8 = 4;
 /// A signal ended it early; the report is that of the part that was run.
 pub const INTERRUPTED: u8 = 130;
+
+/// The help text about them.
+pub const EXIT_CODES: &str = "Exit codes: 0 fine; 1 failed; 2 usage; 3 done, but a validity gate failed (the report says which); \
+    4 bytes were lost, doubled, changed or crossed, or counts do not add up; 130 ended early by a signal, with a partial report.";

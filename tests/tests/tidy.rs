@@ -1,6 +1,8 @@
 //! The rules of the house that a machine can hold: where unsafe may stand, what `routing` may depend on, how files open, and
 //! what stands in none of them.
 
+mod imports;
+
 use std::path::{Path, PathBuf};
 
 use weir_tests::program::workspace;
@@ -282,37 +284,6 @@ fn files_are_one_noun_long() {
         }
     }
     none(&format!("files have at most {LONGEST} lines"), &broken);
-}
-
-#[test]
-fn nothing_speaks_of_where_it_was_written() {
-    let words = [
-        "../shared",
-        "/work/",
-        "DESIGN.md",
-        "CONFIG.md",
-        "SEMANTICS.md",
-        "RELIABILITY.md",
-        "STYLE.md",
-        "MEASURING.md",
-    ];
-    let mut all = sources();
-    for extension in ["toml", "md"] {
-        all.extend(files(extension));
-    }
-    for name in ["README.md", "CHANGELOG.md", "Cargo.toml", ".ci/run"] {
-        if let Ok(text) = std::fs::read_to_string(workspace().join(name)) {
-            all.push(File { path: name.to_owned(), text });
-        }
-    }
-    let mut broken = Vec::new();
-    for file in all.iter().filter(|file| file.path != "tests/tests/tidy.rs") {
-        for (number, line) in (1..).zip(file.text.lines()) {
-            let found = words.iter().find(|word| line.contains(*word));
-            broken.extend(found.map(|word| format!("{}:{number}: {word}", file.path)));
-        }
-    }
-    none("the project stands by itself", &broken);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::compare::arms::Arm;
 use crate::compare::job::{DEFAULT, Job, QUICK};
 use crate::compare::result::{Comparison, Sample};
 use crate::compare::{self, Plan, markdown, table};
-use crate::exit::{FAILED, FINE, INTEGRITY, INTERRUPTED, INVALID, USAGE};
+use crate::exit::{EXIT_CODES, FAILED, FINE, INTEGRITY, INTERRUPTED, INVALID, USAGE};
 use crate::report;
 
 /// Rounds of a short comparison, and how long its samples are.
@@ -23,7 +23,7 @@ const QUICK_DURATION: Duration = Duration::from_secs(1);
 
 /// The arguments of `weir-bench compare`.
 #[derive(Debug, Args)]
-#[command(after_help = super::EXIT_CODES)]
+#[command(after_help = EXIT_CODES)]
 pub(crate) struct Compare {
     /// Work, by names such as rr-64-512 (bytes, connections), crr-64, crr-fin-64, connect-16, stream-down-4, hold-9000
     /// [default: all that the goals are set in]

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::exit::FAILED;
+use crate::exit::{EXIT_CODES, FAILED};
 
 /// Load for anything that speaks TCP, measured so that it can be believed.
 #[derive(Debug, Parser)]
@@ -19,9 +19,6 @@ struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
-
-const EXIT_CODES: &str = "Exit codes: 0 fine; 1 failed; 2 usage; 3 done, but a validity gate failed (the report says which); \
-    4 bytes were lost, doubled, changed or crossed, or counts do not add up; 130 ended early by a signal, with a partial report.";
 
 #[derive(Debug, Subcommand)]
 enum Command {

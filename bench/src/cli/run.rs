@@ -14,7 +14,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::values;
 use crate::drive::{self, Moment};
-use crate::exit::{FAILED, FINE, INTEGRITY, INTERRUPTED, INVALID, USAGE};
+use crate::exit::{EXIT_CODES, FAILED, FINE, INTEGRITY, INTERRUPTED, INVALID, USAGE};
 use crate::gates::{self, Gate};
 use crate::ledger::Outcome;
 use crate::payload::frame::HEADER;
@@ -23,7 +23,7 @@ use crate::settings::{Arrivals, Close, Direction, Exchange, Pace, Part, Settings
 
 /// The arguments of `weir-bench run`.
 #[derive(Debug, Args)]
-#[command(override_usage = USAGE_LINES, after_help = super::EXIT_CODES)]
+#[command(override_usage = USAGE_LINES, after_help = EXIT_CODES)]
 pub(crate) struct Run {
     /// What is done
     workload: Workload,

@@ -151,7 +151,7 @@ impl<'a> Shard<'a> {
             born,
             said_up: false,
             next_tick: born,
-            tick_every: time::tick_every(settings),
+            tick_every: tick_every(settings),
             next_cut: u64::MAX,
             second: 0,
             warmup: settings.warmup.as_nanos() as u64,
@@ -479,4 +479,11 @@ impl<'a> Shard<'a> {
         let ledgers = self.lanes.into_iter().map(|lane| lane.close(now)).collect();
         Ended { ledgers, busy: Busy { core: self.core, cpu, wall }, until }
     }
+}
+
+/// How often connections are compared with their timeouts: a twentieth of the timeout is close enough, and churn has timers of its own.
+fn tick_every(settings: &Settings) -> u64 {
+    let churns = settings.parts.iter().any(|part| matches!(part.work, Work::Churn { .. }));
+    let longest = if churns { TICK } else { Duration::from_millis(500) };
+    (settings.timeout / 20).clamp(Duration::from_millis(1), longest).as_nanos() as u64
 }

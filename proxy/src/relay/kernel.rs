@@ -2,8 +2,7 @@
 //! ones. Nothing here decides anything.
 
 use std::io;
-
-use super::silence::Hearing;
+use std::time::Duration;
 
 /// One of the two legs of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +60,16 @@ pub struct Received {
     /// Nothing was left in the socket, neither a byte nor a FIN: the next read would return EAGAIN. False if
     /// the kernel did not report it (TCP_INQ).
     pub is_drained: bool,
+}
+
+/// When TCP has last heard from a peer that has not acknowledged everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hearing {
+    /// Something was sent after the peer was heard last: bytes, or a probe of its closed window. A closed window is no silence
+    /// by itself: its probes get rarer, up to two minutes apart, and each of them is answered.
+    pub unanswered: bool,
+    /// How long ago the peer was heard last.
+    pub heard: Duration,
 }
 
 /// The calls that a relay makes on its two legs. Every call is non-blocking; one that cannot go on returns `WouldBlock`.

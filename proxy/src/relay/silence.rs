@@ -8,18 +8,8 @@ use std::time::Duration;
 
 use weir_routing::Keepalive;
 
-use super::kernel::{Kernel, Side};
+use super::kernel::{Hearing, Kernel, Side};
 use crate::clock::Millis;
-
-/// When TCP has last heard from a peer that has not acknowledged everything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hearing {
-    /// Something was sent after the peer was heard last: bytes, or a probe of its closed window. A closed window is no silence
-    /// by itself: its probes get rarer, up to two minutes apart, and each of them is answered.
-    pub unanswered: bool,
-    /// How long ago the peer was heard last.
-    pub heard: Duration,
-}
 
 /// [`Hearing::heard`] is counted in ticks of the kernel, and since the call, not since the turn began. Rather than to give up a
 /// peer that was just heard, an answer from shortly before a question counts as one to it.

@@ -1,132 +1,16 @@
-//! What a key of the configuration is: its type, its default and a sentence about it, or, where only a later version of Weir
-//! reads it, which value asks for what is so anyway and what to write instead.
-//!
-//! The one list is in `table.rs` of this folder. The reader refuses by it what is not there, finds the nearest word in it, and
-//! refuses by name what is not in this version; the keys' tables of `docs/configuration.md` are written from it.
+//! The keys of a configuration. The one list is `keys/table.rs`, of keys as `keys/key.rs` describes them. The reader refuses every key
+//! that is not in it, finds the nearest word in it, and refuses by name the keys of later versions; the keys' tables of
+//! `docs/configuration.md` are written from it.
 
+mod key;
 mod table;
 
 use toml::de::DeValue;
 
-pub use table::TABLES;
+pub use self::key::{Key, KeyTable, Kind, LeftOut, Same, Status};
+pub use self::table::TABLES;
 
 use crate::problem::{Place, Problem};
-
-/// The keys that stand in one table of a configuration.
-#[derive(Debug)]
-pub struct KeyTable {
-    /// How the table is written: "[gateway.NAME]".
-    pub header: &'static str,
-    /// The paths that lead to it; `*` stands for any name and for any element of a list.
-    pub paths: &'static [&'static str],
-    /// In the order of the documentation.
-    pub keys: &'static [Key],
-}
-
-/// One key.
-#[derive(Debug)]
-pub struct Key {
-    /// Its name.
-    pub name: &'static str,
-    /// Whether this version reads it.
-    pub status: Status,
-}
-
-/// Whether this version reads a key.
-#[derive(Debug)]
-pub enum Status {
-    /// It does.
-    Read {
-        /// The TOML type.
-        kind: Kind,
-        /// What a number counts, or the smallest unit of a duration; "" where there is neither.
-        unit: &'static str,
-        /// The value where the key is left out.
-        default: LeftOut,
-        /// The first version that reads it.
-        since: &'static str,
-        /// One sentence.
-        about: &'static str,
-    },
-    /// Only a later version does.
-    Later {
-        /// The value that asks for what is so without the key, which is accepted.
-        same: Same,
-        /// What to do.
-        instead: &'static str,
-    },
-}
-
-/// The TOML type of a value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// A string.
-    Text,
-    /// A whole number.
-    Number,
-    /// `true` or `false`.
-    Flag,
-    /// A string of whole numbers with their units: "1h30m".
-    Duration,
-    /// A list of strings.
-    Texts,
-    /// A list of whole numbers and strings.
-    Ports,
-    /// A table with strings for values, under keys of the writer's own.
-    Labels,
-    /// The same with whole numbers.
-    Numbers,
-    /// A table.
-    Table,
-    /// A list of tables.
-    Tables,
-    /// A list of tables, or the string "any".
-    TablesOrAny,
-    /// A list of tables and strings.
-    TablesAndTexts,
-}
-
-/// The value of a key that is left out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LeftOut {
-    /// As it would be written.
-    Value(&'static str),
-    /// In words.
-    Otherwise(&'static str),
-    /// It may not be left out.
-    Required,
-}
-
-/// Which value of a later version's key asks for what is so without it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Same {
-    /// None does.
-    Never,
-    /// This string.
-    Word(&'static str),
-    /// 0, or a duration of zero.
-    Zero,
-    /// `false`.
-    False,
-    /// An empty list.
-    EmptyList,
-    /// A table with `enabled = false`.
-    Disabled,
-}
-
-impl Same {
-    /// The value as it is written.
-    pub fn written(self) -> Option<String> {
-        Some(match self {
-            Self::Never => return None,
-            Self::Word(word) => format!("\"{word}\""),
-            Self::Zero => "0".to_owned(),
-            Self::False => "false".to_owned(),
-            Self::EmptyList => "[]".to_owned(),
-            Self::Disabled => "{ enabled = false }".to_owned(),
-        })
-    }
-}
 
 /// A key that only a later version reads.
 pub(super) struct Later {

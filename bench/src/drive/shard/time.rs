@@ -1,14 +1,11 @@
 //! What time brings to a thread: the ramp, the beginning and the end of the measured time, its seconds, and what is late.
 
-use std::time::Duration;
-
-use super::{Shard, TICK};
+use super::Shard;
 use crate::drive::book::{Tally, Window};
 use crate::drive::clock::{self, SECOND};
 use crate::drive::context::Next;
 use crate::drive::lane::{Lane, Life, Phase};
 use crate::drive::stage::Report;
-use crate::settings::{Settings, Work};
 
 impl Shard<'_> {
     pub(super) fn advance(&mut self, now: u64) {
@@ -141,11 +138,4 @@ impl Shard<'_> {
             }
         }
     }
-}
-
-/// How often connections are looked at for what is late: a twentieth of the timeout is close enough, and churn has timers of its own.
-pub(super) fn tick_every(settings: &Settings) -> u64 {
-    let churns = settings.parts.iter().any(|part| matches!(part.work, Work::Churn { .. }));
-    let longest = if churns { TICK } else { Duration::from_millis(500) };
-    (settings.timeout / 20).clamp(Duration::from_millis(1), longest).as_nanos() as u64
 }

@@ -1,12 +1,12 @@
 //! The one list of keys: those that this version reads, and those of later versions. A feature that arrives turns its keys from
 //! `later` ones into others.
 
-use super::Kind::{
+use super::key::Kind::{
     Duration, Flag, Labels, Number, Numbers, Ports, Table, Tables, TablesAndTexts, TablesOrAny, Text, Texts,
 };
-use super::LeftOut::{Otherwise, Required, Value};
-use super::Same::{Disabled, EmptyList, False, Never, Word, Zero};
-use super::{Key, KeyTable, Status};
+use super::key::LeftOut::{Otherwise, Required, Value};
+use super::key::Same::{Disabled, EmptyList, False, Never, Word, Zero};
+use super::key::{Key, KeyTable, LeftOut, Status};
 
 /// The version in which a key came.
 const FIRST: &str = "0.1.0";
@@ -38,8 +38,8 @@ macro_rules! keys {
     };
 }
 
-const NONE: super::LeftOut = Otherwise("none");
-const UNLIMITED: super::LeftOut = Value("\"0s\"");
+const NONE: LeftOut = Otherwise("none");
+const UNLIMITED: LeftOut = Value("\"0s\"");
 
 /// Every table that has keys of its own.
 pub const TABLES: &[KeyTable] = &[
