@@ -1,10 +1,12 @@
 //! TERM and INT: what is queued is served, what is open may finish, what is left at the deadline is reset, and the exit is 0.
 
+use std::collections::BTreeMap;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use weir_tests::client::{End, ask, ask_once, connect, read_end, try_ask, try_connect};
+use weir_tests::metrics::{Metrics, get};
 use weir_tests::wait::ms;
 use weir_tests::{Backend, Weir, busy, holds_for, quiet, wait_for};
 
@@ -86,6 +88,28 @@ fn what_is_left_at_drain_timeout_is_reset() {
     }
     assert_eq!(weir.exit(Duration::from_secs(2)).code(), Some(0));
     assert!(start.elapsed() <= ms(1500), "gone after {:?}", start.elapsed());
+}
+
+#[test]
+fn a_session_that_is_reset_at_drain_timeout_is_counted_as_drain() {
+    const OPEN: usize = 10;
+    let _turn = busy();
+    let (backend, upstreams) = Backend::manual();
+    let mut weir = Weir::start(&edge_with("drain_timeout = \"2s\"", &[backend.address], ""));
+    let address = weir.address("edge");
+    let clients: Vec<TcpStream> = (0..OPEN).map(|_| connect(address)).collect();
+    let _held: Vec<TcpStream> = (0..OPEN).map(|_| upstreams.next()).collect();
+    weir.signal(Signal::TERM);
+    // Sessions are reset one after the other over 400 ms, and the admin server answers until the last one is gone.
+    let mut by_reason = BTreeMap::new();
+    while let Ok(answer) = get(weir.admin(), "/metrics", "localhost") {
+        by_reason = Metrics::parse(&answer.body).by_label("weir_connections_closed_total", "reason");
+    }
+    assert_eq!(weir.exit(Duration::from_secs(3)).code(), Some(0));
+    let drained = by_reason.remove("drain").unwrap_or_default();
+    assert!((1.0..=OPEN as f64).contains(&drained), "{drained} of {OPEN} as drain, others as {by_reason:?}");
+    assert_eq!(by_reason.values().sum::<f64>(), 0.0, "others as {by_reason:?}");
+    clients.iter().for_each(|stream| assert_eq!(read_end(stream), End::Reset));
 }
 
 #[test]

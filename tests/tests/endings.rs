@@ -11,7 +11,7 @@ use weir_tests::client::{
     unacknowledged, write_all, write_until_held_back,
 };
 use weir_tests::wait::{assert_on_time, ms};
-use weir_tests::{Backend, Weir, busy, quiet, wait_for};
+use weir_tests::{Backend, Weir, busy, client, quiet, wait_for};
 
 use crate::support::edge_with;
 
@@ -160,6 +160,22 @@ fn a_reset_after_a_fin_is_still_a_reset() {
             (&far).write_all(b"anybody?").is_err()
         });
         assert!(gone, "the far side goes on writing into nothing");
+    });
+}
+
+#[test]
+fn a_reset_after_a_fin_is_passed_on_to_a_side_that_sends_nothing() {
+    each("", |stage, leg, Sides { near, far }, bytes| {
+        let reason = if leg == Leg::Client { "client_reset" } else { "upstream_reset" };
+        let before = stage.weir.closed(reason);
+        write_all(&near, bytes);
+        near.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(read_to_end(&far), (bytes.to_vec(), End::Fin));
+        reset(near);
+        // Reading gives the FIN again and writing would show the reset anyway: the socket's own error is what came unasked.
+        let is_reset = || far.take_error().expect("it is open").is_some_and(|error| client::is_reset(&error));
+        assert!(wait_for(ms(2000), is_reset), "the far side hears of no reset");
+        assert!(wait_for(ms(2000), || stage.weir.closed(reason) == before + 1.0), "counted as {reason}");
     });
 }
 

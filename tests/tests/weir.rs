@@ -27,6 +27,7 @@ mod reload;
 mod restart;
 mod routing;
 mod semantics;
+mod shards;
 mod slow_reader;
 mod support;
 mod threads;
