@@ -46,7 +46,7 @@ enum Family {
 }
 
 /// A million random arrivals, half of them chosen inside some prefix, in 100 samples: short ones, so that the median is of
-/// samples that nobody interrupted.
+/// samples without interruptions.
 #[divan::bench(args = SIZES, sample_count = 100, sample_size = 1)]
 fn decide(bencher: Bencher<'_, '_>, (rules, prefixes): (usize, usize)) {
     decide_all(bencher, Random::new().parts(rules, prefixes, Family::V4));

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use crate::ids::GatewayId;
 
-/// What is known of a connection before any of its bytes is read.
+/// The addresses of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
     /// The gateway whose listener took it.

@@ -16,7 +16,7 @@ const EXACT_MAX: usize = 64;
 /// Positions of a round robin that may fall on endpoints which are out before a draw by weight takes their place.
 const POSITIONS_MAX: usize = 64;
 
-/// What balancing looks at and does not own: the process's counts.
+/// The process's counts, which balancing looks at and does not own.
 pub trait Loads {
     /// Whether an endpoint may be used (health, ejection, overrides).
     fn usable(&self, endpoint: EndpointId) -> bool;
@@ -196,7 +196,7 @@ impl Group {
         u128::from(one.0) * weight(other.1) < u128::from(other.0) * weight(one.1)
     }
 
-    /// One draw; if what it hits is out, a second among those that are not: the chances are the same as if only they had
+    /// One draw; if the endpoint that it hits is out, a second among those that are not: the chances are the same as if only they had
     /// been there from the start.
     fn by_weight(&self, available: &Available<'_, impl Loads>, rng: &mut fastrand::Rng) -> Option<usize> {
         let drawn = self.at(rng.u64(..total(&self.sums)));

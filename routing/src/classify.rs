@@ -2,10 +2,9 @@
 //!
 //! Each dimension (a [`Condition`]) is looked up once and gives a class: the set of blocks that hold in it. The first member
 //! of the intersection of the eight is the answer. Blocks without a condition in a dimension are in all of its classes, so
-//! they are kept once, for every combination of dimensions ([`Classifier::wild`]); what is left of a class is short, as a
-//! rule. `explain` reads which condition failed from the same classes.
+//! they are kept once, for every combination of dimensions (see [`Classifier::sets`]); the rest of a class is short, as a rule. `explain` reads which condition failed from the same classes.
 //!
-//! How an address becomes an interval is left to `ranges`, what a set is to `sets`, which service has a VIP's port to `vips`.
+//! Intervals of addresses and ports are left to `ranges`, sets to `sets`, the service that has a VIP's port to `vips`.
 
 mod ranges;
 mod sets;
@@ -17,7 +16,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use self::ranges::{NOBODY, Named, Prefix, Ranges, prefixes_of};
+use self::ranges::{NO_OWNER, Named, Prefix, Ranges, prefixes_of};
 use self::sets::{Class, ClassBuilder, Sets, WILD};
 use self::vips::Vips;
 use crate::arrival::Arrival;
@@ -100,13 +99,13 @@ impl Condition {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct BlockId(u32);
 
-/// What each dimension says of one arrival.
+/// The classes of one arrival, by dimension.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Classified {
     classes: [Class; DIMENSIONS],
-    /// Who owns the source.
+    /// The workload that owns the source.
     pub(crate) workload: Option<WorkloadId>,
-    /// Whose VIP and port the original destination is.
+    /// The service whose VIP and port is the original destination.
     pub(crate) service: Option<ServiceId>,
     /// Blocks that ask for the SNI hold because it is not known yet.
     awaits_sni: bool,
@@ -165,7 +164,7 @@ impl Names {
     }
 }
 
-/// What a block asks.
+/// The conditions of a block.
 #[derive(Clone, Copy, Debug)]
 struct Asked {
     /// [`Condition::bit`]s of the conditions that it has.
@@ -200,7 +199,7 @@ impl Classifier {
         let source = self.sources.leaf(arrival.source.ip());
         let destination = self.destinations.leaf(arrival.destination.ip());
         let port = arrival.destination.port();
-        let workload = (source.owner != NOBODY).then_some(WorkloadId(source.owner));
+        let workload = (source.owner != NO_OWNER).then_some(WorkloadId(source.owner));
         let service = self.vips.service(destination.owner, port);
         let (labels, namespace) =
             workload.map_or((Class::NONE, Class::NONE), |workload| self.identities[workload.index()]);
@@ -226,7 +225,7 @@ impl Classifier {
         for (dimension, class) in classified.classes.iter().enumerate() {
             for block in self.sets.list(class).iter().take_while(|block| **block < first) {
                 let Asked { conditions, home } = self.asked[*block as usize];
-                // Many rules may name a port; few of them an address as well. What has a home elsewhere is found there, or,
+                // Many rules may name a port; few of them an address as well. A block with a home elsewhere is found there, or,
                 // where that class is but a list, does not hold.
                 if home as usize != dimension && wild >> home & 1 == 1 {
                     continue;
@@ -240,7 +239,7 @@ impl Classifier {
         self.first_in_bases(classified, wild, first).map(BlockId)
     }
 
-    /// What has to be known of the first bytes before it is certain that a block holds.
+    /// The part of the first bytes that has to be known before it is certain that a block holds.
     pub(crate) fn needs(&self, classified: &Classified, block: BlockId) -> Option<FirstPart> {
         (classified.awaits_sni && self.asks(Condition::Sni, block)).then_some(FirstPart::Sni)
     }
@@ -269,7 +268,7 @@ impl Classifier {
     /// The workload that owns an address.
     pub(crate) fn workload(&self, address: IpAddr) -> Option<WorkloadId> {
         let owner = self.sources.leaf(address).owner;
-        (owner != NOBODY).then_some(WorkloadId(owner))
+        (owner != NO_OWNER).then_some(WorkloadId(owner))
     }
 
     /// The services that have a VIP at an address, whatever their ports.

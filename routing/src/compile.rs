@@ -1,8 +1,8 @@
-//! Step 2 of the walk: checks a configuration as written and makes the table of it, or says all problems at once.
+//! Step 2 of the walk: checks a configuration as written and makes the table of it, or returns all problems at once.
 //!
-//! Each file of this folder checks one kind of thing and gives it as run; a thing that is wrong is told to the `Report` and
-//! left out, so that the rest is still checked. What lost a part when it was read is checked like all else, but nobody is told
-//! that the part is missing: see `Report::lack`. Freezing the parts and answering from them is left to [`crate::table`].
+//! Each file of this folder checks one kind of thing and gives it as run; a thing that is wrong is reported and left out, so that
+//! the rest is still checked. A thing that lost a part when it was read is checked like all others, but the missing part is not
+//! reported: see `Report::lack`. Freezing the parts and answering from them is left to [`crate::table`].
 
 mod addresses;
 mod arrivals;
@@ -42,12 +42,12 @@ use policies::Policies;
 use report::Report;
 use workloads::Workloads;
 
-/// What a good configuration becomes.
+/// The result of a good configuration.
 #[derive(Clone, Debug)]
 pub struct Compiled {
-    /// What shards route by.
+    /// The table that shards route by.
     pub table: Table,
-    /// What the process is told.
+    /// The settings of the process.
     pub settings: Settings,
     /// Host names among the endpoints, sorted, each once; to be resolved.
     pub host_names: Vec<Arc<str>>,
@@ -71,7 +71,7 @@ pub fn compile(config: &Config, resolved: &Resolved) -> Result<Compiled, Vec<Pro
 
     let settings = settings::settings(report, config);
     let listens = gateways::listens(report, &gateways);
-    // Where `admin` was cut out, the address that is built in is nobody's wish.
+    // Where `admin` was cut out, the address that is built in is not the one that was meant.
     let meant = settings.admin_place.is_some() || config.proxy.iter().all(|proxy| !proxy.damaged);
     let admin = settings.admin.filter(|_| meant);
     let own = OwnAddresses::new(&listens, admin);

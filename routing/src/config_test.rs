@@ -1,5 +1,5 @@
-//! A `[[test]]` of a configuration: one arrival by hand, and what should be decided for it. It never draws: what a split may
-//! lead to is compared as a set.
+//! A `[[test]]` of a configuration: one arrival by hand, and the decision that is expected for it. It never draws: all
+//! destinations of a split are compared as a set.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -17,15 +17,15 @@ use crate::table::{Action, Match, Refusal, Table};
 pub struct ConfigTest {
     /// Its name.
     pub name: Arc<str>,
-    /// What arrives.
+    /// The arrival.
     pub(crate) arrival: Arrival,
     /// Where it is written.
     pub(crate) place: Place,
-    /// What should be decided.
+    /// The decision that is expected.
     pub(crate) expect: Expect,
 }
 
-/// What a `[[test]]` expects, each with the place where it is written; `None` is not compared.
+/// The decision that a `[[test]]` expects, each part with the place where it is written; `None` is not compared.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Expect {
     /// The route that takes it; "": none.
@@ -59,7 +59,7 @@ impl ConfigTest {
         crate::explain::text(table, &self.arrival)
     }
 
-    /// The same for a reader who has seen enough of them: the command that prints it.
+    /// The shorter help, after some tests have printed theirs in full: the command that prints it.
     pub fn command(&self, table: &Table) -> String {
         let Arrival { gateway, source, destination } = self.arrival;
         let gateway = &table.parts().gateways[gateway.index()].name;
@@ -113,7 +113,7 @@ impl ConfigTest {
         if let Some((wanted, place)) = &expect.endpoints {
             compare(*wanted == endpoints, place, "endpoints", list(wanted), list(&endpoints));
         }
-        // Whoever expects a destination expects every connection to get one.
+        // A test that expects a destination expects every connection to get one.
         let places = [place(&expect.service), place(&expect.subsets), place(&expect.endpoints)];
         let forwarded = places.into_iter().flatten().next();
         let implied = forwarded.filter(|_| !refusals.is_empty()).map(|place| (false, place));
@@ -138,7 +138,7 @@ impl ConfigTest {
     }
 }
 
-/// What is found of `reject`: "true", "false", or which destinations are refused.
+/// The value found for `reject`: "true", "false", or which destinations are refused.
 fn rejected(table: &Table, refusals: &[Refusal], destinations: &[&Destination]) -> String {
     let name = |refusal: &Refusal| match refusal {
         Refusal::NoPort(drawn) => Some(&*table.parts().destinations[drawn.index()].name),

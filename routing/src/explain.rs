@@ -1,7 +1,7 @@
 //! Shows the walk of one arrival: every rule with the condition that failed, the split, the endpoints, the policy.
 //!
 //! It decides through the table itself, and reads which condition failed from the classes that the decision came from; it
-//! compares no address, port or label of its own. Health and load are left to whoever runs the proxy.
+//! compares no address, port or label of its own. It knows neither health nor load, which only a running proxy has.
 
 mod rules;
 mod shape;
@@ -58,7 +58,7 @@ pub fn text(table: &Table, arrival: &Arrival) -> String {
     explain(table, arrival, Extent::Near).to_text()
 }
 
-/// No endpoint is out and none has a connection: what is known where no proxy runs.
+/// The counts where no proxy runs: no endpoint is out, and none has a connection.
 struct AllUsable;
 
 impl Loads for AllUsable {
@@ -166,7 +166,7 @@ impl Trace<'_> {
         Some(self.dialled(self.parts.endpoints[picked.index()].address))
     }
 
-    /// What is dialled at an endpoint's address.
+    /// The address that is dialled at an endpoint.
     fn dialled(&self, address: SocketAddr) -> SocketAddr {
         dialled(address, self.arrival.destination.port())
     }

@@ -1,9 +1,10 @@
-//! What is known of a connection's first bytes when it is decided. Reading them is left to whoever has the socket.
+//! The parts of a connection's first bytes that rules can ask for, as far as they are known when it is decided. Reading them is
+//! left to the owner of the socket.
 //!
 //! A part that is not known yet is a class like any other: it holds in every condition on it, so the first rule that holds in
 //! everything else is found, and only if that rule asks for the part is the connection's verdict to wait for it.
 
-/// What is known of one part of the first bytes.
+/// One part of the first bytes, as far as it is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Known<T> {
     /// Too little has come to know it, or nothing was read yet.

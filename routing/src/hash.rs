@@ -1,6 +1,6 @@
-//! A 64-bit hash that is the same on every host, build and restart: what `sticky` and `source_ip` choose by. The standard
-//! library's hashers promise no such thing. It is not meant to withstand someone who looks for collisions: whoever chooses
-//! its own source address chooses no more than which endpoint serves it.
+//! A 64-bit hash that is the same on every host, build and restart; `sticky` and `source_ip` choose by it. The standard
+//! library's hashers promise no such thing. It is not meant to withstand a search for collisions: a client that chooses its
+//! source address chooses no more than which endpoint serves it.
 
 use std::net::IpAddr;
 

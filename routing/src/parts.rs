@@ -1,7 +1,7 @@
-//! The parts of a compiled configuration: gateways, routes, services, what splits lead to, endpoints, workloads.
+//! The parts of a compiled configuration: gateways, routes, services, splits, destinations, endpoints, workloads.
 //!
 //! `compile` makes them and [`Table::build`](crate::Table::build) freezes them. They have names, labels and places, which
-//! `explain` and messages read, so all shards share one [`Parts`]; what is read for every connection each table owns itself.
+//! `explain` and messages read, so all shards share one [`Parts`]; each table owns a copy of all that a connection reads.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -30,7 +30,7 @@ pub struct Listen {
 pub struct Gateway {
     /// "edge", or "namespace/edge" outside namespace default.
     pub name: Arc<str>,
-    /// What it listens on.
+    /// Its listeners.
     pub listen: Vec<Listen>,
     /// Its `to`: where what no route took goes.
     pub default: Option<SplitId>,
@@ -73,13 +73,13 @@ pub struct Route {
     pub gateways_place: Option<Place>,
     /// Blocks of its match, of which one must hold; one without conditions stands for "everything".
     pub blocks: Vec<Block>,
-    /// What to do with what it takes.
+    /// Where its connections go.
     pub action: RouteAction,
     /// Where it is declared.
     pub place: Place,
 }
 
-/// A route with `enabled = false`. It takes nothing; `explain` lists it.
+/// A route with `enabled = false`. It takes no connection; `explain` lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OffRoute {
     /// As of a [`Route`].
@@ -90,7 +90,7 @@ pub struct OffRoute {
     pub place: Place,
 }
 
-/// What a route does.
+/// The action of a route.
 #[derive(Clone, Debug)]
 pub enum RouteAction {
     /// To a destination.
@@ -127,9 +127,9 @@ pub struct Block {
 pub struct ServicePort {
     /// Its name, if it has one.
     pub name: Option<Arc<str>>,
-    /// What clients dial.
+    /// The port that clients dial.
     pub port: u16,
-    /// What endpoints without a port of their own listen on.
+    /// The port that is dialled at endpoints without a port of their own.
     pub target_port: u16,
 }
 
@@ -155,9 +155,9 @@ pub struct Service {
     pub subsets: Vec<Subset>,
     /// Its connection limit.
     pub max_connections: Option<u64>,
-    /// What its VIP leads to, for each of its ports: (port, split with one destination: the service, all endpoints).
+    /// For each of its ports, where its VIPs lead: (port, split with one destination: the service, all endpoints).
     pub by_port: Vec<(u16, SplitId)>,
-    /// With `ports = "any"`: what its VIPs lead to at every port.
+    /// With `ports = "any"`: where its VIPs lead at every port.
     pub at_any_port: Option<SplitId>,
     /// Where it is declared.
     pub place: Place,
@@ -184,7 +184,7 @@ pub struct Workload {
 /// ports would be tens of thousands; and its state (connections, health) is that of the address, whatever port is dialled.
 pub const CLIENTS_PORT: u16 = 0;
 
-/// What is dialled at an endpoint's address for a client that dialled `port`.
+/// The address that is dialled at an endpoint for a client that dialled `port`.
 pub fn dialled(address: SocketAddr, port: u16) -> SocketAddr {
     match address.port() {
         CLIENTS_PORT => SocketAddr::new(address.ip(), port),
@@ -206,7 +206,7 @@ pub fn endpoint_name(address: SocketAddr) -> String {
 pub struct Endpoint {
     /// Its service.
     pub service: ServiceId,
-    /// What is dialled; with [`CLIENTS_PORT`] the port is the one that the client dialled, see [`dialled`].
+    /// The address that is dialled; with [`CLIENTS_PORT`] the port is the one that the client dialled, see [`dialled`].
     pub address: SocketAddr,
     /// Relative weight, at least 0.
     pub weight: u32,
@@ -231,7 +231,7 @@ pub struct Weightless {
     pub locality: Arc<str>,
 }
 
-/// A service or subset, at one of the service's ports: what a split leads to.
+/// A service or subset, at one of the service's ports: where a split leads.
 #[derive(Clone, Debug)]
 pub struct Destination {
     /// "tcp-echo/v1:9000": service, subset if any, port if any.
@@ -292,9 +292,9 @@ pub struct Parts {
     pub off_routes: Vec<OffRoute>,
     /// By name.
     pub services: Vec<Service>,
-    /// Of routes, of gateways' `to` and of what VIPs lead to.
+    /// Of routes, of the `to` of gateways, and of VIPs.
     pub splits: Vec<Split>,
-    /// What splits lead to.
+    /// Where splits lead.
     pub destinations: Vec<Destination>,
     /// All endpoints of all services.
     pub endpoints: Vec<Endpoint>,

@@ -1,4 +1,4 @@
-//! The policy in force for a destination: what the layers of `[policy.*]`, a service and its subset come to.
+//! The policy in force for a destination: the sum of the layers of `[policy.*]`, a service and its subset.
 //! As run: every value is there, "0s" has become `None` (no limit).
 
 use std::time::Duration;
@@ -31,7 +31,7 @@ pub struct Keepalive {
     pub probes: u32,
 }
 
-/// What a session copies when it is decided. `None`: no limit.
+/// The timeouts, which a session copies when it is decided. `None`: no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// One connect attempt.
@@ -42,7 +42,7 @@ pub struct Timeouts {
     pub idle: Option<Duration>,
     /// After one FIN, re-armed by bytes; takes the place of `idle`.
     pub half_close: Option<Duration>,
-    /// How long an ending waits for what was received to leave.
+    /// How long an ending waits for received bytes to leave.
     pub flush: Option<Duration>,
     /// From accept.
     pub max_duration: Option<Duration>,
@@ -53,7 +53,7 @@ pub struct Timeouts {
 pub struct Policy {
     /// How an endpoint is chosen.
     pub balance: Balance,
-    /// What a session copies.
+    /// The timeouts.
     pub timeouts: Timeouts,
     /// Connect attempts, at least 1; each on another endpoint.
     pub connect_attempts: u32,

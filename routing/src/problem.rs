@@ -1,10 +1,10 @@
-//! What is wrong with a configuration, as values: severity, text, place, further places, help.
-//! Printing them (carets, JSON) is left to whoever has a terminal.
+//! The problems of a configuration, as values: severity, text, place, further places, help.
+//! Printing them (carets, JSON) is left to the programs.
 
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
-/// One text that was read: its name as the user knows it, and what stands in it.
+/// One text that was read: its name as the user knows it, and its content.
 #[derive(Clone, Debug)]
 pub struct Source {
     /// The path as it was given or found, for messages.
@@ -66,26 +66,26 @@ pub enum Severity {
 pub struct Related {
     /// Where.
     pub place: Place,
-    /// What is there: "first declared here".
+    /// The remark on it: "first declared here".
     pub message: String,
 }
 
-/// One thing that is wrong, with all a stranger needs to mend it.
+/// One problem, with all that is needed to correct it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// Error or warning.
     pub severity: Severity,
     /// A stable word for the kind: "unknown-key", "bad-cidr", "never-matches".
     pub code: &'static str,
-    /// One sentence: what is wrong.
+    /// The problem in one sentence.
     pub message: String,
-    /// Where; none for what is missing everywhere ("no gateway in any file").
+    /// Its place; none for a thing that is missing everywhere ("no gateway in any file").
     pub place: Option<Place>,
-    /// What stands there.
+    /// The text that was found there.
     pub found: Option<String>,
-    /// What would be right.
+    /// The text that was wanted.
     pub wanted: Option<String>,
-    /// What to do next: "did you mean `listen`?"
+    /// The next step: "did you mean `listen`?"
     pub help: Option<String>,
     /// Further places.
     pub related: Vec<Related>,
@@ -97,7 +97,7 @@ impl Problem {
         Self::new(Severity::Error, code, place.into(), message.into())
     }
 
-    /// A problem that is only told.
+    /// A problem that is only reported.
     pub fn warning(code: &'static str, place: impl Into<Option<Place>>, message: impl Into<String>) -> Self {
         Self::new(Severity::Warning, code, place.into(), message.into())
     }
@@ -106,19 +106,19 @@ impl Problem {
         Self { severity, code, message, place, found: None, wanted: None, help: None, related: Vec::new() }
     }
 
-    /// What stands there.
+    /// The text that was found there.
     pub fn found(mut self, found: impl Into<String>) -> Self {
         self.found = Some(found.into());
         self
     }
 
-    /// What would be right.
+    /// The text that was wanted.
     pub fn wanted(mut self, wanted: impl Into<String>) -> Self {
         self.wanted = Some(wanted.into());
         self
     }
 
-    /// What to do next.
+    /// The next step.
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
@@ -140,7 +140,7 @@ impl Source {
     /// The line that holds the byte `at`; a line feed belongs to the line that it ends.
     pub fn line(&self, at: usize) -> Line {
         let starts = self.line_starts();
-        // What stands before the first line belongs to it, so that there is always one that does not begin after `at`.
+        // Bytes before the first line belong to it, so that there is always one that does not begin after `at`.
         let at = at.max(starts[0] as usize);
         let number = starts.partition_point(|&start| start as usize <= at);
         let end = starts.get(number).map_or(self.text.len(), |&next| next as usize - 1);
@@ -180,7 +180,7 @@ impl Sources {
         &self.0[place.file as usize]
     }
 
-    /// What stands at a place.
+    /// The text at a place.
     pub fn text(&self, place: Place) -> &str {
         self.source(place).text.get(place.start as usize..place.end as usize).unwrap_or("")
     }

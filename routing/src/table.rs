@@ -1,5 +1,5 @@
-//! The compiled table: built once, frozen, then read for every connection. It decides what becomes of an [`Arrival`] (step 6 of
-//! the walk): match, draw, port. Shards, `[[test]]`s, `explain` and `/ready` all ask [`Table::decide`] or the parts of it.
+//! The compiled table: built once, frozen, then read for every connection. It decides an [`Arrival`] (step 6 of the walk):
+//! match, draw, port. Shards, `[[test]]`s, `explain` and `/ready` all ask [`Table::decide`] or the parts of it.
 //!
 //! Each shard owns its table and all that a connection reads of it. Names, labels and places are in the [`Parts`], which all
 //! copies share and no connection reads.
@@ -73,11 +73,11 @@ pub struct Match {
     pub via: Via,
     /// The route, where one took it.
     pub route: Option<RouteId>,
-    /// And then?
+    /// The action that follows.
     pub action: Action,
 }
 
-/// What a match leads to.
+/// The action of a match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Draw a destination from this split.
@@ -88,7 +88,7 @@ pub enum Action {
     Needs(FirstPart),
 }
 
-/// A share of a split, and what becomes of a connection that draws it.
+/// A share of a split, and the end of a connection that draws it.
 #[derive(Clone, Copy, Debug)]
 pub struct Draw<'t> {
     /// The share; one of weight 0 is never drawn.
@@ -111,13 +111,13 @@ pub struct Table {
     drawings: Vec<Drawing>,
     /// By destination.
     targets: Vec<Target>,
-    /// By endpoint: what is dialled.
+    /// By endpoint: the address that is dialled.
     addresses: Vec<SocketAddr>,
     /// Read by `explain` and messages only.
     parts: Arc<Parts>,
 }
 
-/// What the VIPs of a service lead to.
+/// Where the VIPs of a service lead.
 #[derive(Clone, Debug)]
 struct ByPort {
     /// Sorted by port.
@@ -125,7 +125,7 @@ struct ByPort {
     at_any_port: Option<SplitId>,
 }
 
-/// What a connection reads of its destination.
+/// The part of a destination that connections read.
 #[derive(Clone, Debug)]
 struct Target {
     service: ServiceId,
@@ -159,7 +159,7 @@ impl Target {
 }
 
 impl Table {
-    /// Freezes what `compile` made: everything that a connection would have to work out is worked out.
+    /// Freezes the parts: everything that a connection would have to work out is worked out here.
     pub fn build(parts: Parts) -> Self {
         let action = |action: &RouteAction| match action {
             RouteAction::Forward(split) => Action::Forward(*split),
@@ -183,8 +183,8 @@ impl Table {
         &self.parts
     }
 
-    /// Decides what becomes of a connection: match, draw, port. Of what `first_bytes` does not know yet a verdict may say that
-    /// it is needed; a connection then waits for it and is decided again.
+    /// Decides a connection: match, draw, port. Where the decision depends on a part of the first bytes that is not known yet, the
+    /// verdict names it; the connection waits for it and is decided again.
     pub fn decide(
         &self,
         arrival: &Arrival,
@@ -318,7 +318,7 @@ fn sorted<T: Copy>(by_port: &[(u16, T)]) -> Box<[(u16, T)]> {
     sorted
 }
 
-/// What stands at a port in a list sorted by port.
+/// The entry for a port in a list that is sorted by port.
 fn at_port<T: Copy>(by_port: &[(u16, T)], port: u16) -> Option<T> {
     let at = by_port.binary_search_by_key(&port, |(port, _)| *port).ok()?;
     Some(by_port[at].1)

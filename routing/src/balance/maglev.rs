@@ -63,7 +63,7 @@ impl Maglev {
     }
 
     /// The endpoint of a source. One that is out leaves its sources to the endpoints of further entries, in steps that differ
-    /// from source to source, so that they spread over all others; nobody else's source moves.
+    /// from source to source, so that they spread over all others; sources of other endpoints do not move.
     pub(super) fn pick(&self, source: IpAddr, available: impl Fn(usize) -> bool) -> Option<usize> {
         let source = hash::address(source);
         let size = self.entries.len() as u64;

@@ -1,6 +1,6 @@
-//! Longest-prefix look-up, flat: nested prefixes cut the line of keys into intervals, and what an interval holds is worked
+//! Longest-prefix look-up, flat: nested prefixes cut the line of keys into intervals, and the class of an interval is worked
 //! out when it is built, enclosing prefixes included. An index over equal stretches of the line between the first and the
-//! last cut says where to begin, a binary search within the stretch does the rest: for prefixes that lie evenly that is one
+//! last cut gives the place to begin, a binary search within the stretch does the rest: for prefixes that lie evenly that is one
 //! cache line of the index and one of intervals, and never more steps than a search of them all.
 
 use std::fmt::Debug;
@@ -11,7 +11,7 @@ use super::sets::{Class, ClassBuilder, LIST_MAX, WILD};
 /// Bounds the index at 256 KiB: beyond that it would push out of a core's cache more than it saves.
 const STRETCHES_MAX: usize = 1 << 16;
 
-/// What is looked up: a port (`u16`), an IPv4 address (`u32`), an IPv6 address (`u128`).
+/// A key that is looked up: a port (`u16`), an IPv4 address (`u32`), an IPv6 address (`u128`).
 pub(super) trait Key: Copy + Ord + Debug {
     const FIRST: Self;
     const LAST: Self;
@@ -19,7 +19,7 @@ pub(super) trait Key: Copy + Ord + Debug {
     fn last_of(self, length: u8) -> Self;
     /// The next key; none after the last.
     fn next(self) -> Option<Self>;
-    /// Which stretch this is in, of `1 << shift` keys each, the first at `low`; what is below `low` counts as in the first.
+    /// Which stretch this is in, of `1 << shift` keys each, the first at `low`; keys below `low` count as in the first.
     fn stretch(self, low: Self, shift: u32) -> usize;
     /// How many bits the distance from `low` has.
     fn distance_bits(self, low: Self) -> u32;
@@ -48,17 +48,17 @@ macro_rules! keys {
 
 keys! { u16 u32 u128 }
 
-/// What is known of an interval.
+/// The class and the owner of an interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Leaf {
     /// The blocks that name a prefix around it.
     pub(super) class: Class,
-    /// Who owns the longest prefix that has an owner (a workload, a VIP), or [`NOBODY`].
+    /// The owner of the longest prefix that has one (a workload, a VIP), or [`NO_OWNER`].
     pub(super) owner: u32,
 }
 
 /// No owner: an `Option` would make each leaf half as large again.
-pub(super) const NOBODY: u32 = u32::MAX;
+pub(super) const NO_OWNER: u32 = u32::MAX;
 
 /// Who names a prefix, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -124,10 +124,10 @@ impl<K: Key> Ranges<K> {
         Self { intervals, index, low, shift }
     }
 
-    /// What is known of a key.
+    /// The interval of a key.
     #[inline]
     pub(super) fn leaf(&self, key: K) -> Leaf {
-        // What is above the last cut counts as in the last stretch.
+        // Keys above the last cut count as in the last stretch.
         let stretch = key.stretch(self.low, self.shift).min(self.index.len() - 2);
         let (from, to) = (self.index[stretch] as usize, self.index[stretch + 1] as usize);
         let cuts = &self.intervals[from + 1..=to];
@@ -149,17 +149,17 @@ struct Sweep<'s, 'b, K> {
 /// A prefix that is open.
 struct Frame<K> {
     last: K,
-    /// What it holds, as a class does: enclosing prefixes included.
+    /// The blocks that it holds, as a class does: enclosing prefixes included.
     base: u32,
     list: Vec<u32>,
-    /// What it holds and the prefix around it does not.
+    /// The blocks that it holds and the prefix around it does not.
     own: Vec<u32>,
     leaf: Leaf,
 }
 
 impl<'s, 'b, K: Key> Sweep<'s, 'b, K> {
     fn new(classes: &'s mut ClassBuilder<'b>) -> Self {
-        let leaf = Leaf { class: Class::NONE, owner: NOBODY };
+        let leaf = Leaf { class: Class::NONE, owner: NO_OWNER };
         let all = Frame { last: K::LAST, base: WILD, list: Vec::new(), own: Vec::new(), leaf };
         Self { classes, around: vec![all], intervals: vec![Interval { first: K::FIRST, leaf }] }
     }
@@ -186,7 +186,7 @@ impl<'s, 'b, K: Key> Sweep<'s, 'b, K> {
         self.around.push(Frame { last: first.last_of(length), base, list, own, leaf });
     }
 
-    /// What a prefix holds that adds `own` to the innermost open one. Too much for a list goes into a bit set: of the
+    /// The set of a prefix that adds `own` to the innermost open one. Too much for a list goes into a bit set: of the
     /// outermost open prefix that leaves at most half a list beneath it, so that its other prefixes use the set too. Each set
     /// so stands for more than half a list of names, which bounds how many there are.
     fn held_with(&mut self, own: &[u32]) -> (u32, Vec<u32>) {
@@ -320,7 +320,7 @@ mod tests {
                         Named::Block(_) => None,
                     })
                     .min();
-                prop_assert_eq!(leaf.owner, owner.map_or(NOBODY, |(_, owner)| owner), "key {}", key);
+                prop_assert_eq!(leaf.owner, owner.map_or(NO_OWNER, |(_, owner)| owner), "key {}", key);
             }
         }
 

@@ -1,5 +1,5 @@
 //! Sets of blocks, made to be intersected: each is a bit set that many classes share (its base) and a short sorted list of
-//! what the class holds beyond it. So 100,000 prefixes inside one network that thousands of rules name cost that network's
+//! the blocks that the class holds beyond it. So 100,000 prefixes inside one network that thousands of rules name cost that network's
 //! bit set once, and a few numbers each.
 
 use std::collections::HashMap;
@@ -11,7 +11,7 @@ pub(super) const LIST_MAX: usize = 16;
 pub(super) const WILD: u32 = 0;
 
 /// A set of blocks: those of the bit set `base` and a list. The blocks without a condition in its dimension are in every
-/// class; a base has them, and without one ([`WILD`]) they are left to whoever knows them.
+/// class; a base has them, and without one ([`WILD`]) the classifier adds them.
 ///
 /// Small, for a leaf of `ranges` has one in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,13 +44,13 @@ impl Class {
     }
 }
 
-/// What classes are made of.
+/// The bit sets and lists that classes are made of.
 #[derive(Clone, Debug)]
 pub(super) struct Sets {
     summary_len: usize,
     words_len: usize,
     /// Bit sets one after the other: first a summary (a bit for each word that is not zero), then the words. The first
-    /// is nobody's base.
+    /// is the base of no class.
     bits: Vec<u64>,
     /// The lists, each sorted.
     members: Vec<u32>,
@@ -78,7 +78,7 @@ impl Sets {
         self.fill(start, blocks)
     }
 
-    /// A new bit set of what `from` has, and `blocks`.
+    /// A new bit set of all that `from` has, and `blocks`.
     fn push_onto(&mut self, from: u32, blocks: impl IntoIterator<Item = u32>) -> u32 {
         let (start, from) = (self.bits.len(), self.start(from));
         self.bits.extend_from_within(from..from + self.stride());
@@ -136,7 +136,7 @@ impl Sets {
     }
 }
 
-/// Makes the classes of one dimension. What is equal is kept once.
+/// Makes the classes of one dimension. Equal sets are kept once.
 pub(super) struct ClassBuilder<'s> {
     sets: &'s mut Sets,
     /// The bit set of the dimension's blocks without a condition: what [`WILD`] stands for here.

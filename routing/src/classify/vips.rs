@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
-use super::ranges::NOBODY;
+use super::ranges::NO_OWNER;
 use crate::ids::ServiceId;
 use crate::parts::Parts;
 
@@ -14,7 +14,7 @@ use crate::parts::Parts;
 /// second look-up is worth.
 const COPIED_MAX: usize = 64;
 
-/// The ports of all VIPs, and what leads on from there. VIPs are numbered, wider ones before those inside them.
+/// The ports of all VIPs, and where look-ups go on. VIPs are numbered, wider ones before those inside them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Vips {
     vips: Vec<Vip>,
@@ -29,7 +29,7 @@ struct Vip {
     rest: Rest,
 }
 
-/// What has the ports that a VIP does not list.
+/// The owner of the ports that a VIP does not list.
 #[derive(Clone, Copy, Debug)]
 enum Rest {
     Nothing,
@@ -93,9 +93,9 @@ impl Vips {
         self.vips.push(Vip { end: self.ports.len() as u32, rest });
     }
 
-    /// The service that has a port at an address whose longest VIP is `vip`, or [`NOBODY`].
+    /// The service that has a port at an address whose longest VIP is `vip`, or [`NO_OWNER`].
     pub(super) fn service(&self, mut vip: u32, port: u16) -> Option<ServiceId> {
-        while vip != NOBODY {
+        while vip != NO_OWNER {
             let ports = self.list(vip);
             if let Ok(at) = ports.binary_search_by_key(&port, |(port, _)| *port) {
                 return Some(ports[at].1);
@@ -112,11 +112,11 @@ impl Vips {
     /// All services that have a port at such an address; `explain` names them.
     pub(super) fn services(&self, mut vip: u32) -> BTreeSet<ServiceId> {
         let mut services = BTreeSet::new();
-        while vip != NOBODY {
+        while vip != NO_OWNER {
             services.extend(self.list(vip).iter().map(|(_, id)| *id));
             vip = match self.vips[vip as usize].rest {
                 Rest::Wider(wider) => wider,
-                Rest::Service(_) | Rest::Nothing => NOBODY,
+                Rest::Service(_) | Rest::Nothing => NO_OWNER,
             };
         }
         services
@@ -172,7 +172,7 @@ mod tests {
                 assert_eq!(vips.service(innermost as u32, port), wanted, "port {port} at VIP {innermost}");
             }
         }
-        assert_eq!(vips.service(NOBODY, 1), None);
+        assert_eq!(vips.service(NO_OWNER, 1), None);
         let most: usize = nested.iter().map(|declared| declared.ports.len() + COPIED_MAX).sum();
         assert!(vips.ports.len() <= most, "long lists are copied: {} ports", vips.ports.len());
     }

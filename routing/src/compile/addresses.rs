@@ -1,4 +1,4 @@
-//! Addresses and networks: what their texts mean, what is wrong with them, and which of them a connection can be made to.
+//! Addresses and networks: the meaning of their texts, their problems, and which of them a connection can be made to.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -61,7 +61,7 @@ pub(super) fn socket(report: &mut Report, file: u32, written: &Text) -> Option<S
     }
 }
 
-/// What to write instead of a text that is no address, with or without a port.
+/// Advice for a text that is no address, with or without a port.
 pub(super) fn advice(text: &str) -> Option<String> {
     if let Some((scheme, rest)) = text.split_once("://") {
         let known = matches!(scheme, "tcp" | "tcp4" | "tcp6" | "http" | "https" | "tls" | "ssl");
@@ -81,7 +81,7 @@ pub(super) fn advice(text: &str) -> Option<String> {
     bracketed(text).or_else(|| without_leading_zeros(text)).map(|text| format!("write \"{text}\""))
 }
 
-/// "::1:80" as "[::1]:80", where what stands before the last colon is an address.
+/// "::1:80" as "[::1]:80", where the part before the last colon is an address.
 pub(super) fn bracketed(text: &str) -> Option<String> {
     let (host, port) = text.rsplit_once(':')?;
     let port_like = port.parse::<u16>().is_ok() || port.contains('-');
@@ -102,7 +102,7 @@ fn without_leading_zeros(text: &str) -> Option<String> {
     Some(plain.join(".") + rest).filter(|plain| plain != text)
 }
 
-/// What to write instead of a network that is none.
+/// Advice for a text that is no network.
 fn network_advice(text: &str) -> Option<String> {
     let (address, mask) = text.split_once('/')?;
     let netmask = || {
@@ -120,7 +120,7 @@ pub(super) fn cannot_be_dialled(ip: IpAddr) -> Option<&'static str> {
         IpAddr::V4(ip) if ip.is_broadcast() => Some("it is the broadcast address"),
         IpAddr::V4(ip) if ip.octets()[0] == 0 => Some("no host has an address in 0.0.0.0/8"),
         IpAddr::V6(ip) if ip.is_unicast_link_local() => {
-            Some("a link-local address says nothing without its link")
+            Some("a link-local address is ambiguous without its link")
         }
         _ => None,
     }

@@ -1,4 +1,4 @@
-//! A configuration that is checked and not yet as run: what the files of this folder hand to each other.
+//! A configuration that is checked and not yet as run: the types that the files of this folder share.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
@@ -45,7 +45,7 @@ pub(super) struct Subset {
     pub(super) max_connections: Option<u64>,
 }
 
-/// What all services need.
+/// The things that checks of services refer to.
 pub(super) struct Surroundings<'a, 'c> {
     pub(super) policies: &'a Policies<'c>,
     pub(super) workloads: &'a Workloads,
@@ -70,7 +70,7 @@ pub(super) struct Member {
 }
 
 impl Member {
-    /// What is dialled when this port of the service is in use.
+    /// The address that is dialled when this port of the service is in use.
     /// `None`: there is none, or the client's port is dialled (`ports = "any"`).
     pub(super) fn dialled(&self, port: Option<&ServicePort>) -> Option<SocketAddr> {
         let named =
@@ -80,7 +80,7 @@ impl Member {
     }
 }
 
-/// What routes refer to.
+/// The things that routes refer to.
 pub(super) struct Known<'a, 'c> {
     pub(super) gateways: &'a Registry<'c, WrittenGateway>,
     pub(super) registry: &'a Registry<'c, WrittenService>,
@@ -110,7 +110,7 @@ pub(super) struct Scene<'a> {
     pub(super) workloads: &'a Workloads,
 }
 
-/// What splits lead to.
+/// Where splits lead.
 pub(super) struct Targets<'a> {
     pub(super) splits: &'a [Split],
     pub(super) destinations: &'a [Destination],

@@ -1,4 +1,4 @@
-//! Conditions that can never hold, and rules that do something else than they seem to say: warnings.
+//! Conditions that can never hold, and rules that do something else than they seem to: warnings.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -11,14 +11,14 @@ use crate::ids::{GatewayId, ServiceId};
 use crate::parts::{Block, Listen, Route, RouteAction, Service};
 use crate::problem::{Place, Problem};
 
-/// Tells them.
+/// Reports them.
 pub(super) fn check(report: &mut Report, scene: &Scene<'_>) {
     let namespaces = scene.workloads.namespaces();
     let mut known = HashMap::new();
     for route in &scene.routes.used {
         for block in &route.blocks {
             out_of_reach(report, scene, route, block);
-            nobody(report, scene, &namespaces, &mut known, block);
+            never_owned(report, scene, &namespaces, &mut known, block);
         }
         passed_by_unknown(report, route);
     }
@@ -33,7 +33,7 @@ pub(super) fn place_of(block: &Block, key: &str) -> Option<Place> {
 
 /// Conditions on the original destination that no listener of the rule's gateways can see.
 fn out_of_reach(report: &mut Report, scene: &Scene<'_>, route: &Route, block: &Block) {
-    // What a damaged gateway or service lost may be what the condition is about.
+    // The condition may be about a part that a damaged gateway or service has lost.
     let damaged_gateway = |id: &GatewayId| scene.known.gateways.list[id.index()].damaged;
     if report.incomplete || route.gateways.iter().any(damaged_gateway) {
         return;
@@ -86,7 +86,7 @@ fn out_of_reach(report: &mut Report, scene: &Scene<'_>, route: &Route, block: &B
     }
 }
 
-/// Whether a listener can get connections to a port of this range. Which port a free one will be, nobody knows.
+/// Whether a listener can get connections to a port of this range. A free port may turn out to be any.
 pub(super) fn port_seen(listen: &Listen, first: u16, last: u16) -> bool {
     *listen.ports.start() == 0 || (*listen.ports.start() <= last && first <= *listen.ports.end())
 }
@@ -101,7 +101,7 @@ fn can_arrive(listen: &Listen, service: &Service) -> bool {
 type Identity<'a> = (&'a BTreeMap<Arc<str>, Arc<str>>, &'a [Arc<str>]);
 
 /// Conditions on the source that no workload fulfils.
-fn nobody<'a>(
+fn never_owned<'a>(
     report: &mut Report,
     scene: &Scene<'a>,
     namespaces: &BTreeSet<Arc<str>>,
@@ -128,7 +128,7 @@ fn nobody<'a>(
         return;
     };
     let identity = (&block.source_labels, &block.source_namespaces[..]);
-    let somebody = *known.entry(identity).or_insert_with(|| {
+    let fulfilled = *known.entry(identity).or_insert_with(|| {
         let searched = |namespace: &Arc<str>| {
             scene.workloads.with_labels(namespace, &block.source_labels).next().is_some()
         };
@@ -138,7 +138,7 @@ fn nobody<'a>(
             block.source_namespaces.iter().any(searched)
         }
     });
-    if !somebody {
+    if !fulfilled {
         let problem = Problem::warning(
             "never-matches",
             place,
@@ -163,7 +163,7 @@ fn passed_by_unknown(report: &mut Report, route: &Route) {
             let problem =
                 Problem::warning("unknown-sources-pass", block.place.unwrap_or(route.place), message);
             report.push(
-                problem.help("reject everything in a last route, and let through what is known before it"),
+                problem.help("reject everything in a last route, and let known sources through before it"),
             );
         }
     }
@@ -222,9 +222,9 @@ fn uncovered_vips(report: &mut Report, scene: &Scene<'_>) {
     }
 }
 
-/// Gateways at which nothing decides anything: no `to`, no rule, no VIP that could arrive.
+/// Gateways that can forward no connection: no `to`, no rule, no VIP that could arrive.
 fn leads_nowhere(report: &mut Report, scene: &Scene<'_>) {
-    // Whatever is wrong elsewhere (a rule left out, a VIP cut out) may be where it leads.
+    // It may lead to a thing with a problem (a rule left out, a VIP cut out).
     if report.errors > 0 {
         return;
     }

@@ -110,8 +110,8 @@ fn only_listener(
         return Some(only);
     }
     let message = match found.len() {
-        0 => format!("no gateway listens on {address}: the test does not say at which it arrives"),
-        count => format!("{count} gateways listen on {address}: the test does not say at which it arrives"),
+        0 => format!("no gateway listens on {address}: the test names no gateway"),
+        count => format!("{count} gateways listen on {address}: the test names no gateway"),
     };
     let names: Vec<String> =
         gateways.iter().take(3).map(|gateway| format!("gateway = \"{}\"", gateway.name)).collect();
@@ -129,7 +129,7 @@ fn expect(
     known: &Known<'_, '_>,
     routes: &Routes,
 ) -> Option<Expect> {
-    // Each is asked before any is given up, so that all unknown names are told.
+    // Each is resolved before any is given up, so that all unknown names are reported.
     let service = written.service.as_ref().map(|name| known.registry.resolve(report, file, name));
     let route = written.route.as_ref().map(|text| route(report, file, text, routes));
     let (service, route) = (transposed(service)?, transposed(route)?);
@@ -164,19 +164,18 @@ fn expect(
         ),
     };
     if expect == Expect::default() {
-        let problem =
-            Problem::error("empty-expect", place, "`expect` says nothing, so the test could not fail");
+        let problem = Problem::error("empty-expect", place, "`expect` is empty, so the test could not fail");
         report.lack(problem.wanted("one of route, service, subsets, endpoints, reject"));
     }
     Some(expect)
 }
 
-/// What was read, with the place where it is written.
+/// A value, with the place where it is written.
 fn placed<T, W>(file: u32, read: Option<T>, written: Option<&Spanned<W>>) -> Option<(T, Place)> {
     read.zip(written.map(|written| place_of(file, written)))
 }
 
-/// Nothing written is something else than something wrong written, which was told.
+/// `Some(None)`: nothing is written. `None`: a wrong value is written, which was reported.
 fn transposed<T>(read: Option<Option<T>>) -> Option<Option<T>> {
     match read {
         Some(None) => None,
@@ -206,7 +205,7 @@ fn route(report: &mut Report, file: u32, written: &Text, routes: &Routes) -> Opt
             .found(text);
     let problem = match nearest(text, names) {
         Some(meant) => problem.help(format!("did you mean `{meant}`?")),
-        None => problem.help("\"\" stands for no route"),
+        None => problem.help("\"\" is no route"),
     };
     report.push_unless(routes.nameless, problem);
     None

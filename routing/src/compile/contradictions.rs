@@ -16,7 +16,7 @@ use crate::problem::{Place, Problem};
 /// How many ports or VIPs of a service a message names.
 const SHOWN: usize = 4;
 
-/// What a listener and a connection to it settle.
+/// The facts that a listener settles for connections to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Condition {
     Services,
@@ -53,7 +53,7 @@ pub(super) fn check(report: &mut Report, scene: &Scene<'_>) {
         return;
     }
     for route in &scene.routes.used {
-        // What a damaged gateway or service lost may be what makes them agree.
+        // A part that a damaged gateway or service has lost may make them agree.
         if route.gateways.iter().any(|id: &GatewayId| scene.known.gateways.list[id.index()].damaged) {
             continue;
         }

@@ -17,7 +17,7 @@ use crate::problem::Problem;
 /// Port ranges up to this wide are filed under each of their ports.
 const NARROW: usize = 64;
 
-/// Tells the rules that are covered by earlier ones. `routes` stand in order of evaluation.
+/// Reports the rules that are covered by earlier ones. `routes` stand in order of evaluation.
 pub(super) fn check(report: &mut Report, routes: &[Route]) {
     let blocks: Vec<(usize, usize, Area<'_>)> = routes
         .iter()
@@ -43,12 +43,12 @@ pub(super) fn check(report: &mut Report, routes: &[Route]) {
     let mut index = 0;
     for (at, route) in routes.iter().enumerate() {
         let covered = &covered_blocks[index..index + route.blocks.len()];
-        tell(report, routes, at, covered, &blocks);
+        report_covered(report, routes, at, covered, &blocks);
         index += route.blocks.len();
     }
 }
 
-fn tell(
+fn report_covered(
     report: &mut Report,
     routes: &[Route],
     at: usize,
@@ -71,15 +71,15 @@ fn tell(
             "all matches used by prior routes".to_owned()
         };
         let message = format!("route `{}` can never match: not used ({why})", route.name);
-        // Nobody reads two files side by side: across files it is refused.
+        // Two files are rarely read side by side: across files it is refused.
         let elsewhere = by.iter().all(|other| *other == by[0]) && first.place.file != route.place.file;
         let mut problem = if elsewhere {
             Problem::error("never-matches", route.place, message)
         } else {
             Problem::warning("never-matches", route.place, message)
         };
-        let mut told = HashSet::new();
-        for by in by.into_iter().filter(|by| told.insert(*by)).take(8) {
+        let mut named = HashSet::new();
+        for by in by.into_iter().filter(|by| named.insert(*by)).take(8) {
             problem =
                 problem.related(routes[by].place, format!("route `{}` takes it first", routes[by].name));
         }
@@ -119,7 +119,7 @@ fn conditions_of(block: &Block) -> usize {
         + usize::from(!block.destination_services.is_empty())
 }
 
-/// What a block is filed under.
+/// An element that a block is filed under.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Key<'b> {
     Destination(IpNet),
@@ -231,7 +231,7 @@ pub(super) fn touches<T: Ord>(ranges: &[(T, T)], (first, last): &(T, T)) -> bool
     ranges.get(at).is_some_and(|(start, _)| start <= last)
 }
 
-/// The blocks so far, by what they are filed under.
+/// The blocks so far, by the element that they are filed under.
 #[derive(Default)]
 struct Files<'b> {
     by_key: HashMap<Key<'b>, Vec<usize>>,
@@ -366,7 +366,7 @@ mod tests {
     }
 
     /// Every arrival there can be, as (port, destination, source) that the block takes. Labels and namespaces are compared
-    /// apart: whoever has what the block asks and nothing else.
+    /// apart: a source has those that the block asks for and no others.
     fn points(block: &Block) -> Vec<(u16, IpAddr, IpAddr)> {
         let inside = |nets: &[IpNet], address: &IpAddr| {
             nets.is_empty() || nets.iter().any(|net| net.contains(address))
@@ -399,7 +399,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(200))]
 
         #[test]
-        fn what_is_told_to_be_covered_is_and_what_one_element_covers_is_told(
+        fn a_reported_block_is_covered_and_one_covered_by_a_single_element_is_reported(
             blocks in prop::collection::vec(block(), 1..8),
         ) {
             let routes: Vec<Route> = blocks.iter().enumerate().map(|(at, block)| route(at, vec![block.clone()])).collect();
@@ -407,16 +407,16 @@ mod tests {
             check(&mut report, &routes);
             let problems = report.sorted();
             for (at, later) in blocks.iter().enumerate() {
-                let told = problems.iter().any(|problem| problem.place == Some(routes[at].place));
+                let reported = problems.iter().any(|problem| problem.place == Some(routes[at].place));
                 let covered = blocks[..at].iter().any(|earlier| covers(earlier, later));
-                prop_assert!(!told || covered, "{at} is told and not covered: {blocks:#?}");
+                prop_assert!(!reported || covered, "{at} is reported and not covered: {blocks:#?}");
                 let single = |block: &Block| {
                     block.ports.len() < 2 && block.destination_subnets.len() < 2 && block.source_subnets.len() < 2
                 };
                 let by_one = blocks[..at].iter().any(|earlier| {
                     single(earlier) && Area::new(earlier).covers(&Area::new(later))
                 });
-                prop_assert!(told || !by_one, "{at} is covered and not told: {blocks:#?}");
+                prop_assert!(reported || !by_one, "{at} is covered and not reported: {blocks:#?}");
             }
         }
     }

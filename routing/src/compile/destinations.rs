@@ -1,4 +1,4 @@
-//! What splits lead to: a service or a subset of it at one of its ports, with endpoints and the policy in force.
+//! Destinations, where splits lead: a service or a subset of it at one of its ports, with endpoints and the policy in force.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -43,7 +43,7 @@ impl<'a, 'c> Destinations<'a, 'c> {
         }
     }
 
-    /// The services as they stand in the table, with what their VIPs lead to.
+    /// The services as they stand in the table, with the splits of their VIPs.
     pub(super) fn services(&mut self) -> Vec<parts::Service> {
         let services = self.services;
         services
@@ -94,7 +94,7 @@ impl<'a, 'c> Destinations<'a, 'c> {
         SplitId(self.splits.len() as u32 - 1)
     }
 
-    /// The split that a `to` says. `None` where it was told what is wrong.
+    /// The split of a `to`. `None` where a problem was reported.
     pub(super) fn split(
         &mut self,
         report: &mut Report,
@@ -115,7 +115,7 @@ impl<'a, 'c> Destinations<'a, 'c> {
             let Some(destination) = self.destination(report, file, entry) else { continue };
             let place = place_of(file, entry);
             if let Some(first) = shares.iter().find(|share| share.destination == destination) {
-                let message = format!("`{}` stands in this split twice", self.list[destination.index()].name);
+                let message = format!("`{}` is in this split twice", self.list[destination.index()].name);
                 let problem =
                     Problem::warning("listed-twice", place, message).related(first.place, "first here");
                 report.lack(problem.help("keep one, with the sum of the weights"));
@@ -258,7 +258,7 @@ impl<'a, 'c> Destinations<'a, 'c> {
     }
 }
 
-/// The weights of a split, all 1 where none is written. `None` where it was told what is wrong.
+/// The weights of a split, all 1 where none is written. `None` where a problem was reported.
 fn weights(report: &mut Report, file: u32, place: Place, to: &[Spanned<To>]) -> Option<Vec<u32>> {
     let written: Vec<_> = to.iter().filter_map(|entry| entry.get_ref().weight.as_ref()).collect();
     if written.is_empty() {
@@ -269,7 +269,7 @@ fn weights(report: &mut Report, file: u32, place: Place, to: &[Spanned<To>]) -> 
         let without = to.iter().find(|entry| entry.get_ref().weight.is_none());
         let place = without.map_or(place, |entry| place_of(file, entry));
         let problem =
-            Problem::error("weights-on-some", place, "weights stand on some destinations and not on all");
+            Problem::error("weights-on-some", place, "some destinations have a weight and others have none");
         report.lack(
             problem
                 .related(place_of(file, written[0]), "this one has a weight")

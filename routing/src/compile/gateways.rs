@@ -11,7 +11,7 @@ use crate::config::{Gateway, Text, not_in_this_version, place_of};
 use crate::parts::Listen;
 use crate::problem::{Place, Problem};
 
-/// What each gateway listens on, in the order of the registry.
+/// The listeners of each gateway, in the order of the registry.
 pub(super) fn listens(report: &mut Report, gateways: &Registry<'_, Gateway>) -> Vec<Vec<Listen>> {
     if gateways.list.is_empty() {
         let problem =
@@ -35,7 +35,8 @@ pub(super) fn listens(report: &mut Report, gateways: &Registry<'_, Gateway>) -> 
         if let Some(unmatched) = &gateway.written.unmatched {
             word(report, gateway.file, "unmatched", unmatched, &[("reject", ())], &["passthrough"]);
             if gateway.written.to.is_some() {
-                let message = "`unmatched` has no effect beside `to`: what no route took goes there";
+                let message =
+                    "`unmatched` has no effect beside `to`: connections that no route took go there";
                 let problem = Problem::warning("no-effect", place_of(gateway.file, unmatched), message);
                 report.push(problem.help("keep one of them"));
             }
@@ -146,7 +147,7 @@ impl OwnAddresses {
     }
 
     /// Where `address` is listened on, if it is. Of a wildcard only loopback addresses are known to be ours: which others
-    /// this host has is not asked at load, and told at run time.
+    /// this host has is not known at load, and is found at run time.
     pub(super) fn holds(&self, address: SocketAddr) -> Option<Place> {
         let mut listens = self.at(address.ip());
         listens.find(|listen| listen.ports.contains(&address.port())).map(|listen| listen.place)

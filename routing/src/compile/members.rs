@@ -1,4 +1,4 @@
-//! Members of a service: what `endpoints` lists and what `selector` selects, each address once.
+//! Members of a service: the addresses in `endpoints` and of the workloads that `selector` selects, each once.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
@@ -14,7 +14,7 @@ use super::values::{bad_port, count, labels, locality, port, weight};
 use crate::config::{Endpoint, EndpointTable, Service as Written, Text, place_of};
 use crate::problem::{Place, Problem, Severity};
 
-/// More priorities than this nobody tells apart.
+/// More priorities than any service needs.
 const MAX_PRIORITY: u64 = 127;
 
 /// Gathers the members of one service.
@@ -111,7 +111,7 @@ impl<'a, 'c> Members<'a, 'c> {
         self.waiting |= !self.around.workloads.whole;
         if selector.is_empty() {
             let problem = Problem::warning("no-effect", place, "an empty `selector` selects nothing");
-            report.push(problem.help("leave it out, or say which labels the workloads have"));
+            report.push(problem.help("leave it out, or name the labels of the workloads"));
             return;
         }
         if self.service.ports.is_empty() && !self.service.any_port {
@@ -194,7 +194,7 @@ impl<'a, 'c> Members<'a, 'c> {
         report.push(Problem::warning("weight-zero", place, message).found("0"));
     }
 
-    /// Reports an endpoint that cannot be used. What a name server answers must not refuse a configuration that was good yesterday.
+    /// Reports an endpoint that cannot be used. The answer of a name server must not refuse a configuration that was good yesterday.
     fn refuse(report: &mut Report, member: &Member, problem: Problem) {
         let severity = if member.host.is_some() { Severity::Warning } else { Severity::Error };
         report.push(Problem { severity, ..problem });
@@ -216,8 +216,9 @@ impl<'a, 'c> Members<'a, 'c> {
         if let Some(address) = dialled.iter().find(|address| self.around.own.is_admin(**address)) {
             let message = format!("{address} is where Weir itself answers (`admin`), and no endpoint");
             let problem = Problem::error("loop", member.place, message).found(address.to_string());
-            let problem =
-                problem.help("name the address of what should answer, or give `admin` another in [proxy]");
+            let problem = problem.help(
+                "name the address of the server that should answer, or give `admin` another in [proxy]",
+            );
             return Self::refuse(report, &member, problem);
         }
         if let Some((address, listen)) = dialled.iter().find_map(|to| Some((to, self.around.own.holds(*to)?)))
@@ -232,7 +233,7 @@ impl<'a, 'c> Members<'a, 'c> {
                 let message =
                     format!("{} is an endpoint of `{}` twice", member.address, self.service.printed);
                 let problem = Problem::error("declared-twice", member.place, message);
-                report.push(problem.related(first, "also here").help("keep one of them, and say its weight"));
+                report.push(problem.related(first, "also here").help("keep one of them, with its weight"));
             }
             return;
         }
@@ -243,7 +244,7 @@ impl<'a, 'c> Members<'a, 'c> {
 /// The problem of an endpoint that leads back to us.
 pub(super) fn loops(address: SocketAddr, place: Place, by_name: bool, listen: Place) -> Problem {
     let message = format!("{address} is one of our own listeners: a connection to it would come back");
-    // What a name server answers must not refuse a configuration that was good yesterday.
+    // The answer of a name server must not refuse a configuration that was good yesterday.
     let problem = match by_name {
         true => Problem::warning("loop", place, message),
         false => Problem::error("loop", place, message),
@@ -251,7 +252,7 @@ pub(super) fn loops(address: SocketAddr, place: Place, by_name: bool, listen: Pl
     problem
         .found(address.to_string())
         .related(listen, "listened on here")
-        .help("name the address of what should answer, or listen elsewhere")
+        .help("name the address of the server that should answer, or listen elsewhere")
 }
 
 enum Target {
@@ -320,7 +321,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn host_names_are_told_from_mistyped_addresses() {
+    fn host_names_are_distinguished_from_mistyped_addresses() {
         let cases = [
             ("db.example.com", true),
             ("db", true),

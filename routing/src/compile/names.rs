@@ -1,4 +1,4 @@
-//! Names and references, with or without their namespace: which are allowed, and what they stand for.
+//! Names and references, with or without their namespace: which are allowed, and the things that they refer to.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::problem::{Place, Problem};
 /// The namespace of a text that names none.
 pub(super) const DEFAULT: &str = "default";
 
-/// What a name means: every thing has a namespace.
+/// A full name: every thing has a namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Name {
     pub(super) namespace: Arc<str>,
@@ -69,7 +69,7 @@ fn may_stand_in_name(letter: char) -> bool {
     letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.')
 }
 
-/// The nearest allowed name: whatever is not allowed becomes one `-`, or goes where it stands at an end. `None` if nothing of
+/// The nearest allowed name: characters that are not allowed become one `-`, or are dropped at an end. `None` if nothing of
 /// the text is left.
 fn nearest_name(text: &str) -> Option<String> {
     let parts: Vec<&str> =
@@ -142,7 +142,7 @@ pub(super) struct Registry<'c, T> {
 }
 
 impl<'c, T> Registry<'c, T> {
-    /// Takes what is declared; a thing declared twice is told.
+    /// Takes all declared things; one declared twice is reported.
     pub(super) fn new(
         report: &mut Report,
         kind: &'static str,
@@ -196,7 +196,7 @@ impl<'c, T> Registry<'c, T> {
         !report.incomplete && self.list.iter().all(|declared| !declared.damaged)
     }
 
-    /// What a reference stands for; an unknown one is told, with what may have been meant.
+    /// The thing that a reference names; an unknown one is reported, with the name that may have been meant.
     pub(super) fn resolve(&self, report: &mut Report, file: u32, reference: &Text) -> Option<usize> {
         let text = reference.get_ref().as_str();
         let namespace = report.namespaces[file as usize].clone();

@@ -1,5 +1,5 @@
 //! Routes that take connections to more services than they lead to: a warning. Istio's `hosts` keep the rules of a
-//! VirtualService to its own services, whatever else arrives at the same gateway; here a rule without a condition on the
+//! VirtualService to its own services, even if connections to others arrive at the same gateway; here a rule without a condition on the
 //! destination takes every service behind its gateways.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -66,7 +66,7 @@ impl<'a> Left<'a> {
 /// Reports them. It is a warning only where the route leads to one of the services that it takes: one that leads elsewhere,
 /// to an inspecting proxy or to nothing, is meant for all of them.
 pub(super) fn check(report: &mut Report, scene: &Scene<'_>, targets: &Targets<'_>) {
-    // A route or service that is damaged may say what seems to be missing here.
+    // A route or service that is damaged may have had the condition that seems to be missing here.
     if report.incomplete || scene.routes.left_out {
         return;
     }
@@ -175,7 +175,7 @@ fn problem(
         .related(others[0].service.place, "the service")
         .related(gateway.place, "the gateway");
     Some(problem.help(format!(
-        "write `destination_services = [{}]` in every block of its `match`, as `hosts` of a VirtualService would say",
+        "write `destination_services = [{}]` in every block of its `match`, as `hosts` of a VirtualService does",
         own.join(", ")
     )))
 }

@@ -1,7 +1,7 @@
 //! Policies: layers of keys, one over the other, down to the policy in force for a destination.
 //!
-//! From the bottom: built in, `[policy.default]`, what `use` names, the service's own keys, what the subset's `use` names,
-//! the subset's own keys. Each key keeps the place that set it.
+//! From the bottom: built in, `[policy.default]`, the policy that `use` names, the service's own keys, the policy that the subset's
+//! `use` names, the subset's own keys. Each key keeps the place that set it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,11 +15,11 @@ use crate::config::{Number, Policy as Written, Scalar, place_of};
 use crate::policy::{Balance, Keepalive, Origin, Policy, Timeouts};
 use crate::problem::{Place, Problem};
 
-/// What the kernel takes for TCP_KEEPIDLE and TCP_KEEPINTVL.
+/// The kernel's limit for TCP_KEEPIDLE and TCP_KEEPINTVL.
 const MAX_KEEPALIVE: Duration = Duration::from_secs(32_767);
-/// What it takes for TCP_KEEPCNT.
+/// The kernel's limit for TCP_KEEPCNT.
 const MAX_PROBES: u64 = 127;
-/// What it takes for TCP_USER_TIMEOUT, in milliseconds.
+/// The kernel's limit for TCP_USER_TIMEOUT, in milliseconds.
 const MAX_USER_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
 /// More attempts than this only make an outage longer.
 const MAX_ATTEMPTS: u64 = 100;
@@ -71,7 +71,7 @@ impl Layer {
         self.max_connections.map(|(limit, _)| Some(limit).filter(|limit| *limit > 0))
     }
 
-    /// The policy that these layers come to, over what is built in, and where each of its values was set, in the order of the
+    /// The policy that these layers come to, over the built-in values, and where each of its values was set, in the order of the
     /// documentation. `limit` is the destination's own.
     pub(super) fn policy(&self, limit: Option<u64>) -> (Policy, Arc<[Origin]>) {
         let mut origins = Vec::new();
@@ -118,7 +118,7 @@ impl Layer {
     }
 }
 
-/// The named policies, each with what it uses beneath it.
+/// The named policies, each over the one that it uses.
 pub(super) struct Policies<'c> {
     registry: Registry<'c, Written>,
     layers: Vec<Layer>,
@@ -150,12 +150,12 @@ impl<'c> Policies<'c> {
         Self { registry, layers }
     }
 
-    /// What lies beneath every service of a namespace: `[policy.default]`, its own or that of namespace default.
+    /// The layer beneath every service of a namespace: `[policy.default]`, its own or that of namespace default.
     pub(super) fn default_of(&self, namespace: &Arc<str>) -> Layer {
         self.registry.in_namespace(namespace, "default").map_or(Layer::default(), |at| self.layers[at])
     }
 
-    /// A policy written in a service or a subset, over what it uses.
+    /// A policy written in a service or a subset, over the one that it uses.
     pub(super) fn written(&self, report: &mut Report, file: u32, written: Option<&Written>) -> Layer {
         let Some(written) = written else { return Layer::default() };
         let beneath = written.beneath.as_ref().and_then(|name| self.registry.resolve(report, file, name));

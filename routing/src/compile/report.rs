@@ -1,21 +1,21 @@
-//! Every problem that checking finds, and whether what is being checked is whole.
+//! Every problem that checking finds, and whether the thing that is being checked is whole.
 
 use std::sync::Arc;
 
 use crate::config::Config;
 use crate::problem::{Problem, Severity};
 
-/// What is found on the way.
+/// The problems so far, and the state of the check.
 #[derive(Default)]
 pub(super) struct Report {
     /// The namespace of each text.
     pub(super) namespaces: Vec<Arc<str>>,
     problems: Vec<Problem>,
-    /// How many errors there are, those included that are not told because they follow from others.
+    /// How many errors there are, those included that are not reported because they follow from others.
     pub(super) errors: usize,
-    /// What is being checked lost a part when it was read.
+    /// The thing that is being checked lost a part when it was read.
     pub(super) damaged: bool,
-    /// So did the configuration as a whole: what a name stands for may be written all the same.
+    /// So did the configuration as a whole: a name that is not found may have been declared all the same.
     pub(super) incomplete: bool,
 }
 
@@ -30,18 +30,18 @@ impl Report {
         }
     }
 
-    /// Turns to the next thing. What was cut out of it was told, and is an error of it.
+    /// Turns to the next thing. A part that was cut out of it was reported, and is an error of it.
     pub(super) fn turn_to(&mut self, damaged: bool) {
         self.damaged = damaged;
         self.errors += usize::from(damaged);
     }
 
-    /// Tells what is missing, or seems wrong because something is, in the thing that is being checked.
+    /// Reports a key that is missing, or seems wrong because another is, in the thing that is being checked.
     pub(super) fn lack(&mut self, problem: Problem) {
         self.push_unless(self.damaged, problem);
     }
 
-    /// Tells it unless it only follows from what was cut out elsewhere; what it is about is not good all the same.
+    /// Reports it unless it only follows from a part that was cut out elsewhere; it counts as an error all the same.
     pub(super) fn push_unless(&mut self, follows: bool, problem: Problem) {
         if follows {
             self.errors += 1;

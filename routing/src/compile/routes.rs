@@ -1,4 +1,4 @@
-//! Routes: conditions and what they lead to, in order of evaluation.
+//! Routes: conditions and actions, in order of evaluation.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::ids::{GatewayId, ServiceId};
 use crate::parts::{Block, OffRoute, Route, RouteAction};
 use crate::problem::{Place, Problem};
 
-/// A checked route, with what only warnings ask of it.
+/// A checked route, and the facts that are not part of the table.
 pub(super) struct Checked {
     pub(super) route: Route,
     pub(super) order: i64,
@@ -131,7 +131,7 @@ fn route(
             None
         }
     };
-    // Of a condition with an error in it only a part is left, and what may be said about that would mislead.
+    // Of a condition with an error in it only a part is left, and further warnings about that would mislead.
     if report.errors > errors_before {
         return None;
     }
@@ -149,7 +149,7 @@ fn route(
     })
 }
 
-/// The gateways a route holds on, sorted. `None` where it was told what is wrong.
+/// The gateways a route holds on, sorted. `None` where a problem was reported.
 fn gateways(
     report: &mut Report,
     item: &Item<Written>,
@@ -159,10 +159,7 @@ fn gateways(
     let all = || (0..registry.list.len() as u32).map(GatewayId).collect::<Vec<_>>();
     let Some(written) = &item.value.gateways else {
         if registry.list.len() > 1 {
-            let message = format!(
-                "route `{name}` does not say on which of the {} gateways it holds",
-                registry.list.len()
-            );
+            let message = format!("route `{name}` names none of the {} gateways", registry.list.len());
             let problem = Problem::error("no-gateways", item.place, message);
             let first: Vec<String> =
                 registry.list.iter().take(3).map(|gateway| format!("{:?}", gateway.printed)).collect();
@@ -218,7 +215,7 @@ fn blocks(
     for block in blocks.iter().filter(|block| enabled && block.places.is_empty()) {
         let message = format!("a block without conditions: route `{route}` matches everything");
         let problem = Problem::warning("matches-everything", block.place, message).found("{}");
-        report.lack(problem.help("leave `match` out to say so, or name a condition"));
+        report.lack(problem.help("leave `match` out to match everything, or name a condition"));
     }
     blocks
 }
@@ -278,7 +275,7 @@ fn block(report: &mut Report, file: u32, written: &Spanned<Match>, known: &Known
     block
 }
 
-/// The elements of a condition that is a list; an empty one is told.
+/// The elements of a condition that is a list; an empty one is reported.
 fn condition<'w, T>(
     report: &mut Report,
     block: &mut Block,

@@ -1,4 +1,4 @@
-//! Services: their ports, VIPs and subsets. Their members are gathered in `members.rs`; what splits lead to is made of them in
+//! Services: their ports, VIPs and subsets. Their members are gathered in `members.rs`; destinations are made of them in
 //! `destinations.rs`.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -83,7 +83,7 @@ fn service(
     members.selected(report, declared);
     let (members, waiting) = (members.list, members.waiting);
     service.subsets = subsets(report, declared, around.policies, policy);
-    // What is missing because of an error was told with it; what may still come, too.
+    // Nothing is reported that follows from an error, or that may still come.
     if report.errors == errors_before && !waiting {
         warn_of_emptiness(report, &service, &members);
     }
@@ -153,14 +153,15 @@ fn warn_of_emptiness(report: &mut Report, service: &Service, members: &[Member])
         })
     };
     if !usable(None) {
-        let message = format!("service `{}` has no endpoint: what is routed to it is reset", service.printed);
+        let message =
+            format!("service `{}` has no endpoint: connections routed to it are reset", service.printed);
         let problem = Problem::warning("no-endpoint", service.place, message);
         report.push(problem.help("list some in `endpoints`, or select workloads with `selector`"));
         return;
     }
     for subset in service.subsets.iter().filter(|subset| !usable(Some(subset))) {
         let message = format!(
-            "no endpoint of `{}` has the labels of subset `{}`: what is routed to it is reset",
+            "no endpoint of `{}` has the labels of subset `{}`: connections routed to it are reset",
             service.printed, subset.name
         );
         let labels: Vec<String> =

@@ -1,4 +1,4 @@
-//! `[proxy]` and `[log]`: what the process is told.
+//! `[proxy]` and `[log]`: the settings of the process.
 
 use std::net::SocketAddr;
 use std::time::Duration;

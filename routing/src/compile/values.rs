@@ -1,5 +1,5 @@
-//! What single strings and numbers of a configuration mean: durations, ports, labels, weights. Each function
-//! gives the value, or says to the report why there is none.
+//! The meaning of single strings and numbers of a configuration: durations, ports, labels, weights. Each function
+//! returns the value, or reports why there is none.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -16,17 +16,17 @@ use crate::problem::{Place, Problem};
 /// The most a weight may be.
 pub(super) const MAX_WEIGHT: u32 = 1_000_000;
 
-/// A year: what is longer is a slip of the hand, and sums of it with a clock must not overflow.
+/// A year: a longer one is a slip of the hand, and sums of it with a clock must not overflow.
 const MAX_DURATION: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// How fine a duration may be.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Precision {
-    /// What timers keep.
+    /// The precision of timers.
     Milliseconds,
     /// `busy_poll` only.
     Microseconds,
-    /// What the kernel's keepalive takes.
+    /// The precision of the kernel's keepalive.
     Seconds,
 }
 
@@ -181,7 +181,7 @@ pub(super) fn bad_port(place: Place, found: &str) -> Problem {
         .wanted("a port from 1 to 65535")
 }
 
-/// Reads "6000" or "6000-6099". `Err`: what is wrong, in one sentence.
+/// Reads "6000" or "6000-6099". `Err`: the problem in one sentence.
 pub(super) fn ports_of_text(text: &str) -> Result<RangeInclusive<u16>, String> {
     let number = |text: &str| -> Result<u16, String> {
         let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());

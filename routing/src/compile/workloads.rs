@@ -14,13 +14,13 @@ use crate::config::{Workload as Written, place_of};
 use crate::parts::Workload;
 use crate::problem::{Place, Problem};
 
-/// All workloads, and what selectors and services want to know of them.
+/// All workloads, and all that selectors and services ask of them.
 pub(super) struct Workloads {
     /// As they stand in the table.
     pub(super) list: Vec<Workload>,
     /// The same, as members of services.
     pub(super) members: Vec<Membership>,
-    /// Nothing was cut out of any, so that what is not found is not there.
+    /// Nothing was cut out of any, so that one that is not found is not there.
     pub(super) whole: bool,
     /// The workloads that have a label.
     index: HashMap<Label, Vec<u32>>,
@@ -29,7 +29,7 @@ pub(super) struct Workloads {
 /// A label as it is looked up: namespace of the workload, key, value.
 type Label = (Arc<str>, Arc<str>, Arc<str>);
 
-/// What a workload is to the services that select it.
+/// A workload as the services see it that select it.
 pub(super) struct Membership {
     /// The first single address.
     pub(super) address: Option<(IpAddr, Place)>,

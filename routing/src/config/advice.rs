@@ -1,12 +1,12 @@
-//! What to write instead of a key or word that Weir does not have: those of HAProxy, nginx, Envoy and Istio, and its own keys
-//! where they do not belong. What is only misspelt is left to `spelling.rs`.
+//! Advice for keys and words that Weir does not have: those of HAProxy, nginx, Envoy and Istio, and its own keys where they do not
+//! belong. Misspelt ones are left to `spelling.rs`.
 
 use toml::de::{DeTable, DeValue};
 
 use super::keys;
 use super::written::as_key;
 
-/// What HTTP proxies match on.
+/// Conditions of HTTP proxies.
 const OF_HTTP: [&str; 15] = [
     "host",
     "hosts",
@@ -29,10 +29,10 @@ const POLICY: &str = "it belongs to the policy";
 const ENDPOINTS: &str = "the addresses of a service are its `endpoints`: endpoints = [\"10.0.0.11:5432\"]";
 const LISTEN: &str = "a gateway listens on addresses: listen = [\"0.0.0.0:5432\"]";
 const TO: &str = "a gateway leads to services: to = [{ service = \"NAME\" }]";
-const BALANCE: &str = "which endpoint is picked is `balance` of the policy: \"least_connections\", \"round_robin\", \"random\" or \"source_ip\"";
+const BALANCE: &str = "`balance` of the policy decides which endpoint is picked: \"least_connections\", \"round_robin\", \"random\" or \"source_ip\"";
 const NO_TLS: &str = "Weir relays bytes as they are: TLS ends at the endpoints";
 
-/// (where, keys, what to write). `*` is everywhere.
+/// (where, keys, advice). `*` is everywhere.
 const FOREIGN: &[(&str, &[&str], &str)] = &[
     (
         "",
@@ -57,7 +57,7 @@ const FOREIGN: &[(&str, &[&str], &str)] = &[
     (
         "",
         &["rule", "rules", "virtualservice", "virtual_service", "filter_chains", "match"],
-        "what sends connections to services is a route: [[route]]",
+        "a route sends connections to services: [[route]]",
     ),
     (
         "",
@@ -123,13 +123,13 @@ const FOREIGN: &[(&str, &[&str], &str)] = &[
     (
         "endpoint",
         &["region", "zone", "subzone"],
-        "`locality` says it all: locality = \"region/zone/subzone\"",
+        "`locality` holds all of it: locality = \"region/zone/subzone\"",
     ),
     ("endpoint", &["disabled", "down", "enabled", "drain"], "`weight = 0` keeps new connections from it"),
     (
         "workload",
         &["region", "zone", "subzone"],
-        "`locality` says it all: locality = \"region/zone/subzone\"",
+        "`locality` holds all of it: locality = \"region/zone/subzone\"",
     ),
     ("workload", &["address", "ip", "endpoints"], "a workload owns `addresses`: addresses = [\"10.0.1.1\"]"),
     (
@@ -156,7 +156,7 @@ const FOREIGN: &[(&str, &[&str], &str)] = &[
     (
         "proxy",
         &["nbthread", "threads", "workers", "worker_processes", "concurrency"],
-        "one shard runs on each core: `cores` says which, `shards` how many",
+        "one shard runs on each core: `cores` selects the cores, `shards` their number",
     ),
     (
         "proxy",
@@ -175,20 +175,19 @@ const FOREIGN: &[(&str, &[&str], &str)] = &[
         "it is `level`: \"error\", \"warn\", \"info\", \"debug\" or \"trace\"",
     ),
     ("test", &["src", "from", "client"], "where the connection comes from is `source`"),
-    ("test", &["dst", "to", "server"], "what the client dials is `destination`"),
+    ("test", &["dst", "to", "server"], "the address that the client dials is `destination`"),
     ("*", &["maxconn"], "write `max_connections`: in [proxy] of the process, in a policy of a service"),
     ("*", &["lb", "lb_policy", "lb_algorithm", "algorithm", "load_balancer", "load_balancing"], BALANCE),
     ("*", &["tls", "ssl", "ssl_certificate", "certificate", "cert", "key"], NO_TLS),
     ("*", &["mode", "protocol"], "Weir relays TCP; there is nothing to choose"),
 ];
 
-/// What to do about a key that is not known where `path` leads; `None` where nothing better is known than a guess at the
-/// spelling.
+/// Advice for a key that is not known where `path` leads; `None` where there is none but a guess at the spelling.
 pub(super) fn for_key(path: &[String]) -> Option<String> {
     let (key, parents) = path.split_last()?;
     let place = place(parents);
     if key == "namespace" {
-        return Some("`namespace` stands once, before the first header of a file; one thing alone says its own in its name: \"NAMESPACE/NAME\"".to_owned());
+        return Some("`namespace` stands once, before the first header of a file; a single thing has its own in its name: \"NAMESPACE/NAME\"".to_owned());
     }
     let belongs_to = |path: &[&str]| keys::keys(path).any(|known| known.name == *key && key != "description");
     if let Some(header) = policy_header(parents).filter(|_| belongs_to(&["policy", "NAME"])) {
@@ -201,7 +200,7 @@ pub(super) fn for_key(path: &[String]) -> Option<String> {
         return Some(format!("`{key}` belongs to the route, beside its `match`"));
     }
     if matches!(place, "match" | "route") && OF_HTTP.contains(&&**key) {
-        let help = "TCP has no such thing: what a client dialled is `destination_subnets`, `destination_services` and `ports`, who it is `source_subnets`, `source_labels` and `source_namespaces`";
+        let help = "TCP has no such thing: the address that a client dialled is matched by `destination_subnets`, `destination_services` and `ports`, the client by `source_subnets`, `source_labels` and `source_namespaces`";
         return Some(help.to_owned());
     }
     let folded = key.to_ascii_lowercase().replace('-', "_");
@@ -210,7 +209,7 @@ pub(super) fn for_key(path: &[String]) -> Option<String> {
     FOREIGN.iter().find(known).map(|(_, _, help)| (*help).to_owned())
 }
 
-/// What to do about an unknown key that is no slip of the hand either.
+/// Advice for an unknown key that is not misspelt either.
 pub(super) fn otherwise(path: &[String], value: Option<&DeValue<'_>>) -> String {
     let (key, parents) = match path.split_last() {
         Some((key, parents)) => (key.as_str(), parents),
@@ -228,7 +227,7 @@ pub(super) fn otherwise(path: &[String], value: Option<&DeValue<'_>>) -> String 
     }
 }
 
-/// What to write where a label has an unquoted key with dots, each of which TOML reads as a table in a table.
+/// Advice where a label has an unquoted key with dots, each of which TOML reads as a table in a table.
 pub(super) fn for_label(path: &[String], value: Option<&DeValue<'_>>) -> Option<String> {
     let (key, parents) = path.split_last()?;
     let labels = matches!(parents.last()?.as_str(), "labels" | "selector" | "source_labels");

@@ -1,5 +1,5 @@
-//! "duplicate key" of the TOML reader, told with both places. The reader says where the second one stands; the first is found
-//! again by the path of the header and key that the second one has.
+//! "duplicate key" of the TOML reader, reported with both places. The reader gives the place of the second one; the first is
+//! found again by the path of the header and key that the second one has.
 
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};

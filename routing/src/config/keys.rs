@@ -48,7 +48,7 @@ fn leads<S: AsRef<str>>(pattern: &str, path: &[S]) -> bool {
 }
 
 impl Later {
-    /// Whether the value asks for what is so without the key.
+    /// Whether the value changes nothing in this version.
     pub(super) fn is_so_anyway(&self, value: &DeValue<'_>) -> bool {
         match (self.same, value) {
             (Same::Word(word), DeValue::String(text)) => text == word,

@@ -1,7 +1,7 @@
 //! Reads texts into the configuration as written, and keeps every problem on the way.
 //!
 //! serde stops at its first error, so each table of a text is read in a loop: the key or element at the error's place is
-//! told, cut out of the table, and the rest is read again. What lost something is marked as damaged.
+//! reported and cut out of the table, and the rest is read again. A table that lost something is marked as damaged.
 
 use std::ops::Range;
 
@@ -16,10 +16,10 @@ use super::written::{Config, Item, as_key};
 use super::{advice, scalars, syntax, variables};
 use crate::problem::{Place, Problem, Sources};
 
-/// After these the rest of a configuration is not looked at: nobody mends more at once.
+/// After so many problems the rest of a configuration is not read: they take long enough to correct.
 const MAX_PROBLEMS: usize = 100;
 
-/// Reads all texts into one configuration as written. `env` answers what an environment variable is.
+/// Reads all texts into one configuration as written. `env` answers the value of an environment variable.
 /// Problems of shape, at most 100, go with it to [`compile`](crate::compile()).
 /// Errors: every text that is not TOML, and every namespace that cannot be read, without which no name means anything;
 /// sorted by place.
@@ -64,9 +64,9 @@ struct Reader<'e> {
     file: u32,
     env: Environment<'e>,
     problems: Vec<Problem>,
-    /// Nothing can be said about the meaning of what was read.
+    /// The meaning of the texts cannot be checked.
     refused: bool,
-    /// What is being read is a route with `enabled = false`: nothing that it asks for has to be there.
+    /// The route being read has `enabled = false`: keys of later versions are accepted in it.
     disabled: bool,
 }
 
@@ -208,18 +208,18 @@ impl Reader<'_> {
         path: Vec<String>,
         value: Spanned<DeValue<'_>>,
     ) -> Item<T> {
-        let told = self.problems.len();
+        let before = self.problems.len();
         let value = self.read(path, value);
-        let damaged = value.is_none() || self.problems.len() > told;
+        let damaged = value.is_none() || self.problems.len() > before;
         Item { file: self.file, key, place, damaged, value: value.unwrap_or_default() }
     }
 
-    /// Reads one value, telling each problem and cutting it out. What comes back is whole only if nothing was told.
+    /// Reads one value, and reports each problem and cuts it out. The result is whole only if no problem was reported.
     fn read<T: DeserializeOwned>(&mut self, path: Vec<String>, mut value: Spanned<DeValue<'_>>) -> Option<T> {
-        let told = self.problems.len();
+        let before = self.problems.len();
         variables::fill(&mut value, self.file, self.env, &mut self.problems);
         scalars::check(&value, self.file, &mut self.problems);
-        for problem in &self.problems[told..] {
+        for problem in &self.problems[before..] {
             let place = problem.place?;
             cut(&mut value, &(place.start as usize..place.end as usize), &mut Vec::new())?;
         }
@@ -238,7 +238,7 @@ impl Reader<'_> {
         None
     }
 
-    /// Turns serde's words into ours. `cut` is what was cut out.
+    /// Turns serde's words into ours. `cut` is the value that was cut out.
     fn shape(&mut self, message: &str, span: &Range<usize>, path: &[String], cut: Option<&DeValue<'_>>) {
         let place = self.place(span);
         let name = path.iter().rev().find(|key| *key != "#").map_or("", String::as_str);
@@ -306,8 +306,8 @@ fn plain(word: &str) -> String {
     }
 }
 
-/// Takes what stands at `span` out of `value`, a key of a table or an element of a list, and gives the value. `path` grows by
-/// the keys that lead there. `None` if `value` itself stands there, or nothing does.
+/// Takes the key of a table or the element of a list at `span` out of `value`, and returns its value. `path` grows by the keys
+/// that lead there. `None` if `value` itself has that span, or no part of it has.
 fn cut<'i>(
     value: &mut Spanned<DeValue<'i>>,
     span: &Range<usize>,

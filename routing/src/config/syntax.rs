@@ -1,6 +1,6 @@
-//! What is not TOML, each fault once. A bracket or a string that is not closed takes what follows for its own, and the TOML
-//! reader then reports an error at nearly every line; here such a text is read table by table, and of a table with an open
-//! bracket only that bracket is reported.
+//! Reports text that is not TOML, each fault once. After a bracket or a string that is not closed the TOML reader reports an error
+//! at nearly every line; here such a text is read table by table, and of a table with an open bracket only that bracket is
+//! reported.
 
 use std::ops::Range;
 
@@ -9,7 +9,7 @@ use toml::de::{DeTable, Error};
 use super::duplicates;
 use crate::problem::{Place, Problem};
 
-/// What the TOML reader stumbles over when a key has no value, as on every line of a file in another language.
+/// The TOML reader's message for a key without a value, as it comes on every line of a file in another language.
 const NO_VALUE: &str = "key with no value";
 
 /// From this many such lines on, with no table read, the whole text is in another language.
@@ -20,12 +20,12 @@ const BEHIND: &str = "nothing may stand behind a value or a header";
 const ONE_A_LINE: &str = "begin a new line for each key; a comment begins with `#`";
 
 /// One error of the TOML reader.
-struct Stumble {
+struct Fault {
     span: Range<usize>,
     message: String,
 }
 
-impl Stumble {
+impl Fault {
     fn is_duplicate(&self) -> bool {
         self.message == "duplicate key"
     }
@@ -41,49 +41,49 @@ impl Stumble {
     }
 }
 
-/// The problems of a text that is not TOML. `table` and `errors` are what the TOML reader made of it.
+/// The problems of a text that is not TOML. `table` and `errors` are the result of the TOML reader.
 pub(super) fn problems(file: u32, text: &str, table: &DeTable<'_>, errors: &[Error]) -> Vec<Problem> {
-    let stumbles = stumbles(text, 0, errors);
-    if let Some(problem) = foreign(file, text, table, &stumbles) {
+    let faults = faults(text, 0, errors);
+    if let Some(problem) = foreign(file, text, table, &faults) {
         return vec![problem];
     }
-    let mut teller = Teller { file, text, problems: Vec::new() };
-    if stumbles.iter().any(Stumble::is_unclosed) {
+    let mut reporter = Reporter { file, text, problems: Vec::new() };
+    if faults.iter().any(Fault::is_unclosed) {
         for part in tables(text) {
             let (_, errors) = DeTable::parse_recoverable(&text[part.clone()]);
-            teller.part(&part, &self::stumbles(text, part.start, &errors));
+            reporter.part(&part, &self::faults(text, part.start, &errors));
         }
     }
-    if teller.problems.is_empty() {
-        teller.lines(&stumbles);
+    if reporter.problems.is_empty() {
+        reporter.lines(&faults);
     }
-    teller.problems
+    reporter.problems
 }
 
 /// Errors of the part of a text that begins at `offset`, by place.
-fn stumbles(text: &str, offset: usize, errors: &[Error]) -> Vec<Stumble> {
+fn faults(text: &str, offset: usize, errors: &[Error]) -> Vec<Fault> {
     let place = |error: &Error| {
         let span = error.span().unwrap_or(text.len()..text.len());
         let inside = |at: usize| text.floor_char_boundary((at + offset).min(text.len()));
         inside(span.start)..inside(span.end)
     };
-    let mut stumbles: Vec<Stumble> = errors
+    let mut faults: Vec<Fault> = errors
         .iter()
-        .map(|error| Stumble { span: place(error), message: error.message().to_owned() })
+        .map(|error| Fault { span: place(error), message: error.message().to_owned() })
         .collect();
-    stumbles.sort_by_key(|stumble| stumble.span.start);
-    stumbles
+    faults.sort_by_key(|fault| fault.span.start);
+    faults
 }
 
 /// A file of another program, in YAML, JSON or words: one sentence instead of one for each line.
-fn foreign(file: u32, text: &str, table: &DeTable<'_>, stumbles: &[Stumble]) -> Option<Problem> {
+fn foreign(file: u32, text: &str, table: &DeTable<'_>, faults: &[Fault]) -> Option<Problem> {
     let json = text.trim_start().starts_with('{');
-    let without_value = |stumble: &&Stumble| stumble.message.starts_with(NO_VALUE);
-    let foreign = stumbles.iter().filter(without_value).count() >= FOREIGN_LINES && table.is_empty();
+    let without_value = |fault: &&Fault| fault.message.starts_with(NO_VALUE);
+    let foreign = faults.iter().filter(without_value).count() >= FOREIGN_LINES && table.is_empty();
     if !json && !foreign {
         return None;
     }
-    let first = stumbles.first()?.span.start;
+    let first = faults.first()?.span.start;
     let line = line_around(text, first);
     let place = Place { file, start: line.start as u32, end: line.end as u32 };
     let istio = text.lines().any(|line| line.starts_with("apiVersion:"));
@@ -96,58 +96,57 @@ fn foreign(file: u32, text: &str, table: &DeTable<'_>, stumbles: &[Stumble]) -> 
     Some(problem.wanted("TOML: headers such as [gateway.edge], and below them lines such as listen = [\"0.0.0.0:5432\"]").help(help))
 }
 
-struct Teller<'t> {
+struct Reporter<'t> {
     file: u32,
     text: &'t str,
     problems: Vec<Problem>,
 }
 
-impl Teller<'_> {
+impl Reporter<'_> {
     fn place(&self, span: &Range<usize>) -> Place {
         Place { file: self.file, start: span.start as u32, end: span.end as u32 }
     }
 
     /// Errors that do not follow from each other: one a line.
-    fn lines(&mut self, stumbles: &[Stumble]) {
-        let twice: Vec<(usize, usize)> = stumbles
+    fn lines(&mut self, faults: &[Fault]) {
+        let twice: Vec<(usize, usize)> = faults
             .iter()
-            .filter(|stumble| stumble.is_duplicate())
-            .map(|stumble| (stumble.span.start, stumble.span.end))
+            .filter(|fault| fault.is_duplicate())
+            .map(|fault| (fault.span.start, fault.span.end))
             .collect();
         let mut last_line = None;
         let mut broken = !self.problems.is_empty();
-        for stumble in stumbles {
+        for fault in faults {
             // Below a header that could not be read a key may seem to be there twice.
-            if stumble.is_duplicate() {
-                let place = self.place(&stumble.span);
+            if fault.is_duplicate() {
+                let place = self.place(&fault.span);
                 self.problems.extend(duplicates::problem(self.text, place, &twice).filter(|_| !broken));
                 continue;
             }
             broken = true;
-            let line = line_around(self.text, stumble.span.start).start;
+            let line = line_around(self.text, fault.span.start).start;
             if last_line.replace(line) != Some(line) {
-                let problem = self.problem(stumble);
+                let problem = self.problem(fault);
                 self.problems.push(problem);
             }
         }
     }
 
-    /// One table of the text. What follows an open bracket or string is not reported.
-    fn part(&mut self, part: &Range<usize>, stumbles: &[Stumble]) {
-        let Some(bracket) = open_bracket(self.text, part).filter(|_| !stumbles.is_empty()) else {
-            return self.lines(stumbles);
+    /// One table of the text. Errors after an open bracket or string are not reported.
+    fn part(&mut self, part: &Range<usize>, faults: &[Fault]) {
+        let Some(bracket) = open_bracket(self.text, part).filter(|_| !faults.is_empty()) else {
+            return self.lines(faults);
         };
-        let string =
-            stumbles.iter().position(|stumble| stumble.is_open_string() && stumble.span.start > bracket);
+        let string = faults.iter().position(|fault| fault.is_open_string() && fault.span.start > bracket);
         let line = line_around(self.text, bracket);
-        let before = stumbles.partition_point(|stumble| stumble.span.start < line.start);
+        let before = faults.partition_point(|fault| fault.span.start < line.start);
         match string {
             Some(string) => {
-                self.lines(&stumbles[..before.min(string)]);
-                self.lines(&stumbles[string..=string]);
+                self.lines(&faults[..before.min(string)]);
+                self.lines(&faults[string..=string]);
             }
             None => {
-                self.lines(&stumbles[..before]);
+                self.lines(&faults[..before]);
                 self.unclosed(bracket);
             }
         }
@@ -203,9 +202,9 @@ impl Teller<'_> {
         say(key, "a key with such a character has to be quoted").help(help)
     }
 
-    /// An error in words that say what to write.
-    fn problem(&self, stumble: &Stumble) -> Problem {
-        let (text, span) = (self.text, &stumble.span);
+    /// An error in our words, with the text to write instead.
+    fn problem(&self, fault: &Fault) -> Problem {
+        let (text, span) = (self.text, &fault.span);
         let word = word_around(text, span.start);
         let rest = span.start..line_around(text, span.start).end;
         let say = |span: &Range<usize>, message: &str| {
@@ -213,7 +212,7 @@ impl Teller<'_> {
             let found = text[span.clone()].trim();
             if found.is_empty() { problem } else { problem.found(found) }
         };
-        let begins = |words: &str| stumble.message.starts_with(words);
+        let begins = |words: &str| fault.message.starts_with(words);
         if begins("string values must be quoted") {
             return self.unquoted(span, say);
         }
@@ -242,7 +241,7 @@ impl Teller<'_> {
                 ONE_A_LINE
             });
         }
-        if stumble.is_open_string() {
+        if fault.is_open_string() {
             let quote = if begins("invalid basic") { '"' } else { '\'' };
             return say(span, "the string is not closed")
                 .help(format!("close it with `{quote}` on the same line"));
@@ -251,13 +250,13 @@ impl Teller<'_> {
             return say(&rest, "the header is not closed").wanted("[KIND.NAME] or [[route]]");
         }
         if begins("missing comma") {
-            return say(&rest, &stumble.message).help("separate elements with a comma");
+            return say(&rest, &fault.message).help("separate elements with a comma");
         }
         if begins("missing escaped value") {
             let help = "write a backslash twice, or the string in single quotes";
             return say(span, "a backslash in a string begins an escape").help(help);
         }
-        say(span, &stumble.message)
+        say(span, &fault.message)
     }
 }
 
@@ -287,7 +286,7 @@ fn around(text: &str, at: usize, belongs: impl Fn(char) -> bool) -> Range<usize>
     at - (at - start)..at + (rest.len() - rest.trim_start_matches(&belongs).len())
 }
 
-/// The tables of a text: each from its header to the next, and before them what has no header.
+/// The tables of a text: each from its header to the next, and first the lines before any header.
 fn tables(text: &str) -> Vec<Range<usize>> {
     let mut parts = Vec::new();
     let (mut start, mut at) = (0, 0);

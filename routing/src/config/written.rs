@@ -1,4 +1,4 @@
-//! The configuration as written: structs close to the text. A field is what stands in the file, with its place, or nothing.
+//! The configuration as written: structs close to the text. A field is the value in the file, with its place, or nothing.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -28,12 +28,12 @@ pub(crate) fn as_key(name: &str) -> String {
     if bare && !name.is_empty() { name.to_owned() } else { format!("{name:?}") }
 }
 
-/// The configuration as written: all texts together, in order of reading. What was misspelt or of the wrong type has been
-/// cut out of it; the problems that say so are kept, and told by [`compile`](crate::compile()) with all others.
+/// The configuration as written: all texts together, in order of reading. Keys that were misspelt or of the wrong type have been
+/// cut out of it; their problems are kept, and [`compile`](crate::compile()) reports them with all others.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
     pub(crate) sources: Sources,
-    /// What is wrong with its shape.
+    /// Problems of its shape.
     pub(crate) problems: Vec<Problem>,
     /// Something at the top of a text could not be read: anything may have been declared there.
     pub(crate) incomplete: bool,
@@ -57,12 +57,12 @@ pub(crate) struct Item<T> {
     pub(crate) key: String,
     /// The key, or the header of a list's element.
     pub(crate) place: Place,
-    /// Something was cut out of it, so that what it lacks may well be written.
+    /// Something was cut out of it, so that a key that it lacks may well be written.
     pub(crate) damaged: bool,
     pub(crate) value: T,
 }
 
-/// What may be written as a string or as a whole number: durations (to say what is wrong with a bare number) and ports.
+/// A value that may be a string or a whole number: a duration (a bare number gets a message of its own) or a port.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Scalar {
     Text(String),
@@ -88,7 +88,7 @@ impl<'de> Deserialize<'de> for Scalar {
     }
 }
 
-/// Tables that are read from tables only. What serde derives would take a list as well, its elements for the fields in order;
+/// Tables that are read from tables only. The reader that serde derives would take a list as well, its elements for the fields in order;
 /// with `remote = "Self"` it derives a function of that name and leaves the trait to us.
 macro_rules! tables {
     ($($table:ident)*) => {

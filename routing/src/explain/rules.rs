@@ -1,4 +1,4 @@
-//! What became of the rules, and which of them a reader looks for.
+//! The outcome of each rule, and which of them a reader looks for.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -56,7 +56,7 @@ impl Trace<'_> {
     }
 
     /// How many conditions keep a rule from matching, in the block where they are fewest. `None`: nothing held that would
-    /// tell it from any other rule, for every rule of a gateway has the gateway.
+    /// distinguish it from any other rule, for every rule of a gateway has the gateway.
     fn distance(&self, route: RouteId) -> Option<usize> {
         let blocks = 0..self.parts.routes[route.index()].blocks.len();
         let distances = blocks.filter_map(|index| {

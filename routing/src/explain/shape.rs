@@ -13,13 +13,13 @@ use crate::table::Via;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
     /// Of more than 50 rules, shares or endpoints only those that a reader looks for, and how many others there
-    /// are: what is printed has a bound, and what is left out costs next to nothing.
+    /// are: the output has a bound, and the rest costs next to nothing.
     Near,
     /// Everything.
     Whole,
 }
 
-/// Up to this many rules, shares and endpoints are all shown: what a person reads through.
+/// Up to this many rules, shares and endpoints are all shown: as many as a person reads through.
 pub(super) const SHOWN_MAX: usize = 50;
 
 /// The walk of one arrival. Serialises as `weirctl explain --json` prints it.
@@ -27,7 +27,7 @@ pub(super) const SHOWN_MAX: usize = 50;
 pub struct Explanation {
     /// Version of this shape.
     pub schema: u32,
-    /// What arrived.
+    /// The arrival.
     pub arrival: ArrivalShown,
     /// The rules, in order.
     pub rules: Vec<Rule>,
@@ -36,7 +36,7 @@ pub struct Explanation {
     pub rules_left_out: RulesLeftOut,
     /// Which step took it.
     pub via: Via,
-    /// What is done.
+    /// The decision.
     pub decision: Decision,
     /// Where it may go.
     pub split: Vec<ShareShown>,
@@ -47,7 +47,7 @@ pub struct Explanation {
     pub sticky: Option<Arc<str>>,
 }
 
-/// An arrival and what is known of its source.
+/// An arrival, and the workload of its source.
 #[derive(Clone, Debug, Serialize)]
 pub struct ArrivalShown {
     /// The client.
@@ -62,7 +62,7 @@ pub struct ArrivalShown {
     pub labels: BTreeMap<Arc<str>, Arc<str>>,
 }
 
-/// What is done with an arrival.
+/// The decision on an arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Decision {
@@ -88,7 +88,7 @@ pub struct Rule {
     pub outcome: Outcome,
 }
 
-/// Rules that are not shown, by what became of them.
+/// Rules that are not shown, by their outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RulesLeftOut {
     /// None of their conditions held.
@@ -110,7 +110,7 @@ pub struct At {
     pub line: usize,
 }
 
-/// What became of a rule.
+/// The outcome of a rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "verdict", rename_all = "snake_case")]
 pub enum Outcome {
@@ -118,7 +118,7 @@ pub enum Outcome {
     Matched {
         /// Number of the block that holds, from 1.
         block: usize,
-        /// What the block wants: "destination_subnets 192.168.0.0/16".
+        /// The conditions of the block: "destination_subnets 192.168.0.0/16".
         wanted: String,
         /// Line of its first condition, or of the block.
         matched_line: usize,
@@ -143,7 +143,7 @@ pub struct Failed {
     pub condition: &'static str,
     /// As it is written.
     pub wanted: String,
-    /// What the arrival has.
+    /// The value that the arrival has.
     pub found: String,
     /// Line of the condition, in the rule's file.
     pub line: usize,
@@ -189,7 +189,7 @@ pub struct ShareShown {
 /// An endpoint.
 #[derive(Clone, Debug, Serialize)]
 pub struct EndpointShown {
-    /// What is dialled.
+    /// The address that is dialled.
     pub address: SocketAddr,
     /// Its weight; with 0 it gets no new connection.
     pub weight: u32,
@@ -229,11 +229,11 @@ impl Explanation {
     pub(super) fn shorten_split(&mut self) {
         self.shares_left_out = self.split.len().saturating_sub(SHOWN_MAX);
         self.split.truncate(SHOWN_MAX);
-        let mut room = SHOWN_MAX;
+        let mut left = SHOWN_MAX;
         for share in &mut self.split {
-            share.endpoints_left_out = share.endpoints.len().saturating_sub(room);
-            share.endpoints.truncate(room);
-            room -= share.endpoints.len();
+            share.endpoints_left_out = share.endpoints.len().saturating_sub(left);
+            share.endpoints.truncate(left);
+            left -= share.endpoints.len();
         }
     }
 }

@@ -14,7 +14,7 @@ const SHARES_A_LINE: usize = 2;
 /// Where the places stand that close a line, unless a longer one pushes them on: the same from one arrival to the next.
 const PLACE_COLUMN: usize = 99;
 
-/// A line: its first word, a name, and what is known of it; the place that closes it.
+/// A line: its first word, a name, and the facts about it; the place that closes it.
 struct Line {
     head: String,
     name: String,
@@ -180,7 +180,7 @@ fn endpoints(share: &ShareShown) -> Vec<Line> {
     lines
 }
 
-/// "20.0 %". What is a little more than nothing or a little less than all is not written as nothing or all.
+/// "20.0 %". A share just above nothing or just below all is not written as nothing or all.
 fn percent(share: f64) -> String {
     const LEAST: f64 = 0.001;
     if share > 0.0 && share < LEAST {
@@ -214,7 +214,7 @@ fn values(policy: &[PolicyShown]) -> Vec<String> {
             (Some(last), "connect_attempts") if before == "connect_timeout" => {
                 *last = format!("{last} x {value}")
             }
-            // Its first word alone would say nothing.
+            // Its first word alone would not be understood.
             (_, "user_timeout") => values.push(format!("{key} {value}")),
             _ => values.push(format!("{} {value}", key.strip_suffix("_timeout").unwrap_or(key))),
         }

@@ -1,4 +1,4 @@
-//! What good configurations come to: destinations, endpoints, policies, settings, claims.
+//! The results of good configurations: destinations, endpoints, policies, settings, `[[test]]`s.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -111,7 +111,7 @@ fn a_host_name_stands_for_all_its_addresses() {
 }
 
 #[test]
-fn a_policy_is_layered_key_by_key_and_says_where_each_came_from() {
+fn a_policy_is_layered_key_by_key_and_keeps_the_place_of_each_value() {
     let text = r#"
 [gateway.edge]
 listen = ["0.0.0.0:1"]
@@ -203,7 +203,7 @@ fn settings_have_their_defaults_and_what_is_written() {
 }
 
 #[test]
-fn a_failing_test_says_what_was_wanted_and_found() {
+fn a_failing_test_reports_both_the_wanted_and_the_found() {
     let cases = [
         (r#"{ route = "a" }"#, Some((r#"route "a""#, r#"route """#))),
         (r#"{ route = "", service = "db" }"#, None),
@@ -243,7 +243,7 @@ fn a_failing_test_says_what_was_wanted_and_found() {
 }
 
 #[test]
-fn problems_say_what_to_do_next() {
+fn problems_name_the_next_step() {
     let cases = [
         ("lisen = []", "did you mean `listen`?"),
         ("colour = 1", "take it out"),

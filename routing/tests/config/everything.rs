@@ -9,7 +9,7 @@ use std::ops::Range;
 use toml::de::{DeTable, DeValue};
 use weir_routing::{KEY_TABLES, Key, Kind, LeftOut, Status};
 
-use crate::{load, said, sources};
+use crate::{load, problems_of, sources};
 
 const EVERYTHING: &str = include_str!("../fixtures/everything.toml");
 
@@ -88,7 +88,7 @@ fn every_key_works_or_is_not_in_this_version() {
     let texts = sources(&[EVERYTHING]);
     let table = DeValue::Table(DeTable::parse(EVERYTHING).expect("TOML").into_inner());
     let mut found = BTreeSet::new();
-    for problem in &said(&texts) {
+    for problem in &problems_of(&texts) {
         assert_eq!(problem.code, "not-in-this-version", "{}", crate::line(&texts, problem));
         assert!(problem.message.ends_with("is not in this version of Weir"), "{}", problem.message);
         let place = problem.place.expect("a place");
@@ -141,7 +141,7 @@ fn is_of(kind: Kind, value: &toml::Value) -> bool {
 }
 
 #[test]
-fn what_is_left_without_later_keys_compiles() {
+fn the_fixture_without_later_keys_compiles() {
     let mut table: toml::Table = toml::from_str(EVERYTHING).expect("TOML");
     for path in refused() {
         let keys: Vec<&str> = path.split('.').collect();
@@ -181,7 +181,7 @@ fn cut(table: &mut toml::Table, path: &[&str]) {
     }
 }
 
-/// What the reader knows and what the list has are the same: the reader compares them where it refuses a key.
+/// The reader compares its own fields with the list where it refuses a key.
 #[test]
 fn an_unknown_key_is_refused_in_every_table() {
     const UNKNOWN: &str = "no-such-key";
@@ -193,7 +193,7 @@ fn an_unknown_key_is_refused_in_every_table() {
         let inserted = paths.any(|path: Vec<&str>| insert(&mut text, &path, UNKNOWN));
         assert!(inserted, "the fixture lacks {}", table.header);
         let text = toml::to_string(&text).expect("TOML");
-        let problems = said(&sources(&[&text]));
+        let problems = problems_of(&sources(&[&text]));
         let problem = problems.iter().find(|problem| problem.code == "unknown-key");
         let problem = problem.unwrap_or_else(|| panic!("{} takes any key", table.header));
         let read = table.keys.iter().filter(|key| matches!(key.status, Status::Read { .. }));

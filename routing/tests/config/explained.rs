@@ -1,4 +1,4 @@
-//! What `explain` says of a file: each case a text, an arrival, and lines that must be there.
+//! The output of `explain`: each case a text, an arrival, and lines that must be there.
 
 use weir_routing::explain::{Extent, explain};
 use weir_routing::{Arrival, Gateway};
@@ -161,7 +161,7 @@ weight = 0
 
 /// The endpoint is the one of Maglev's table; it stays the same as long as the addresses and weights do.
 #[test]
-fn source_ip_says_which_endpoint_a_source_gets() {
+fn source_ip_shows_the_endpoint_of_a_source() {
     let toml = format!(
         "{EDGE}to = [{{ service = \"db\" }}]
 [service.db]
@@ -198,7 +198,7 @@ fn a_gateway_on_a_free_port_may_get_what_no_other_listens_on() {
 }
 
 #[test]
-fn a_vip_without_the_port_is_told_from_no_vip() {
+fn a_vip_without_the_port_is_distinguished_from_no_vip() {
     let toml = "[gateway.mesh]
 listen = [\"0.0.0.0:80-81\"]
 [[route]]

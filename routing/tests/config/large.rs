@@ -10,7 +10,7 @@ use crate::{env, sources};
 /// Far above what it takes even without optimisation on a slow machine, and far below what comparing each pair would.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Rules with ten prefixes each, and with what `shared` says in all of them.
+/// Rules with ten prefixes each, and with `shared` in all of them.
 fn rules(count: usize, shared: &str) -> String {
     let mut text =
         "[gateway.edge]\nlisten = [\"0.0.0.0:1\"]\n[service.db]\nendpoints = [\"10.0.0.1:1\"]\n".to_owned();

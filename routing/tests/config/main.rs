@@ -22,7 +22,7 @@ fn sources(texts: &[&str]) -> Sources {
     Sources(names.zip(texts).map(|(name, text)| Source::new(name, *text)).collect())
 }
 
-/// What the tests have for an environment.
+/// The environment of the tests.
 fn env(name: &str) -> Result<String, VarError> {
     match name {
         "HOST" => Ok("10.0.0.1".to_owned()),
@@ -37,8 +37,8 @@ fn load(sources: &Sources) -> Result<Compiled, Vec<Problem>> {
     compile(&parse(sources, &env)?, &Resolved::new())
 }
 
-/// All that is said about texts, warnings too.
-fn said(sources: &Sources) -> Vec<Problem> {
+/// All problems of texts, warnings too.
+fn problems_of(sources: &Sources) -> Vec<Problem> {
     match load(sources) {
         Ok(compiled) => compiled.warnings,
         Err(problems) => problems,

@@ -84,7 +84,7 @@ fn check(text: &str) -> Result<(), TestCaseError> {
     let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
     prop_assert_eq!(errors > 0, refused);
     for problem in &problems {
-        // A place that is not inside the text, or a message that says nothing, would be ours to mend.
+        // A place that is not inside the text, or an empty message, would be our defect.
         prop_assert!(!problem.message.is_empty());
         prop_assert!(!line(&texts, problem).is_empty());
         for place in problem.place.iter().chain(problem.related.iter().map(|related| &related.place)) {

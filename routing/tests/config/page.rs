@@ -5,7 +5,7 @@
 
 use weir_routing::{KEY_TABLES, Key, KeyTable, Kind, LeftOut, Severity, Status};
 
-use crate::{line, said, sources};
+use crate::{line, problems_of, sources};
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
 const WRITE: &str = "WEIR_WRITE_DOCS";
@@ -118,7 +118,7 @@ fn examples_of_the_page_are_good() {
             text.push_str("[service.other]\nendpoints = [\"10.9.9.9:1\"]\n");
         }
         let texts = sources(&[&text]);
-        let problems: Vec<String> = said(&texts)
+        let problems: Vec<String> = problems_of(&texts)
             .iter()
             // Nothing resolves names here.
             .filter(|problem| problem.severity == Severity::Error || problem.code != "not-resolved")

@@ -73,7 +73,7 @@ fn no_port_that_can_arrive_is_a_problem_and_some_that_cannot_be_served_a_warning
             route("{ destination_services = [\"one\", \"many\"] }", to),
             vec![],
         ),
-        // What an earlier rule always takes does not arrive at a later one, nor at the gateway's `to`.
+        // Connections that an earlier rule always takes arrive neither at a later one nor at the gateway's `to`.
         (
             "\"10.0.0.9:79\", \"10.0.0.9:80\"",
             format!("{to}\n{}", route("{ ports = [79] }", "reject = true")),
@@ -307,7 +307,7 @@ expect = {{ {expect} }}
 }
 
 #[test]
-fn what_any_port_excludes_is_a_problem() {
+fn settings_that_any_port_excludes_are_problems() {
     let edge = "[gateway.edge]\nlisten = [\"0.0.0.0:20000-20009\"]\n";
     let any = |rest: &str| {
         format!("{edge}to = [{{ service = \"realm\" }}]\n[service.realm]\nports = \"any\"\n{rest}")
@@ -337,7 +337,7 @@ fn what_any_port_excludes_is_a_problem() {
                 .replace("0.0.0.0:", "10.0.0.9:"),
             vec!["a.toml:6:14 loop 127.0.0.1:20009 is one of our own listeners: a connection to it would come back"],
         ),
-        // Whoever has any port shares its VIP with nobody.
+        // A service with any port shares its VIP with no other.
         (
             any("endpoints = [\"10.0.0.5\"]\nvips = [\"10.9.9.9\"]\n[service.one]\nvips = [\"10.9.9.9\"]\nports = [{ port = 1 }]\nendpoints = [\"10.0.0.6\"]\n"),
             vec!["a.toml:1:10 warning vip-without-route gateway `edge` covers the VIP of `realm`, which no route of it names: such connections go to the service itself", "a.toml:7:9 shared-vip VIP 10.9.9.9/32 at any port is declared twice"],

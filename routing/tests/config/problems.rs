@@ -1,4 +1,4 @@
-//! Every message, at its line and column, with its code. A case without lines is one that nothing is said about.
+//! Every message, at its line and column, with its code. A case without lines has no problem.
 
 mod addresses;
 mod config_tests;
@@ -16,9 +16,9 @@ mod shape;
 mod shapes;
 mod syntax;
 
-use crate::{line, position, said, sources};
+use crate::{line, position, problems_of, sources};
 
-/// What follows each case: the smallest useful configuration.
+/// The smallest useful configuration, which follows each case.
 const BASE: &str = r#"[gateway.edge]
 listen = ["0.0.0.0:5432"]
 to = [{ service = "db" }]
@@ -26,13 +26,13 @@ to = [{ service = "db" }]
 endpoints = ["10.0.0.11:5432"]
 "#;
 
-/// Checks what is said about a text that [`BASE`] follows.
+/// Checks the problems of a text that [`BASE`] follows.
 #[track_caller]
 pub(crate) fn check(text: &str, wanted: &[&str]) {
     check_files(&[&format!("{text}{BASE}")], wanted);
 }
 
-/// Checks all that is said about a text that [`BASE`] follows: of each problem its line, and below it what was found, what was
+/// Checks the problems in full of a text that [`BASE`] follows: of each its line, and below it what was found, what was
 /// wanted, the help and further places, as far as it has them.
 #[track_caller]
 fn check_whole(text: &str, wanted: &[&str]) {
@@ -44,7 +44,7 @@ fn check_whole(text: &str, wanted: &[&str]) {
 fn check_whole_alone(text: &str, wanted: &[&str]) {
     let sources = sources(&[text]);
     let mut found = Vec::new();
-    for problem in said(&sources) {
+    for problem in problems_of(&sources) {
         found.push(line(&sources, &problem));
         let facts = [("found", &problem.found), ("wanted", &problem.wanted), ("help", &problem.help)];
         let facts =
@@ -57,10 +57,10 @@ fn check_whole_alone(text: &str, wanted: &[&str]) {
     assert_eq!(found, wanted, "{text}");
 }
 
-/// Checks what is said about texts: "file:line:column code message", in order of places.
+/// Checks the problems of texts: "file:line:column code message", in order of places.
 #[track_caller]
 pub(crate) fn check_files(texts: &[&str], wanted: &[&str]) {
     let sources = sources(texts);
-    let found: Vec<String> = said(&sources).iter().map(|problem| line(&sources, problem)).collect();
+    let found: Vec<String> = problems_of(&sources).iter().map(|problem| line(&sources, problem)).collect();
     assert_eq!(found, wanted, "{}", texts.join("\n---\n"));
 }

@@ -3,7 +3,7 @@
 use crate::problems::{check, check_files};
 
 #[test]
-fn shape_and_meaning_are_told_at_once_by_place() {
+fn shape_and_meaning_are_reported_at_once_by_place() {
     check_files(
         &[r#"[gateway.edge]
 listen = ["0.0.0.0:70000"]
@@ -45,7 +45,7 @@ to = [{ service = "db" }]
 "#,
         &[lost],
     );
-    // What does not depend on it is told: here of two later rules.
+    // Problems that do not depend on it are reported: here of two later rules.
     check(
         r#"[[route]]
 match = [{ destinaton_subnets = ["10.0.0.0/8"] }]
@@ -65,7 +65,7 @@ to = [{ service = "db" }]
 }
 
 #[test]
-fn what_was_cut_out_is_not_missing() {
+fn a_key_that_was_cut_out_is_not_missing() {
     for (text, wanted) in [
         ("[service.x]\nendpoints = \"10.0.0.1:1\"\n", "2:13 wrong-type `endpoints` is not a list"),
         (
@@ -133,7 +133,7 @@ fn what_was_cut_out_is_not_missing() {
 }
 
 #[test]
-fn what_was_cut_out_elsewhere_is_not_missed_by_those_who_refer_to_it() {
+fn a_thing_that_was_cut_out_is_not_missed_by_references_to_it() {
     // A gateway of which nothing can be read has its name.
     check(
         "gateway.x = 3\n[[route]]\ngateways = [\"x\"]\nmatch = [{ ports = [1] }]\nto = [{ service = \"db\" }]\n",
@@ -219,7 +219,7 @@ policy.use = "passthrough"
 }
 
 #[test]
-fn what_stands_in_an_unknown_table_may_be_referred_to() {
+fn names_in_an_unknown_table_may_be_referred_to() {
     check_files(
         &[
             "[gatway.edge]\nlisten = [\"0.0.0.0:1\"]\n",

@@ -219,7 +219,7 @@ fn block() -> impl Strategy<Value = Block> {
         )
 }
 
-/// What a workload has: labels, namespace, networks.
+/// Labels, namespace and networks of a workload.
 type WorkloadParts = (Vec<(&'static str, &'static str)>, &'static str, Vec<IpNet>);
 
 fn workloads() -> impl Strategy<Value = Vec<WorkloadParts>> {
@@ -313,7 +313,7 @@ proptest! {
     }
 
     #[test]
-    fn what_explain_says_failed_does_fail(parts in parts(), arrivals in arrivals()) {
+    fn conditions_that_explain_shows_as_failed_do_fail(parts in parts(), arrivals in arrivals()) {
         let table = Table::build(parts.clone());
         for arrival in arrivals.into_iter().take(10) {
             let explanation = explain(&table, &arrival, Extent::Whole);
@@ -350,7 +350,7 @@ proptest! {
 
 /// The rules with many names in one place: classes beyond a list, nested in one another.
 #[test]
-fn a_thousand_rules_inside_one_network_are_told_apart() {
+fn a_thousand_rules_inside_one_network_are_distinguished() {
     let mut builder = Builder::new();
     let gateway = builder.gateway("mesh", None);
     for n in 0..1_000u16 {

@@ -66,7 +66,7 @@ decision   forward           via route
 }
 
 #[test]
-fn rules_of_other_gateways_say_so() {
+fn rules_of_other_gateways_fail_by_their_gateways() {
     check(
         &arrival(1, "10.9.9.9", "192.168.10.10:80"),
         "
@@ -115,9 +115,9 @@ fn json_has_the_documented_shape() {
     assert_eq!(share["policy"]["balance"], serde_json::json!({ "value": "least_connections" }));
 }
 
-/// What is shown is what every draw gives.
+/// Every draw gives the destination that is shown.
 #[test]
-fn a_sticky_split_says_where_its_source_always_goes() {
+fn a_sticky_split_shows_the_destination_of_its_source() {
     let mut builder = Builder::new();
     let mesh = builder.gateway("mesh", None);
     let service = builder.service("tcp-echo", &[], &[9000]);

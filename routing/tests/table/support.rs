@@ -98,7 +98,7 @@ impl Builder {
         SplitId(self.parts.splits.len() as u32 - 1)
     }
 
-    /// What a route does that forwards by this split.
+    /// The action of a route that forwards by this split.
     pub(crate) fn forward(&mut self, split: Split) -> RouteAction {
         RouteAction::Forward(self.split(split))
     }

@@ -28,7 +28,7 @@ pub enum Status {
     Read {
         /// The TOML type.
         kind: Kind,
-        /// What a number counts, or the smallest unit of a duration; "" where there is neither.
+        /// The things that a number counts, or the smallest unit of a duration; "" where there is neither.
         unit: &'static str,
         /// The value where the key is left out.
         default: LeftOut,
@@ -39,9 +39,9 @@ pub enum Status {
     },
     /// Only a later version does.
     Later {
-        /// The value that asks for what is so without the key, which is accepted.
+        /// The value that changes nothing in this version, and is accepted.
         same: Same,
-        /// What to do.
+        /// The advice that a refusal gives.
         instead: &'static str,
     },
 }
@@ -86,7 +86,7 @@ pub enum LeftOut {
     Required,
 }
 
-/// Which value of a later version's key asks for what is so without it.
+/// The value of a later version's key that changes nothing in this version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Same {
     /// None does.

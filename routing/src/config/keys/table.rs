@@ -55,7 +55,7 @@ pub const TABLES: &[KeyTable] = &[
             "service": Table, NONE, FIRST, "Where connections go: `[service.NAME]`.";
             "policy": Table, NONE, FIRST, "Timeouts, limits and balancing under a name: `[policy.NAME]`.";
             "workload": Table, NONE, FIRST, "Who owns an address: `[workload.NAME]`.";
-            "test": Tables, NONE, FIRST, "What should be decided for one connection: `[[test]]`.";
+            "test": Tables, NONE, FIRST, "Expected decisions for single connections: `[[test]]`.";
             "lane_group": later, Never, TAKE_OUT;
             "lane": later, Never, TAKE_OUT;
         },
@@ -87,7 +87,7 @@ pub const TABLES: &[KeyTable] = &[
         header: "[log]",
         paths: &["log"],
         keys: keys! {
-            "level": Text, Value("\"info\""), FIRST, "What the process log on stderr holds: `\"error\"`, `\"warn\"`, `\"info\"`, `\"debug\"` or `\"trace\"`.";
+            "level": Text, Value("\"info\""), FIRST, "The level of the process log on stderr: `\"error\"`, `\"warn\"`, `\"info\"`, `\"debug\"` or `\"trace\"`.";
             "access": later, Word("off"), NO_LOG;
             "sample": later, Never, NO_LOG;
             "null": later, False, NO_LOG;
@@ -123,7 +123,7 @@ pub const TABLES: &[KeyTable] = &[
         paths: &["route.*"],
         keys: keys! {
             "description": Text, NONE, FIRST, DESCRIPTION;
-            "name": Text, Otherwise("\"route-N\", N its place among the unnamed"), FIRST, "Its name in logs, metrics and `explain`; also what `sticky` draws by.";
+            "name": Text, Otherwise("\"route-N\", N its place among the unnamed"), FIRST, "Its name in logs, metrics and `explain`; `sticky` draws by it, too.";
             "gateways": Texts, Otherwise("required with several gateways"), FIRST, "The gateways it holds on; `\"*\"` stands for all.";
             "order": Number, Value("0"), FIRST, "Routes are tried by `order`, lower first, then in order of reading.";
             "match": Tables, Otherwise("everything"), FIRST, "Blocks of conditions: one block must hold, and in it every condition.";
@@ -167,7 +167,7 @@ pub const TABLES: &[KeyTable] = &[
             "vips": Texts, NONE, FIRST, "Virtual addresses, or networks, that clients dial instead of an endpoint.";
             "ports": TablesOrAny, NONE, FIRST, "Its ports, or `\"any\"`: every port, and an endpoint without one is dialled on the port that the client dialled.";
             "selector": Labels, NONE, FIRST, "Workloads of its namespace with all of these labels are endpoints; an empty one selects nothing.";
-            "endpoints": TablesAndTexts, NONE, FIRST, "Its addresses; a string where the address is all there is to say.";
+            "endpoints": TablesAndTexts, NONE, FIRST, "Its addresses; a string is enough for an address alone.";
             "policy": Table, NONE, FIRST, "Its policy: `[service.NAME.policy]`.";
             "subset": Table, NONE, FIRST, "Its subsets: `[service.NAME.subset.NAME]`.";
         },
@@ -187,7 +187,7 @@ pub const TABLES: &[KeyTable] = &[
         keys: keys! {
             "description": Text, NONE, FIRST, DESCRIPTION;
             "labels": Labels, Otherwise("every endpoint"), FIRST, "Labels that its endpoints have, all of them with these values.";
-            "policy": Table, NONE, FIRST, "What differs from the policy of the service: `[service.NAME.subset.NAME.policy]`.";
+            "policy": Table, NONE, FIRST, "Keys that differ from the policy of the service: `[service.NAME.subset.NAME.policy]`.";
         },
     },
     KeyTable {
@@ -237,7 +237,7 @@ pub const TABLES: &[KeyTable] = &[
             "warmup": later, Never, TAKE_OUT;
             "health_check": later, Never, NEXT_ENDPOINT;
             "outlier": later, Disabled, NEXT_ENDPOINT;
-            "locality": later, Never, "take it out: `priority` of endpoints says which are used first";
+            "locality": later, Never, "take it out: `priority` of endpoints decides which are used first";
         },
     },
     KeyTable {

@@ -116,7 +116,7 @@ endpoints = ["0.0.0.0:1", "0.1.2.3:1", "224.0.0.1:1", "255.255.255.255:1", "[fe8
             "a.toml:2:55 bad-address 255.255.255.255 cannot be dialled: it is the broadcast address",
             "  found: 255.255.255.255",
             "  help: name the address of one host",
-            "a.toml:2:76 bad-address fe80::1 cannot be dialled: a link-local address says nothing without its link",
+            "a.toml:2:76 bad-address fe80::1 cannot be dialled: a link-local address is ambiguous without its link",
             "  found: fe80::1",
             "  help: name the address of one host",
             "a.toml:2:91 bad-address ff02::1 cannot be dialled: it is a multicast address",
@@ -155,7 +155,7 @@ endpoints = ["127.0.0.1:9347"]
         &[
             "a.toml:2:14 loop 127.0.0.1:9347 is where Weir itself answers (`admin`), and no endpoint",
             "  found: 127.0.0.1:9347",
-            "  help: name the address of what should answer, or give `admin` another in [proxy]",
+            "  help: name the address of the server that should answer, or give `admin` another in [proxy]",
         ],
     );
     check_whole(
@@ -168,7 +168,7 @@ endpoints = ["127.0.0.1"]
         &[
             "a.toml:5:14 loop 127.0.0.1:99 is where Weir itself answers (`admin`), and no endpoint",
             "  found: 127.0.0.1:99",
-            "  help: name the address of what should answer, or give `admin` another in [proxy]",
+            "  help: name the address of the server that should answer, or give `admin` another in [proxy]",
         ],
     );
 }

@@ -28,9 +28,7 @@ source = "10.0.0.1"
 destination = "10.0.0.2:1"
 expect = { reject = true }
 "#,
-        &[
-            r#"a.toml:3:15 which-gateway no gateway listens on 10.0.0.2:1: the test does not say at which it arrives"#,
-        ],
+        &[r#"a.toml:3:15 which-gateway no gateway listens on 10.0.0.2:1: the test names no gateway"#],
     );
     check(
         r#"[[test]]
@@ -38,7 +36,7 @@ source = "10.0.0.1:99"
 destination = "10.0.0.2:5432"
 expect = {}
 "#,
-        &[r#"a.toml:4:10 empty-expect `expect` says nothing, so the test could not fail"#],
+        &[r#"a.toml:4:10 empty-expect `expect` is empty, so the test could not fail"#],
     );
     check(
         r#"[gateway.other]

@@ -77,7 +77,7 @@ unmatched = "reject"
 to = [{ service = "db" }]
 "#,
         &[
-            r#"a.toml:3:13 warning no-effect `unmatched` has no effect beside `to`: what no route took goes there"#,
+            r#"a.toml:3:13 warning no-effect `unmatched` has no effect beside `to`: connections that no route took go there"#,
         ],
     );
 }
@@ -90,7 +90,7 @@ listen = ["0.0.0.0:1"]
 [[route]]
 to = [{ service = "db" }]
 "#,
-        &[r#"a.toml:3:1 no-gateways route `route-1` does not say on which of the 2 gateways it holds"#],
+        &[r#"a.toml:3:1 no-gateways route `route-1` names none of the 2 gateways"#],
     );
     check(
         r#"[gateway.other]
@@ -104,7 +104,7 @@ to = [{ service = "db" }]
 }
 
 #[test]
-fn gateways_that_lead_nowhere_are_told() {
+fn gateways_that_lead_nowhere_are_reported() {
     let nowhere = [
         r#"a.toml:1:10 warning leads-nowhere gateway `other` leads nowhere: every connection to it would be reset (`no_route`)"#,
     ];
@@ -118,14 +118,14 @@ fn gateways_that_lead_nowhere_are_told() {
         ),
         ("to = [{ service = \"db\" }]\n", &[]),
         ("[[route]]\ngateways = [\"*\"]\nreject = true\n", &[]),
-        // What the second listener gets goes to the service itself, as another warning says.
+        // Connections of the second listener go to the service itself, as another warning has it.
         (
             "[service.x]\nvips = [\"10.0.0.1\"]\nports = [{ port = 7 }]\nendpoints = [\"10.1.0.1\"]\n",
             &[
                 r#"a.toml:1:10 warning vip-without-route gateway `other` covers the VIP of `x`, which no route of it names: such connections go to the service itself"#,
             ],
         ),
-        // What is wrong may be where it should lead.
+        // It should perhaps lead to the thing with the problem.
         ("too = []\n", &[r#"a.toml:3:1 unknown-key unknown key `too`"#]),
     ];
     for (rest, wanted) in cases {

@@ -1,9 +1,9 @@
-//! What is not in this version: refused by name, with what to do, and accepted where it asks for what is so anyway.
+//! Keys of later versions: refused by name, with advice, and accepted where their value changes nothing in this version.
 
 use super::check_whole;
 
 #[test]
-fn what_asks_for_what_is_so_anyway_is_accepted() {
+fn a_value_that_changes_nothing_is_accepted() {
     check_whole(
         r#"[gateway.other]
 listen = ["0.0.0.0:1"]
@@ -47,7 +47,7 @@ addresses = ["10.0.0.9"]
 }
 
 #[test]
-fn what_asks_for_more_is_refused() {
+fn any_other_value_is_refused() {
     check_whole(
         r#"[gateway.other]
 listen = ["0.0.0.0:1"]
@@ -85,7 +85,7 @@ expect = { passthrough = true }
             "  help: take it out: a failed connect goes on to another endpoint, within `connect_attempts`",
             "a.toml:9:1 not-in-this-version `locality` is not in this version of Weir",
             "  found: locality",
-            "  help: take it out: `priority` of endpoints says which are used first",
+            "  help: take it out: `priority` of endpoints decides which are used first",
             r#"a.toml:10:11 not-in-this-version `balance = "passthrough"` is not in this version of Weir"#,
             r#"  found: balance = "passthrough""#,
             r#"  wanted: "least_connections" or "round_robin" or "random" or "source_ip""#,

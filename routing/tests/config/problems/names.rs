@@ -3,7 +3,7 @@
 use super::{check, check_files, check_whole};
 
 #[test]
-fn what_is_declared_twice_is_told_with_both_places() {
+fn a_thing_declared_twice_is_reported_with_both_places() {
     check(
         r#"[service.x.subset.v1]
 labels = {}
@@ -66,7 +66,7 @@ endpoints = ["10.0.0.1:1", "10.0.0.1:1"]
     );
 }
 
-/// What [`check_whole`] expects below each name that is not allowed.
+/// The lines that [`check_whole`] expects below each name that is not allowed.
 const ALLOWED: &str =
     "  wanted: at most 253 letters, digits, `-`, `_` and `.`, beginning with a letter or digit";
 

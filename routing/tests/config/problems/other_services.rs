@@ -1,8 +1,8 @@
 //! Routes that take connections to more services than they lead to.
 
-use crate::{line, said, sources};
+use crate::{line, problems_of, sources};
 
-/// What precedes each case: a gateway on three VIPs, two of which share a port.
+/// A gateway on three VIPs, two of which share a port; it precedes each case.
 const SERVICES: &str = r#"[gateway.mesh]
 listen = ["192.168.0.1:80", "192.168.0.2:80", "192.168.0.3:443"]
 [service.a]
@@ -27,7 +27,7 @@ addresses = ["10.0.1.1"]
 #[track_caller]
 fn check(routes: &str, wanted: &[&str]) {
     let sources = sources(&[&format!("{SERVICES}{routes}")]);
-    let found = said(&sources);
+    let found = problems_of(&sources);
     assert!(found.iter().all(|problem| problem.severity == weir_routing::Severity::Warning), "{found:?}");
     let found = found.iter().filter(|problem| problem.code == "takes-other-services");
     let found: Vec<String> = found.map(|problem| line(&sources, problem)).collect();
@@ -35,7 +35,7 @@ fn check(routes: &str, wanted: &[&str]) {
 }
 
 #[test]
-fn a_route_to_one_service_of_several_says_that_it_takes_the_others() {
+fn a_route_to_one_service_that_takes_others_is_warned_of() {
     check(
         r#"[[route]]
 to = [{ service = "a" }]
@@ -112,8 +112,9 @@ endpoints = ["10.0.0.2"]
         )
     };
     let check = |listen: &str, warned: bool| {
-        let found =
-            said(&sources(&[&text(listen)])).iter().any(|problem| problem.code == "takes-other-services");
+        let found = problems_of(&sources(&[&text(listen)]))
+            .iter()
+            .any(|problem| problem.code == "takes-other-services");
         assert_eq!(found, warned, "{listen}");
     };
     check("192.168.0.2:80", false);
@@ -121,15 +122,15 @@ endpoints = ["10.0.0.2"]
 }
 
 #[test]
-fn the_help_says_what_to_write() {
+fn the_help_has_the_text_to_write() {
     let text = format!("{SERVICES}[[route]]\nto = [{{ service = \"a\" }}, {{ service = \"b\" }}]\n");
-    let problems = said(&sources(&[&text]));
+    let problems = problems_of(&sources(&[&text]));
     let problem =
         problems.iter().find(|problem| problem.code == "takes-other-services").expect("it is there");
     assert_eq!(
         problem.help.as_deref(),
         Some(
-            "write `destination_services = [\"a\", \"b\"]` in every block of its `match`, as `hosts` of a VirtualService would say"
+            "write `destination_services = [\"a\", \"b\"]` in every block of its `match`, as `hosts` of a VirtualService does"
         )
     );
 }

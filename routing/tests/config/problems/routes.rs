@@ -200,12 +200,12 @@ to = [{ service = "db", weight = 1 }, { service = "x" }]
 [service.x]
 endpoints = ["10.0.0.1:1"]
 "#,
-        &[r#"a.toml:2:39 weights-on-some weights stand on some destinations and not on all"#],
+        &[r#"a.toml:2:39 weights-on-some some destinations have a weight and others have none"#],
     );
     check(
         r#"[[route]]
 to = [{ service = "db", weight = 1 }, { service = "db", weight = 2 }]
 "#,
-        &[r#"a.toml:2:39 warning listed-twice `db` stands in this split twice"#],
+        &[r#"a.toml:2:39 warning listed-twice `db` is in this split twice"#],
     );
 }

@@ -1,10 +1,10 @@
 //! Routes and conditions that can never match: warnings.
 
 use super::check;
-use crate::{line, said, sources};
+use crate::{line, problems_of, sources};
 
 #[test]
-fn rules_that_can_never_match_are_told() {
+fn rules_that_can_never_match_are_reported() {
     check(
         r#"[[route]]
 to = [{ service = "db" }]
@@ -130,7 +130,7 @@ addresses = ["10.0.0.1"]
 }
 
 #[test]
-fn conditions_without_effect_are_told() {
+fn conditions_without_effect_are_reported() {
     check(
         r#"[[route]]
 match = [{ ports = [80] }]
@@ -253,14 +253,14 @@ endpoints = ["127.0.0.1"]
 "#;
 
 #[test]
-fn conditions_that_can_each_hold_and_never_together_are_told() {
+fn conditions_that_can_each_hold_and_never_together_are_reported() {
     /// `contradiction`: the keys of the conditions that can never hold together, the first with its place.
     #[track_caller]
     fn check(conditions: &str, contradiction: &[&str]) {
         let rule = format!("match = [{{ {conditions} }}]");
         let text = format!("[[route]]\n{rule}\nto = [{{ service = \"all\" }}]\n{TWO_SERVICES}");
         let sources = sources(&[&text]);
-        let lines = said(&sources).iter().map(|problem| line(&sources, problem)).collect::<Vec<_>>();
+        let lines = problems_of(&sources).iter().map(|problem| line(&sources, problem)).collect::<Vec<_>>();
         let found: Vec<&String> = lines.iter().filter(|line| line.contains("never-matches")).collect();
         let Some((last, first)) = contradiction.split_last() else {
             return assert!(found.is_empty(), "{conditions}: {found:?}");
@@ -301,24 +301,24 @@ fn conditions_that_can_each_hold_and_never_together_are_told() {
         r#"destination_services = ["web"], ports = ["80-81"], destination_subnets = ["10.0.0.2", "10.0.0.1"]"#,
         &[],
     );
-    // One that fails alone is told alone.
+    // One that fails alone is reported alone.
     check(r#"ports = [80], destination_subnets = ["10.0.0.0/8"], source_subnets = ["10.0.0.0/8"]"#, &[]);
 }
 
 #[test]
-fn a_contradiction_says_what_the_services_have() {
+fn a_contradiction_names_the_ports_of_the_services() {
     let text = format!(
         "[[route]]\nmatch = [{{ destination_services = [\"web\"], ports = [81] }}]\nto = [{{ service = \"all\" }}]\n{TWO_SERVICES}"
     );
     let sources = sources(&[&text]);
-    let problems = said(&sources);
-    let problem = problems.iter().find(|problem| problem.code == "never-matches").expect("it is told");
+    let problems = problems_of(&sources);
+    let problem = problems.iter().find(|problem| problem.code == "never-matches").expect("it is reported");
     let related: Vec<&str> = problem.related.iter().map(|other| other.message.as_str()).collect();
     assert_eq!(related, ["and this", "`web` has VIP 10.0.0.1 and port 80"]);
 }
 
 #[test]
-fn sources_of_a_family_that_no_gateway_listens_on_are_told() {
+fn sources_of_a_family_that_no_gateway_listens_on_are_reported() {
     check(
         r#"[[route]]
 match = [{ source_subnets = ["fd00::/8"] }, { source_subnets = ["fd00::/8", "10.0.0.0/8"] }]

@@ -66,7 +66,7 @@ ports = [{ port = 1 }]
 selector = { app = "x" }
 "#,
         &[
-            r#"a.toml:1:10 warning no-endpoint service `x` has no endpoint: what is routed to it is reset"#,
+            r#"a.toml:1:10 warning no-endpoint service `x` has no endpoint: connections routed to it are reset"#,
             r#"a.toml:3:12 warning no-effect `selector` selects no workload of namespace `default`"#,
         ],
     );
@@ -76,7 +76,7 @@ ports = [{ port = 1 }]
 selector = {}
 "#,
         &[
-            r#"a.toml:1:10 warning no-endpoint service `x` has no endpoint: what is routed to it is reset"#,
+            r#"a.toml:1:10 warning no-endpoint service `x` has no endpoint: connections routed to it are reset"#,
             r#"a.toml:3:12 warning no-effect an empty `selector` selects nothing"#,
         ],
     );
@@ -139,7 +139,9 @@ endpoints = [{ address = "10.0.0.1:1", weight = 0 }, { address = "10.0.0.2:1", w
     check(
         r#"[service.x]
 "#,
-        &[r#"a.toml:1:10 warning no-endpoint service `x` has no endpoint: what is routed to it is reset"#],
+        &[
+            r#"a.toml:1:10 warning no-endpoint service `x` has no endpoint: connections routed to it are reset"#,
+        ],
     );
     check(
         r#"[service.x]
@@ -148,7 +150,7 @@ endpoints = ["10.0.0.1:1"]
 labels = { version = "v1" }
 "#,
         &[
-            r#"a.toml:3:19 warning no-endpoint no endpoint of `x` has the labels of subset `v1`: what is routed to it is reset"#,
+            r#"a.toml:3:19 warning no-endpoint no endpoint of `x` has the labels of subset `v1`: connections routed to it are reset"#,
         ],
     );
 }
@@ -187,7 +189,7 @@ selector = { app = "x" }
 "#,
         &[
             r#"a.toml:1:11 warning no-address workload `a` is selected by service `x` and has no single address: it is no endpoint"#,
-            r#"a.toml:4:10 warning no-endpoint service `x` has no endpoint: what is routed to it is reset"#,
+            r#"a.toml:4:10 warning no-endpoint service `x` has no endpoint: connections routed to it are reset"#,
         ],
     );
 }

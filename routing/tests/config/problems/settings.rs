@@ -160,7 +160,7 @@ locality = "a/b/c/d"
     for locality in ["a b", "a\\u202eb", "a\\nb", "a/*"] {
         let text = format!("[proxy]\nlocality = \"{locality}\"\n");
         let sources = crate::sources(&[&text]);
-        let codes: Vec<&str> = crate::said(&sources).iter().map(|problem| problem.code).collect();
+        let codes: Vec<&str> = crate::problems_of(&sources).iter().map(|problem| problem.code).collect();
         assert!(codes.contains(&"bad-locality"), "{locality}: {codes:?}");
     }
     check(

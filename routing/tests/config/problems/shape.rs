@@ -1,4 +1,4 @@
-//! What cannot be read: syntax, unknown keys, wrong types, variables.
+//! Text that cannot be read: syntax, unknown keys, wrong types, variables.
 
 use super::check;
 
@@ -61,7 +61,7 @@ expect = { services = "db" }
 }
 
 #[test]
-fn several_problems_of_shape_are_told_at_once() {
+fn several_problems_of_shape_are_reported_at_once() {
     check(
         r#"[proxy]
 shards = "two"

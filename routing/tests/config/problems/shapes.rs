@@ -3,7 +3,7 @@
 use super::check_whole;
 
 #[test]
-fn a_thing_without_its_name_is_told_so_once() {
+fn a_thing_without_its_name_is_reported_once() {
     check_whole(
         r#"[gateway]
 listen = ["0.0.0.0:1"]
@@ -82,7 +82,7 @@ endpoints = ["10.0.0.1:1"]
 }
 
 #[test]
-fn keys_in_the_wrong_place_are_told_where_they_belong() {
+fn keys_in_the_wrong_place_are_reported_with_where_they_belong() {
     check_whole(
         r#"[service.x]
 endpoints = ["10.0.0.1:1"]
@@ -92,7 +92,7 @@ namespace = "foo"
             "a.toml:3:1 unknown-key unknown key `namespace`",
             "  found: namespace",
             "  wanted: description, vips, ports, selector, endpoints, policy, subset",
-            r#"  help: `namespace` stands once, before the first header of a file; one thing alone says its own in its name: "NAMESPACE/NAME""#,
+            r#"  help: `namespace` stands once, before the first header of a file; a single thing has its own in its name: "NAMESPACE/NAME""#,
         ],
     );
     check_whole(
@@ -151,7 +151,7 @@ to = [{ service = "db" }]
 }
 
 #[test]
-fn what_tcp_does_not_have_is_told_with_what_it_has() {
+fn http_conditions_are_refused_with_those_that_tcp_has() {
     check_whole(
         r#"[[route]]
 host = "a.example.com"
@@ -164,11 +164,11 @@ to = [{ service = "db" }]
             "a.toml:2:1 unknown-key unknown key `host`",
             "  found: host",
             "  wanted: description, name, gateways, order, match, to, sticky, reject, enabled",
-            "  help: TCP has no such thing: what a client dialled is `destination_subnets`, `destination_services` and `ports`, who it is `source_subnets`, `source_labels` and `source_namespaces`",
+            "  help: TCP has no such thing: the address that a client dialled is matched by `destination_subnets`, `destination_services` and `ports`, the client by `source_subnets`, `source_labels` and `source_namespaces`",
             "a.toml:5:12 unknown-key unknown key `host`",
             "  found: host",
             "  wanted: ports, destination_subnets, source_subnets, source_labels, source_namespaces, destination_services",
-            "  help: TCP has no such thing: what a client dialled is `destination_subnets`, `destination_services` and `ports`, who it is `source_subnets`, `source_labels` and `source_namespaces`",
+            "  help: TCP has no such thing: the address that a client dialled is matched by `destination_subnets`, `destination_services` and `ports`, the client by `source_subnets`, `source_labels` and `source_namespaces`",
             "a.toml:5:28 unknown-key unknown key `gateways`",
             "  found: gateways",
             "  wanted: ports, destination_subnets, source_subnets, source_labels, source_namespaces, destination_services",
@@ -310,7 +310,7 @@ busy_poll = 1e999
 }
 
 #[test]
-fn values_of_variables_that_cannot_be_used_are_told_apart() {
+fn values_of_variables_that_cannot_be_used_are_distinguished() {
     check_whole(
         r#"[service.x]
 endpoints = ["${LINES}:1", "${LATIN1}:1", "${LATIN1:-10.0.0.1}:2"]

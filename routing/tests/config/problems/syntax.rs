@@ -1,4 +1,4 @@
-//! What is not TOML: each fault once, with what to write.
+//! Text that is not TOML: each fault once, with advice.
 
 use super::{check_whole, check_whole_alone};
 
