@@ -26,9 +26,9 @@ mod workloads;
 
 use std::sync::Arc;
 
-use crate::config::Config;
+use crate::config::{Config, Gateway as WrittenGateway};
 use crate::config_test::ConfigTest;
-use crate::parts::{Gateway, Parts};
+use crate::parts::{Gateway, Listen, Parts};
 use crate::problem::Problem;
 use crate::settings::Settings;
 use crate::table::Table;
@@ -71,15 +71,7 @@ pub fn compile(config: &Config, resolved: &Resolved) -> Result<Compiled, Vec<Pro
 
     let settings = settings::settings(report, config);
     let listens = gateways::listens(report, &gateways);
-    // Where `admin` was cut out, the address that is built in is not the one that was meant.
-    let meant = settings.admin_place.is_some() || config.proxy.iter().all(|proxy| !proxy.damaged);
-    let admin = settings.admin.filter(|_| meant);
-    let own = OwnAddresses::new(&listens, admin);
-    if let Some((admin, listen)) = admin.and_then(|admin| Some((admin, own.holds(admin)?))) {
-        let message = format!("`admin` and a gateway both want {admin}");
-        let problem = Problem::error("listen-twice", settings.admin_place.unwrap_or(listen), message);
-        report.push(problem.related(listen, "listened on here").help("give `admin` another port"));
-    }
+    let own = own_addresses(report, config, &settings, &listens);
     let workloads = Workloads::new(report, &workloads);
     let policies = Policies::new(report, policies);
     let around = Surroundings { policies: &policies, workloads: &workloads, own: &own, resolved };
@@ -89,18 +81,7 @@ pub fn compile(config: &Config, resolved: &Resolved) -> Result<Compiled, Vec<Pro
     let services_as_run = destinations.services();
     let known = Known { gateways: &gateways, registry: &services, services: &checked };
     let routes = routes::routes(report, config, &known, &mut destinations);
-    let mut gateways_as_run = Vec::new();
-    for (declared, listen) in gateways.list.iter().zip(listens) {
-        report.turn_to(declared.damaged);
-        let to = declared.written.to.as_ref();
-        let default = to.and_then(|to| destinations.split(report, declared.file, to, None));
-        gateways_as_run.push(Gateway {
-            name: declared.printed.clone(),
-            listen,
-            default,
-            place: declared.place,
-        });
-    }
+    let gateways_as_run = with_defaults(report, &gateways, listens, &mut destinations);
     let config_tests = config_tests::config_tests(report, config, &known, &gateways_as_run, &routes);
     let scene = Scene {
         known: &known,
@@ -109,17 +90,13 @@ pub fn compile(config: &Config, resolved: &Resolved) -> Result<Compiled, Vec<Pro
         services: &services_as_run,
         workloads: &workloads,
     };
-    conditions::check(report, &scene);
-    contradictions::check(report, &scene);
     let targets = Targets {
         splits: &destinations.splits,
         destinations: &destinations.list,
         endpoints: &destinations.endpoints,
         own: &own,
     };
-    arrivals::check(report, &scene, &targets);
-    other_services::check(report, &scene, &targets);
-    coverage::check(report, &routes.used);
+    check_together(report, &scene, &targets);
 
     let parts = Parts {
         gateways: gateways_as_run,
@@ -130,7 +107,7 @@ pub fn compile(config: &Config, resolved: &Resolved) -> Result<Compiled, Vec<Pro
         destinations: destinations.list,
         endpoints: destinations.endpoints,
         workloads: workloads.list,
-        sources: Arc::new(config.sources.clone()),
+        sources: config.sources.clone(),
     };
     let good = report.errors == 0;
     let problems = std::mem::take(report).sorted();
@@ -138,4 +115,48 @@ pub fn compile(config: &Config, resolved: &Resolved) -> Result<Compiled, Vec<Pro
         return Err(problems);
     }
     Ok(Compiled { table: Table::build(parts), settings, host_names, config_tests, warnings: problems })
+}
+
+/// The addresses that this process listens on, `admin` included.
+fn own_addresses(
+    report: &mut Report,
+    config: &Config,
+    settings: &Settings,
+    listens: &[Vec<Listen>],
+) -> OwnAddresses {
+    // Where `admin` was cut out, the address that is built in is not the one that was meant.
+    let meant = settings.admin_place.is_some() || config.proxy.iter().all(|proxy| !proxy.damaged);
+    let admin = settings.admin.filter(|_| meant);
+    let own = OwnAddresses::new(listens, admin);
+    if let Some((admin, listen)) = admin.and_then(|admin| Some((admin, own.holds(admin)?))) {
+        let message = format!("`admin` and a gateway both want {admin}");
+        let problem = Problem::error("listen-twice", settings.admin_place.unwrap_or(listen), message);
+        report.push(problem.related(listen, "listened on here").help("give `admin` another port"));
+    }
+    own
+}
+
+/// The gateways as run: each with its listeners and its `to`.
+fn with_defaults(
+    report: &mut Report,
+    gateways: &Registry<'_, WrittenGateway>,
+    listens: Vec<Vec<Listen>>,
+    destinations: &mut Destinations<'_, '_>,
+) -> Vec<Gateway> {
+    let as_run = gateways.list.iter().zip(listens).map(|(declared, listen)| {
+        report.turn_to(declared.damaged);
+        let to = declared.written.to.as_ref();
+        let default = to.and_then(|to| destinations.split(report, declared.file, to, None));
+        Gateway { name: declared.printed.clone(), listen, default, place: declared.place }
+    });
+    as_run.collect()
+}
+
+/// The checks for which all things have to be known.
+fn check_together(report: &mut Report, scene: &Scene<'_>, targets: &Targets<'_>) {
+    conditions::check(report, scene);
+    contradictions::check(report, scene);
+    arrivals::check(report, scene, targets);
+    other_services::check(report, scene, targets);
+    coverage::check(report, &scene.routes.used);
 }

@@ -301,5 +301,5 @@ pub struct Parts {
     /// By name.
     pub workloads: Vec<Workload>,
     /// The texts that places point into.
-    pub sources: Arc<Sources>,
+    pub sources: Sources,
 }

@@ -19,8 +19,8 @@ pub(crate) fn line(line: u32) -> Place {
 }
 
 /// A text of so many empty lines, so that [`line`] is a place in it.
-fn sources(lines: usize) -> Arc<Sources> {
-    Arc::new(Sources(vec![Source::new("a.toml", "\n".repeat(lines))]))
+fn sources(lines: usize) -> Sources {
+    Sources(vec![Source::new("a.toml", "\n".repeat(lines))])
 }
 
 /// Some keys of [`policy`], and where they were set.
