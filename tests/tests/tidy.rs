@@ -42,9 +42,9 @@ const LONGEST: usize = 600;
 const ROOMS: [&str; 5] = ["routing", "proxy", "tools", "bench", "tests"];
 
 /// A file of ours: its path from the root of the workspace, and its text.
-struct File {
-    path: String,
-    text: String,
+pub(crate) struct File {
+    pub(crate) path: String,
+    pub(crate) text: String,
 }
 
 fn walk(directory: &Path, extension: &str, found: &mut Vec<PathBuf>) {
@@ -73,7 +73,7 @@ fn files(extension: &str) -> Vec<File> {
     paths.into_iter().map(read).collect()
 }
 
-fn sources() -> Vec<File> {
+pub(crate) fn sources() -> Vec<File> {
     let files = files("rs");
     assert!(files.len() > 20, "only {} sources: the walk is broken", files.len());
     files

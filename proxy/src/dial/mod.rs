@@ -1,4 +1,4 @@
-//! The dial of one session (step 8 of the walk): endpoints of the destination that was drawn, one after the other, until one
+//! The dial of one session (step 9 of the walk): endpoints of the destination that was drawn, one after the other, until one
 //! answers or attempts and time are used up.
 //!
 //! Pure: the machine is fed with what happened and answers with what to do next. Picking is an argument, and so is time.

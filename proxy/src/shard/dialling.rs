@@ -1,4 +1,4 @@
-//! Dialling (step 8 of the walk): the calls that a [`Dial`](crate::dial::Dial) asks for, and what it learns of them.
+//! Dialling (step 9 of the walk): the calls that a [`Dial`](crate::dial::Dial) asks for, and what it learns of them.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! Relaying (step 9 of the walk): feeds the relay of a session with its polls and its timer, and does what a step asks for.
+//! Relaying (step 10 of the walk): feeds the relay of a session with its polls and its timer, and does what a step asks for.
 
 use super::core::Core;
 use super::session::Stage;
