@@ -14,7 +14,7 @@ pub fn usable() -> Vec<usize> {
 }
 
 /// One core a shard. `shards` 0 is one a core; more shards than cores take them in turn.
-/// `quota` is how many cores' worth of time a cgroup grants; it cuts "all" only, since a list was meant.
+/// `quota` is how many cores' worth of time a cgroup grants; it shortens "all" only, since a list is intended as it is.
 pub fn plan(cores: &Cores, shards: usize, usable: &[usize], quota: Option<usize>) -> Vec<usize> {
     let cores = match cores {
         Cores::All => &usable[..quota.unwrap_or(usable.len()).clamp(1.min(usable.len()), usable.len())],

@@ -1,5 +1,5 @@
-//! `weir demo`: the main job with nothing to prepare. Two line-echo backends, a gateway, a split, and what to type. The backends
-//! are plain blocking threads: they stand for somebody else's program.
+//! `weir demo`: the main job with nothing to prepare. It runs two line-echo backends and a gateway that splits between them, and
+//! prints the commands to try. The backends are plain blocking threads: they take the place of a user's own servers.
 
 use std::fs::OpenOptions;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -40,12 +40,12 @@ const STACK_BYTES: usize = 128 << 10;
 /// How long a backend rests when it could not accept.
 const REST: Duration = Duration::from_millis(100);
 
-/// What the arguments say.
+/// The arguments.
 #[derive(Clone, Debug)]
 pub struct Demo {
     /// The gateway's port; all others move with it.
     pub port: u16,
-    /// Where to write the configuration, to serve from there.
+    /// The new file for the configuration, which is then served from it.
     pub config_out: Option<PathBuf>,
     /// Only the backends.
     pub backends: bool,
@@ -57,18 +57,18 @@ impl Demo {
         if self.backends {
             self.refuse_taken_addresses()?;
             self.prepare()?;
-            report::to_stdout(&self.told_with_backends());
+            report::to_stdout(&self.backend_instructions());
             loop {
                 thread::park();
             }
         }
         let text = configuration(self.port);
         let built_in = Origin::from_text(Source::new("demo.toml", text.as_str()));
-        // Before a file is written that a second attempt would not write over.
+        // Before the file is written, for a second attempt would refuse to write over it.
         let host = start::look_at_host(&built_in)?;
         self.refuse_taken_addresses()?;
         self.prepare()?;
-        report::to_stdout(&format!("{text}\n{}\n", self.told()));
+        report::to_stdout(&format!("{text}\n{}\n", self.instructions()));
         let origin = match self.config_out {
             Some(path) => Origin::from_arguments(vec![path]),
             None => built_in,
@@ -87,7 +87,7 @@ impl Demo {
         Ok(())
     }
 
-    /// All addresses that are taken, at once and before anything is written or started.
+    /// Refuses to start where addresses are taken: reports all of them, before anything is written or started.
     fn refuse_taken_addresses(&self) -> anyhow::Result<()> {
         let backends =
             BACKENDS.into_iter().zip(self.port + 1..).map(|(name, port)| (format!("backend {name}"), port));
@@ -112,8 +112,8 @@ impl Demo {
         )
     }
 
-    /// What to type.
-    fn told(&self) -> String {
+    /// The commands to try.
+    fn instructions(&self) -> String {
         let port = self.port;
         let edit = match &self.config_out {
             Some(path) => format!(
@@ -125,14 +125,14 @@ impl Demo {
         format!(
             "Type, in another terminal:\n\n    {}\n\n\
              About four of five answers are \"one hello\", the others \"two hello\".\n{edit}\
-             What is going on: curl http://{}/metrics\n\n{}",
+             Metrics: curl http://{}/metrics\n\n{}",
             type_this(port),
             address(port + ADMIN),
             self.further_lines()
         )
     }
 
-    fn told_with_backends(&self) -> String {
+    fn backend_instructions(&self) -> String {
         let port = self.port;
         let written = self.config_out.as_deref().map(|path| format!(" -c {}", path.display()));
         let run = format!("{} run{}", program(), written.unwrap_or_else(|| " -c FILE".to_owned()));
@@ -155,7 +155,7 @@ impl Demo {
         let mut text = String::new();
         if self.config_out.is_none() {
             text = format!(
-                "An edit as a reload before your eyes:\n\n    {program} demo{port} --config-out {file}\n\n"
+                "To see an edit take effect as a reload:\n\n    {program} demo{port} --config-out {file}\n\n"
             );
         }
         text + &format!(
@@ -195,7 +195,7 @@ fn configuration(port: u16) -> String {
     text
 }
 
-/// Never over a file that exists: it may hold somebody's edits.
+/// Writes a new file, never over one that exists: it may hold a user's edits.
 fn write_new(path: &Path, text: &str) -> anyhow::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).open(path).map_err(|error| {
         if error.kind() == io::ErrorKind::AlreadyExists {
@@ -220,7 +220,7 @@ fn start_backend(name: &'static str, address: SocketAddr) -> anyhow::Result<()> 
         loop {
             let answered = listener.accept().and_then(|(stream, _)| {
                 let connection = thread::Builder::new().name(name.into()).stack_size(STACK_BYTES);
-                // How a client leaves is its own affair.
+                // A client may end as it likes.
                 connection.spawn(move || drop(answer_lines(name, &stream)))
             });
             if answered.is_err() {
@@ -232,7 +232,7 @@ fn start_backend(name: &'static str, address: SocketAddr) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// Answers each line with the name, a space and the line, until the client has said all.
+/// Answers each line with the name, a space and the line, until the client has sent its FIN.
 fn answer_lines(name: &str, mut stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut lines = BufReader::new(stream);
@@ -282,12 +282,12 @@ mod tests {
     #[test]
     fn a_backend_answers_every_line_and_ends_when_the_client_has() {
         #[track_caller]
-        fn check(said: &str, expected: &str) {
+        fn check(sent: &str, expected: &str) {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
             let (server, _) = listener.accept().unwrap();
             let backend = thread::spawn(move || answer_lines("one", &server));
-            client.write_all(said.as_bytes()).unwrap();
+            client.write_all(sent.as_bytes()).unwrap();
             client.shutdown(Shutdown::Write).unwrap();
             let mut heard = String::new();
             client.read_to_string(&mut heard).unwrap();

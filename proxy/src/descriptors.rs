@@ -2,7 +2,7 @@
 
 /// Of the whole process: files, the loop of the control thread, the admin server and its clients, questions to name servers.
 const PROCESS: u64 = 256;
-/// Of a shard: its ring, its doorbell and what its executor has.
+/// Of a shard: its ring, its doorbell and those of its executor.
 const SHARD: u64 = 8;
 /// Of a listener beside its sockets, one a shard: its lock.
 const LOCK: u64 = 1;
@@ -20,7 +20,7 @@ pub fn pipes_max(descriptors: u64) -> u64 {
     descriptors / LIMIT_A_PIPE
 }
 
-/// What takes descriptors for as long as a configuration is in force.
+/// Listeners and shards, which take descriptors for as long as a configuration is in force.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
     /// Addresses that are listened on.
@@ -35,7 +35,7 @@ impl Standing {
         PROCESS + shards * SHARD + listeners * (shards + LOCK)
     }
 
-    /// The lowest limit under which this is of use.
+    /// The lowest limit that leaves room for a few connections.
     pub fn least_limit(self) -> u64 {
         let wanted = self.others() + FEW_CONNECTIONS * CONNECTION;
         // Pipes get a share of the limit itself.

@@ -1,7 +1,7 @@
-//! The process log: what happens to the process, on stderr. One line a connection is the access log's, not this one's.
+//! The process log: events of the process, on stderr. Lines about single connections belong to an access log, not here.
 //!
-//! One thread writes, behind a bounded queue, so that no other thread ever waits for whoever reads stderr: a terminal that is
-//! stopped, a pipe that is full. What does not fit is dropped and counted, and a line reports how much once there is room.
+//! One thread writes, behind a bounded queue, so that no other thread ever waits for the reader of stderr: a terminal that is
+//! stopped, a pipe that is full. Lines that do not fit are dropped and counted, and a line reports their number once there is room.
 
 use std::cell::Cell;
 use std::io;
@@ -68,11 +68,11 @@ impl Log {
 
     /// From now on this level.
     pub fn set_level(&self, level: LogLevel) {
-        // Fails only if the subscriber is gone, and then nobody reads the log.
+        // Fails only if the subscriber is gone, and the log with it.
         let _ = self.level.reload(filter(level));
     }
 
-    /// Writes a text of whole lines, at some time.
+    /// Queues a text of whole lines.
     pub fn print(&self, text: String) {
         if !text.is_empty() {
             self.queue.push(text.into_bytes());
@@ -101,18 +101,18 @@ impl Log {
     }
 }
 
-/// What waits to be written.
+/// Texts that wait to be written.
 #[derive(Debug)]
 struct Queue {
     texts: SyncSender<Vec<u8>>,
     /// Bytes that wait.
     bytes: AtomicUsize,
-    /// Texts that were taken in, and those that have left again.
+    /// Texts that were queued, and those that were written.
     pushed: AtomicU64,
     written: AtomicU64,
     /// Texts that reached no reader, ever.
     dropped: AtomicU64,
-    /// Those that found no room since the last line that reported them.
+    /// Those that did not fit since the last line that reported them.
     unreported: AtomicU64,
 }
 
@@ -130,7 +130,7 @@ impl Queue {
         (Arc::new(queue), received)
     }
 
-    /// Takes a text in, or drops it. Never waits.
+    /// Queues a text, or drops it. Never waits.
     fn push(&self, text: Vec<u8>) {
         let length = text.len();
         let before = self.bytes.fetch_add(length, Ordering::Relaxed);
@@ -145,14 +145,14 @@ impl Queue {
         }
     }
 
-    /// Writes what comes, for ever.
+    /// Writes texts as they come, for ever.
     fn write(&self, texts: impl IntoIterator<Item = Vec<u8>>, mut sink: impl FnMut(&[u8]) -> io::Result<()>) {
         for text in texts {
             let result = sink(&text);
             self.bytes.fetch_sub(text.len(), Ordering::Relaxed);
             self.written.fetch_add(1, Ordering::Release);
             if result.is_err() {
-                // stderr is gone: the work of the process is not.
+                // Without stderr the process goes on.
                 self.dropped.fetch_add(1, Ordering::Relaxed);
                 continue;
             }
@@ -214,7 +214,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_finds_no_room_is_dropped_and_counted() {
+    fn texts_that_do_not_fit_are_dropped_and_counted() {
         #[track_caller]
         fn check(pushed: &[usize], dropped: u64) {
             let (queue, _texts) = Queue::new();

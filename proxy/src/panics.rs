@@ -21,7 +21,7 @@ const REST: Duration = Duration::from_secs(1);
 static CAUGHT: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
-    /// What a panic of this thread ends, if it is a shard: how to say which session was being served.
+    /// Set on a shard's thread: names the session that is being served.
     static SHARD: Cell<Option<fn() -> String>> = const { Cell::new(None) };
 }
 
@@ -52,14 +52,14 @@ pub fn start(log: &Log) {
     }));
 }
 
-/// From now on a panic of this thread ends the process. `session` says what it is doing.
+/// From now on a panic of this thread ends the process. `session` names the session that it is serving.
 pub fn end_the_process(session: fn() -> String) {
     SHARD.set(Some(session));
 }
 
 /// Does this work, and counts it if it panics.
 pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, Panicked> {
-    // What the work was given is given up or made anew by whoever asked for it.
+    // The caller drops or remakes whatever the work was given.
     catch_unwind(AssertUnwindSafe(work)).map_err(|_: Box<dyn Any + Send>| {
         CAUGHT.fetch_add(1, Ordering::Relaxed);
         Panicked
@@ -102,7 +102,7 @@ mod tests {
         assert!(total() > before);
     }
 
-    /// Tells the process that this test starts anew which thread is to panic.
+    /// Names the thread that is to panic, for the process that this test starts.
     const CHILD: &str = "WEIR_TEST_PANIC";
 
     #[test]

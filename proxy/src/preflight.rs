@@ -1,6 +1,6 @@
-//! What the host must allow before anything is bound: all that is missing at once, each with the command that mends it.
-//! [`Host::read`] reads the host, [`findings`] judges the readings. What a running Weir would meet later (a port in use, a file
-//! that cannot be read) is told there.
+//! The check of the host before anything is bound. It reports everything that is missing at once, each with the command that mends
+//! it. [`Host::read`] reads the host, [`findings`] judges the readings. Failures of a later moment (a port in use, a file that
+//! cannot be read) are reported where they happen.
 
 use std::fmt;
 use std::fs;
@@ -21,24 +21,24 @@ fn more_descriptors(limit: u64) -> String {
     )
 }
 
-/// What glommio locks for the ring of an executor.
+/// Memory that glommio locks for the ring of an executor.
 const MIN_LOCKED_BYTES: u64 = 512 << 10;
 
-/// Under this a process runs out with some hundred connections, which nobody meant.
+/// Below this a process runs out of descriptors at some hundred connections, which is hardly intended.
 const MIN_DESCRIPTORS: u64 = 1024;
 
-/// A limit that is asked for where nothing calls for more.
+/// The limit that a command sets where no more is needed.
 const COMMON_DESCRIPTORS: u64 = 65_536;
 
 /// CAP_NET_BIND_SERVICE, its bit in a capability set (linux/capability.h).
 const CAP_NET_BIND_SERVICE: u32 = 10;
 
-/// What was read of a host.
+/// The readings of a host.
 #[derive(Debug)]
 pub struct Host {
-    /// What its io_uring can do, or why there is none.
+    /// The features of its io_uring, or why it has none.
     pub ring: io::Result<Features>,
-    /// `kernel.io_uring_disabled`: 0 for all, 1 for the privileged, 2 for nobody. Before Linux 6.6 there is none.
+    /// `kernel.io_uring_disabled`: 0 allows every process, 1 the privileged ones, 2 none. Linux has it since 6.6.
     pub io_uring_disabled: Option<u32>,
     /// Soft limit of locked memory, in bytes; none: no limit.
     pub locked_bytes: Option<u64>,
@@ -56,25 +56,25 @@ pub struct Host {
     pub tw_reuse: Option<u32>,
 }
 
-/// What a configuration wants of a host.
+/// The demands of a configuration on a host.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
-    /// Whoever listens, and the lowest port it listens on other than 0.
+    /// Each listener (a gateway, admin) with its lowest port other than 0.
     pub ports: Vec<(String, u16)>,
     /// The cores it names.
     pub cores: Cores,
-    /// What takes descriptors for as long as it runs.
+    /// Listeners and shards, which take descriptors for as long as it runs.
     pub standing: Standing,
 }
 
 /// One thing a host does not allow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// What is there.
+    /// The present state.
     pub found: String,
-    /// What is needed, and for what.
+    /// The state that is needed, and its purpose.
     pub wanted: String,
-    /// What mends it.
+    /// The command that mends it.
     pub command: String,
 }
 
@@ -91,7 +91,7 @@ impl Finding {
     }
 }
 
-/// All that stands in the way of running.
+/// Everything that keeps Weir from running here.
 pub fn findings(host: &Host, wanted: &Wanted) -> Vec<Finding> {
     let mut findings = Vec::new();
     match &host.ring {
@@ -171,7 +171,7 @@ fn limits(host: &Host) -> Vec<Finding> {
     findings
 }
 
-/// Whether this many descriptors are too few for what takes them.
+/// The finding for a descriptor limit that is too low for these listeners and shards.
 pub fn few_descriptors(limit: Option<u64>, standing: Standing) -> Option<Finding> {
     let limit = limit?;
     let least = standing.least_limit();
@@ -263,7 +263,7 @@ fn list(cores: &[usize]) -> String {
     text.collect::<Vec<_>>().join(",")
 }
 
-/// A word on what will hurt only under load, for the log.
+/// A hint for the log about a setting that limits only under load.
 pub fn hint(host: &Host) -> Option<&'static str> {
     (host.tw_reuse.is_some_and(|value| value != 1)).then_some(
         "net.ipv4.tcp_tw_reuse is not 1: about 470 connections a second that clients end first are all that one upstream \

@@ -1,5 +1,5 @@
-//! `weirctl explain`: one arrival by hand, taken through the table of a configuration. The exit code says whether it could be
-//! explained, not what was decided.
+//! `weirctl explain`: one arrival by hand, taken through the table of a configuration. The exit code shows whether it could be
+//! explained, whatever was decided.
 
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
@@ -22,16 +22,16 @@ pub(crate) struct Explain {
     /// The client
     #[arg(long, value_name = "ADDR[:PORT]", value_parser = source)]
     source: SocketAddr,
-    /// What the client dialled
+    /// The address that the client dialled
     #[arg(long, value_name = "ADDR:PORT")]
     destination: SocketAddr,
     /// Where it arrives; may be left out where exactly one gateway listens on the destination
     #[arg(long, value_name = "NAME")]
     gateway: Option<String>,
-    /// All rules, destinations and endpoints, however many there are
+    /// Show all rules, destinations and endpoints, however many there are
     #[arg(long)]
     all: bool,
-    /// JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
@@ -74,7 +74,7 @@ impl Explain {
     }
 }
 
-/// What keeps a reader from taking an endpoint for missing that has only no address here.
+/// A note about host names, so that an endpoint which only has no address here is not taken for missing.
 fn unasked(names: &[Arc<str>]) -> String {
     match names {
         [] => String::new(),
@@ -84,7 +84,7 @@ fn unasked(names: &[Arc<str>]) -> String {
     }
 }
 
-/// "10.0.1.1" or "10.0.1.1:4000"; nothing decides by the port of a source.
+/// Reads "10.0.1.1" or "10.0.1.1:4000"; no rule looks at the port of a source.
 fn source(text: &str) -> Result<SocketAddr, String> {
     let address = text.parse::<IpAddr>().map(|address| SocketAddr::new(address, 0));
     address.or_else(|_| text.parse()).map_err(|_| "wanted ADDR or ADDR:PORT".to_owned())

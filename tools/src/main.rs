@@ -1,4 +1,4 @@
-//! `weirctl`: what explains and steers a Weir. `explain` works on files alone, through the code that the proxy routes with.
+//! `weirctl`: the program that explains and steers a Weir. `explain` works on files alone, through the code that the proxy routes with.
 
 mod explain;
 
@@ -18,14 +18,14 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Tell what is decided for a connection, and why: every rule in order, the split, the endpoints, the policy
+    /// Show what is decided for a connection, and why: every rule in order, the split, the endpoints, the policy
     Explain(explain::Explain),
 }
 
 const USAGE: u8 = 2;
 
 const FIRST_BYTES: &str = "in this version no route asks for first bytes";
-const METRICS: &str = "`admin` serves what is counted: curl http://127.0.0.1:9347/metrics";
+const METRICS: &str = "`admin` serves the counters: curl http://127.0.0.1:9347/metrics";
 const WEIGHTS: &str = "edit the weights in the file: they are in force at once";
 
 const LATER: Later = Later {
@@ -38,7 +38,7 @@ const LATER: Later = Later {
         ("top", METRICS),
         ("diff", "`weirctl explain` shows one arrival at a time, by each of the files"),
         ("import", "`weir demo --config-out FILE` writes a first file to begin with"),
-        ("doctor", "`weir run` prints what the host lacks, and the command that mends it"),
+        ("doctor", "`weir run` prints everything that the host lacks, with the command that mends it"),
         ("reload", "save the file, or send HUP: kill -HUP PID"),
         ("upgrade", "end the running one with TERM, on which it drains, and start the new one"),
         ("kill", "`max_duration` and `idle_timeout` of a policy end connections"),
@@ -51,7 +51,7 @@ const LATER: Later = Later {
         ("rollback", "bring the earlier file back: it is in force at once"),
         ("log-level", "`level` of [log] is taken at a reload"),
         ("log", "`level` of [log] is taken at a reload"),
-        ("schema", "`weir check` tells what is wrong with a file, and what is wanted"),
+        ("schema", "`weir check` reports what is wrong with a file, and what is wanted"),
     ],
     options: &[
         ("explain", "--sni", FIRST_BYTES),
