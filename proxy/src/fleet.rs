@@ -10,12 +10,12 @@ use anyhow::Context as _;
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use weir_routing::Settings;
 
-use crate::boards::counters::Registry;
 use crate::boards::counters::ShardCounters;
 use crate::boards::health::HealthBoard;
 use crate::boards::in_force::InForce;
 use crate::boards::limits::{Limit, ShardLoad};
 use crate::boards::prometheus::Metrics;
+use crate::boards::registry::Registry;
 use crate::checks;
 use crate::descriptors::pipes_max;
 use crate::listener::Sockets;

@@ -9,8 +9,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use weir_routing::CLIENTS_PORT;
 use weir_routing::{DestinationId, EndpointId, Loads, Route, Table};
 
-use crate::boards::counters::Labels;
 use crate::boards::health::{HealthBoard, Rows};
+use crate::boards::labels::Labels;
 use crate::boards::limits::{Limit, LimitsBoard, Reservation};
 use crate::listener::{is_local, is_on, reaches};
 use crate::reason::Reason;

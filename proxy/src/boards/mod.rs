@@ -4,5 +4,7 @@
 pub mod counters;
 pub mod health;
 pub mod in_force;
+pub mod labels;
 pub mod limits;
 pub mod prometheus;
+pub mod registry;

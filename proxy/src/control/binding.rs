@@ -9,8 +9,8 @@ use std::sync::Arc;
 use tracing::warn;
 use weir_routing::{GatewayId, Settings, Table};
 
-use crate::boards::counters::Labels;
 use crate::boards::in_force::InForce;
+use crate::boards::labels::Labels;
 use crate::boards::limits::LimitsBoard;
 use crate::descriptors::Standing;
 use crate::fleet::Shared;

@@ -12,9 +12,11 @@ use super::listeners::{Arrived, Listeners};
 use super::live::Live;
 use super::message::{Accepted, HandedOver, ListenerContext, Message};
 use super::session::{Dialling, Places};
-use crate::boards::counters::{Ledger, Registry, Series, Way};
+use crate::boards::counters::Series;
 use crate::boards::in_force::InForce;
+use crate::boards::labels::SeriesIds;
 use crate::boards::limits::{Limit, ShardLoad};
+use crate::boards::registry::{Registry, ShardSeries};
 use crate::listener::INHERITED_KEEPALIVE;
 use crate::mailbox::Mailbox;
 use crate::os::sys;
@@ -26,7 +28,7 @@ pub(super) struct Admission {
     /// The table in force.
     pub(super) in_force: Option<Arc<InForce>>,
     index: usize,
-    ledger: Ledger,
+    series: ShardSeries,
     process: Arc<Limit>,
     load: ShardLoad,
     peers: Arc<[Arc<Mailbox<Message>>]>,
@@ -36,17 +38,17 @@ impl Admission {
     /// Before the first table.
     pub(super) fn new(
         index: usize,
-        registry: Arc<Registry>,
+        registry: &Registry,
         process: Arc<Limit>,
         load: ShardLoad,
         peers: Arc<[Arc<Mailbox<Message>>]>,
     ) -> Self {
-        Self { in_force: None, index, ledger: Ledger::new(registry), process, load, peers }
+        Self { in_force: None, index, series: ShardSeries::new(registry), process, load, peers }
     }
 
     /// Decides by another table. Returns the last one.
     pub(super) fn take_table(&mut self, in_force: Arc<InForce>) -> Option<Arc<InForce>> {
-        self.ledger.follow(&in_force.labels);
+        self.series.follow(&in_force.labels);
         self.in_force.replace(in_force)
     }
 
@@ -144,7 +146,7 @@ impl Admission {
         route: Option<RouteId>,
         destination: Option<DestinationId>,
     ) -> Arc<Series> {
-        self.ledger.series(&context.in_force.labels, Way { gateway: context.gateway, route, destination })
+        self.series.of(&context.in_force.labels, SeriesIds { gateway: context.gateway, route, destination })
     }
 }
 

@@ -29,9 +29,10 @@ use self::listeners::{ACCEPTS_A_TURN, Listeners};
 use self::live::Live;
 use self::resetting::Resetting;
 use self::system::System;
-use crate::boards::counters::{Registry, ShardCounters};
+use crate::boards::counters::ShardCounters;
 use crate::boards::in_force::InForce;
 use crate::boards::limits::{Limit, ShardLoad};
+use crate::boards::registry::Registry;
 use crate::clock::{self, Millis, earlier};
 use crate::listener::ListenerId;
 use crate::mailbox::Mailbox;
@@ -99,7 +100,7 @@ impl Shard {
             now: Millis::now(),
         });
         let admission =
-            Admission::new(start.index, start.registry, start.process, start.shard_load, start.peers);
+            Admission::new(start.index, &start.registry, start.process, start.shard_load, start.peers);
         Ok(Self {
             core,
             listeners: Listeners::default(),

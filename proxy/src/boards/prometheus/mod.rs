@@ -10,8 +10,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use self::text::Family;
-use crate::boards::counters::{MAX_ERRNO, Reading, Registry, SeriesKey, ShardCounters};
+use crate::boards::counters::{MAX_ERRNO, Reading, ShardCounters};
+use crate::boards::labels::SeriesKey;
 use crate::boards::limits::{Limit, ShardLoad};
+use crate::boards::registry::Registry;
 use crate::reason::Reason;
 
 /// The label: the words of what accepting usually fails with, else the number.
