@@ -31,7 +31,7 @@ impl Activity {
         self.words[word] |= 1 << (millisecond % 64);
     }
 
-    /// What was done there, was done.
+    /// An operation that was done there was done.
     pub fn add(&mut self, other: &Activity) {
         if self.words.len() < other.words.len() {
             self.words.resize(other.words.len(), 0);

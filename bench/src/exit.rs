@@ -6,7 +6,7 @@ pub const FINE: u8 = 0;
 pub const FAILED: u8 = 1;
 /// The arguments make no sense.
 pub const USAGE: u8 = 2;
-/// It was done, but a validity gate failed: the report says which figures not to believe.
+/// It was done, but a validity gate failed: the report names the figures not to believe.
 pub const INVALID: u8 = 3;
 /// Bytes were lost, doubled, changed or crossed, or the counts do not add up.
 pub const INTEGRITY: u8 = 4;
@@ -14,5 +14,5 @@ pub const INTEGRITY: u8 = 4;
 pub const INTERRUPTED: u8 = 130;
 
 /// The help text about them.
-pub const EXIT_CODES: &str = "Exit codes: 0 fine; 1 failed; 2 usage; 3 done, but a validity gate failed (the report says which); \
+pub const EXIT_CODES: &str = "Exit codes: 0 fine; 1 failed; 2 usage; 3 done, but a validity gate failed (the report names it); \
     4 bytes were lost, doubled, changed or crossed, or counts do not add up; 130 ended early by a signal, with a partial report.";

@@ -1,7 +1,7 @@
 //! May the figures of a run be believed? One gate for each way they could lie.
 //!
-//! A gate that does not apply to a run is not asked: a closed loop has no plan to fall behind. What the answers mean for the exit
-//! code is the command line's; how they are shown is `report`'s.
+//! A gate that does not apply to a run is not asked: a closed loop has no plan to fall behind. The command line turns the answers
+//! into an exit code, and `report` shows them.
 
 use serde::Serialize;
 
@@ -12,7 +12,7 @@ use crate::payload::frame::HEADER;
 use crate::settings::{Direction, Exchange, Pace, Verify, Work};
 
 /// Share of the planned operations that must be done, and done in time. Below it a queue grows for as long as the run lasts, and
-/// every percentile says how long the run was.
+/// every percentile shows how long the run was.
 pub const ACHIEVED: f64 = 0.99;
 
 /// Share of the response's 99th percentile that the generator's own lateness may reach at its own 99th percentile. Response counts
@@ -47,7 +47,7 @@ pub struct Gate {
     pub name: &'static str,
     /// Whether it holds.
     pub passed: bool,
-    /// What was found, wanted, and what to do about it, in a sentence.
+    /// The finding, the wanted value and the remedy, in a sentence.
     pub message: String,
 }
 
@@ -62,7 +62,7 @@ pub fn valid(gates: &[Gate]) -> bool {
     gates.iter().all(|gate| gate.passed)
 }
 
-/// Samples without which a quantile (0 to 1) says nothing.
+/// Samples without which a quantile (0 to 1) means nothing.
 pub fn needed(quantile: f64) -> u64 {
     (TAIL as f64 / (1.0 - quantile)).round() as u64
 }
@@ -93,15 +93,15 @@ fn open(outcome: &Outcome) -> impl Iterator<Item = &PartOutcome> {
     outcome.parts.iter().filter(is_open)
 }
 
-/// Operations done of an open loop's plan, and what would be still under way at any moment if nothing queued (Little's law).
+/// Operations done of an open loop's plan, and those that would be under way at any moment if none queued (Little's law).
 struct InTime {
     done: u64,
     planned: u64,
     under_way: u64,
 }
 
-/// What was done by the time the plan ended: what the drain made good afterwards is late, though it is done. None where seconds
-/// cannot tell, because a closed loop's operations are in them too.
+/// Operations done by the time the plan ended: those that the drain made good afterwards are late, though they are done. None where
+/// the seconds hold operations of a closed loop as well.
 fn in_time(outcome: &Outcome) -> Option<InTime> {
     let length = outcome.elapsed.min(outcome.settings.duration).as_secs_f64();
     if outcome.seconds.is_empty() || length <= 0.0 || !outcome.parts.iter().all(|part| is_open(&part)) {
@@ -117,7 +117,7 @@ fn in_time(outcome: &Outcome) -> Option<InTime> {
 
 fn achieved(outcome: &Outcome) -> Option<Gate> {
     let share = |done: u64, planned: u64| if planned == 0 { 1.0 } else { done as f64 / planned as f64 };
-    let tell = |what: &str, done: u64, planned: u64| {
+    let share_done = |what: &str, done: u64, planned: u64| {
         let percent = human::percent(share(done, planned));
         format!(
             "{what}: {} of {} planned ({percent}), at least 99 % wanted",
@@ -127,13 +127,13 @@ fn achieved(outcome: &Outcome) -> Option<Gate> {
     };
     let refuse = |found: String, advice: &str| gate("achieved", false, format!("{found}: {advice}"));
     let slower = "these are the figures of an overloaded or failing system; lower --rate until it keeps up";
-    // A closed loop has no plan to fall behind, but what failed has no service time: the rest are those of the survivors.
+    // A closed loop has no plan to fall behind, but a failed operation has no service time: those that remain are of the survivors.
     for part in outcome.parts.iter().filter(|part| !is_open(part)) {
         let Ledger { ok, planned, unfinished, .. } = part.ledger;
         let begun = planned.saturating_sub(unfinished);
         if share(ok, begun) < ACHIEVED {
             return refuse(
-                tell(&format!("{} done", part.part.name), ok, begun),
+                share_done(&format!("{} done", part.part.name), ok, begun),
                 "these are the figures of those that did not fail; see the errors",
             );
         }
@@ -142,17 +142,17 @@ fn achieved(outcome: &Outcome) -> Option<Gate> {
     for part in open(outcome) {
         let Ledger { ok, planned, .. } = part.ledger;
         if share(ok, planned) < ACHIEVED {
-            return refuse(tell(&format!("{} done", part.part.name), ok, planned), slower);
+            return refuse(share_done(&format!("{} done", part.part.name), ok, planned), slower);
         }
     }
     if let Some(InTime { done, planned, under_way }) = in_time(outcome)
         && share(done + under_way, planned) < ACHIEVED
     {
-        return refuse(tell("done before the plan ended", done, planned), slower);
+        return refuse(share_done("done before the plan ended", done, planned), slower);
     }
     let (ok, planned) =
         open(outcome).fold((0, 0), |sum, part| (sum.0 + part.ledger.ok, sum.1 + part.ledger.planned));
-    gate("achieved", true, tell("done", ok, planned))
+    gate("achieved", true, share_done("done", ok, planned))
 }
 
 fn lag(outcome: &Outcome) -> Option<Gate> {
@@ -230,23 +230,23 @@ fn steady(outcome: &Outcome) -> Option<Gate> {
     // Bytes come by the thousand: counting noise is no measure for them.
     let chance = if only_streams { 0.0 } else { STEADY_SIGMAS * ((first + second) as f64).sqrt() };
     let passed = apart <= STEADY || first.abs_diff(second) as f64 <= chance;
-    let tell = |sum: u64| {
+    let figure = |sum: u64| {
         let rate = sum as f64 / half as f64;
         if only_streams { format!("{}/s", human::bytes(rate)) } else { human::rate(rate) }
     };
     let mut message = format!(
         "first half {}, second half {}: {} apart, at most 10 % wanted",
-        tell(first),
-        tell(second),
+        figure(first),
+        figure(second),
         human::percent(apart)
     );
     if !passed {
-        message += "; one figure cannot stand for both: use a longer --warmup, and look for what changed";
+        message += "; one figure cannot stand for both: use a longer --warmup, and look for the change";
     }
     gate("steady", passed, message)
 }
 
-/// Whether the times of a part's operations are what it is run for.
+/// Whether a part is run for the times of its operations.
 fn is_timed(part: &&PartOutcome) -> bool {
     !matches!(part.part.work, Work::Stream { .. } | Work::Hold { heartbeat: None, .. } | Work::Churn { .. })
 }
@@ -294,7 +294,7 @@ fn conservation(outcome: &Outcome) -> Option<Gate> {
     gate("conservation", true, "planned = ok + failed + timeout + unfinished + dropped".to_owned())
 }
 
-/// Whether a part's bytes say whose they are.
+/// Whether a part's bytes carry their place.
 fn is_verified(part: &PartOutcome) -> bool {
     let raw = |exchange: &Exchange| matches!(exchange, Exchange::Raw { .. });
     match &part.part.work {
@@ -340,7 +340,7 @@ fn peer(outcome: &Outcome) -> Option<Gate> {
     let (part, needed) =
         outcome.parts.iter().find_map(|part| Some((&part.part.name, missing_peer(part)?)))?;
     let mut message = format!(
-        "what answers {part} at {} is not a weir-bench peer: run `weir-bench serve {needed}` there",
+        "the server that answers {part} at {} is not a weir-bench peer: run `weir-bench serve {needed}` there",
         outcome.settings.target
     );
     if needed == "rr" {
@@ -359,7 +359,7 @@ fn integrity(outcome: &Outcome) -> Option<Gate> {
         let first = outcome.parts.iter().flat_map(|part| &part.ledger.faults).next();
         let first = first.map(|fault| format!(", the first: {fault}")).unwrap_or_default();
         let message = format!(
-            "{} in what came back{first}: the path does not keep its bytes",
+            "{} in the bytes that came back{first}: the path does not keep its bytes",
             human::counted(faults, "fault")
         );
         return gate("integrity", false, message);
@@ -375,20 +375,20 @@ mod tests {
     use super::*;
     use crate::report::fixture;
 
-    /// A run, and what was changed in it.
+    /// A run, and the change made to it.
     fn with(mut outcome: Outcome, change: impl FnOnce(&mut Outcome)) -> Outcome {
         change(&mut outcome);
         outcome
     }
 
-    /// What the gate of this name says: none where it is not asked.
+    /// Verdict of the gate of this name: none where it is not asked.
     #[track_caller]
     fn check(name: &str, outcome: &Outcome, passed: Option<bool>, says: &str) {
         let gates = judge(outcome);
         let gate = gates.iter().find(|gate| gate.name == name);
         assert_eq!(gate.map(|gate| gate.passed), passed, "{gate:?}");
         let message = gate.map(|gate| gate.message.as_str()).unwrap_or_default();
-        assert!(message.contains(says), "{message:?} does not say {says:?}");
+        assert!(message.contains(says), "{message:?} does not have {says:?}");
     }
 
     #[test]
@@ -529,7 +529,7 @@ mod tests {
     }
 
     #[test]
-    fn a_percentile_is_told_only_with_ten_samples_above_it() {
+    fn a_percentile_is_shown_only_with_ten_samples_above_it() {
         for (quantile, least) in [(0.5, 20), (0.9, 100), (0.99, 1000), (0.999, 10_000)] {
             assert_eq!(needed(quantile), least);
             assert!(percentile(&fixture::sampled(least, 1e6, 1), quantile).is_some());
@@ -582,7 +582,7 @@ mod tests {
         check("peer", &faulty(0, 60, &[]), Some(false), "not a weir-bench peer");
         check("peer", &faulty(0, 160, &[]), None, "");
         check("peer", &faulty(0, 0, &[]), None, "");
-        // It was understood once, or what came was ours.
+        // The peer understood once, or sent bytes of ours.
         let own = [(0, FaultKind::Garbage), (0, FaultKind::Missing(3))];
         let late = [(64, FaultKind::Garbage)];
         for broken in [faulty(1, 400, &strange), faulty(0, 400, &own), faulty(0, 400, &late)] {

@@ -6,7 +6,7 @@ use crate::settings::{Arrivals, Close, Direction, Exchange, Pace, Part, Sizes, W
 
 /// Three digits that count, of a number from 0 to 1,000.
 fn three_digits(number: f64) -> String {
-    // What rounds up to the next width is as wide as that: 9.996 is "10.0".
+    // A number that rounds up to the next width is as wide as that: 9.996 is "10.0".
     let decimals = if number < 9.995 {
         2
     } else if number < 99.95 {
@@ -106,7 +106,7 @@ fn close(close: Close) -> &'static str {
     }
 }
 
-/// What a part does, in a line: "64 connections, request 64 B, response 64 B, depth 1, open loop 1,000/s, Poisson".
+/// A part in a line: "64 connections, request 64 B, response 64 B, depth 1, open loop 1,000/s, Poisson".
 pub fn part(part: &Part) -> String {
     let plural = |number: usize| counted(number as u64, "connection");
     let work = match &part.work {

@@ -1,4 +1,4 @@
-//! What became of every operation. A thread writes its own ledger; ledgers are added when threads have ended.
+//! The outcome of every operation. A thread writes its own ledger; ledgers are added when threads have ended.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::settings::{Part, Settings};
 /// Longest time a histogram holds; anything later counts as this late.
 pub const LONGEST: Duration = Duration::from_secs(3600);
 
-/// Faults that are kept to be shown: enough to see what is wrong; the rest are only counted.
+/// Faults that are kept to be shown: enough to recognise the fault; the rest are only counted.
 pub const FAULTS_KEPT: usize = 20;
 
 /// Times in nanoseconds, three significant digits: at most 0.1 % off.
@@ -24,7 +24,7 @@ pub fn times() -> Times {
     Histogram::new_with_bounds(1, LONGEST.as_nanos() as u64, 3).expect("bounds are constants")
 }
 
-/// What became of the operations of one part. `planned = ok + failed + timeout + unfinished + dropped`, exactly.
+/// Outcomes of the operations of one part. `planned = ok + failed + timeout + unfinished + dropped`, exactly.
 #[derive(Clone, Debug)]
 pub struct Ledger {
     /// Operations that should have been done in the measured time.
@@ -39,7 +39,7 @@ pub struct Ledger {
     pub unfinished: u64,
     /// Never begun: too many were waiting.
     pub dropped: u64,
-    /// Last byte after the intended time. What was never answered is here too, at least as late as it is: a timeout with the time
+    /// Last byte after the intended time. Operations without an answer are here too, at least as late as it is: a timeout with the time
     /// it had, a failure as if it had timed out, unfinished and dropped as if answered when the run ended. A closed loop has none.
     pub response: Times,
     /// Last byte after the operation was handed to the socket; of those that are ok.
@@ -58,7 +58,7 @@ pub struct Ledger {
     pub opened: u64,
     /// Why operations failed: "refused", "reset", "closed early", ..., and why connections broke that had none under way.
     pub errors: BTreeMap<&'static str, u64>,
-    /// Bytes that were not what they had to be: the first few.
+    /// The first faults in received bytes.
     pub faults: Vec<Fault>,
     /// How many faults there were.
     pub fault_count: u64,
@@ -98,7 +98,7 @@ impl Ledger {
         self.ok + self.failed + self.timeout + self.unfinished + self.dropped
     }
 
-    /// Adds what another thread counted for the same part. Histograms are merged: percentiles are never averaged.
+    /// Adds the counts of another thread for the same part. Histograms are merged: percentiles are never averaged.
     pub fn add(&mut self, other: &Ledger) {
         self.planned += other.planned;
         self.ok += other.ok;
@@ -143,7 +143,7 @@ impl Default for Ledger {
     }
 }
 
-/// What one second of a run was like, all threads and parts together.
+/// One second of a run, all threads and parts together.
 #[derive(Clone, Debug, Serialize)]
 pub struct Second {
     /// Seconds since measuring began; negative while warming up.
@@ -156,7 +156,7 @@ pub struct Second {
     pub bad: u64,
     /// Bytes both ways.
     pub bytes: u64,
-    /// Median of what was done in it, in nanoseconds: response times in an open loop, else service times.
+    /// Median time of the operations done in it, in nanoseconds: response times in an open loop, else service times.
     pub p50: u64,
     /// 99th percentile of the same.
     pub p99: u64,
@@ -187,19 +187,19 @@ impl Busy {
     }
 }
 
-/// A part and what became of it.
+/// A part and its outcome.
 #[derive(Clone, Debug)]
 pub struct PartOutcome {
-    /// What was asked.
+    /// As it was asked for.
     pub part: Part,
-    /// What became of it.
+    /// Its outcome.
     pub ledger: Ledger,
 }
 
 /// All that is known when a run has ended.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// What was asked.
+    /// As it was asked for.
     pub settings: Settings,
     /// Each part's own.
     pub parts: Vec<PartOutcome>,

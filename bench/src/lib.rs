@@ -1,11 +1,11 @@
-//! The load generator that cannot lie: what it claims about a TCP path it can show, and what it cannot show it says.
+//! The load generator that cannot lie: it can show each claim about a TCP path, and reports where it cannot.
 //!
 //! The walk of a run:
 //!
 //! | step | file |
 //! | --- | --- |
 //! | arguments become [`settings::Settings`] | `cli/` |
-//! | intended times are drawn, independent of what completes | `plan` |
+//! | intended times are drawn, independent of completions | `plan` |
 //! | one thread a core drives connections by epoll | `drive/` |
 //! | bytes are made and checked: connection, direction and offset are in each word | `payload/` |
 //! | every operation ends in one count of the [`ledger::Ledger`] | `ledger`, and when: `activity` |

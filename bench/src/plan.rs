@@ -1,4 +1,4 @@
-//! The intended times of an open loop, drawn without looking at what completes.
+//! The intended times of an open loop, drawn without looking at completions.
 //!
 //! Each thread has its own share of one plan. Even arrivals are dealt out in turn, so that the shares together are exactly the
 //! plan of one thread. Poisson arrivals are independent streams of a part of the rate, whose union is Poisson again.
@@ -48,7 +48,7 @@ impl Plan {
                 Plan { next: 0.0, spacing: Spacing::Even { period, number, step } }
             }
             Arrivals::Poisson => {
-                // Streams of neighbouring seeds must not resemble each other: the generator mixes what it is seeded with.
+                // Streams of neighbouring seeds must not resemble each other: the generator mixes its seed.
                 let chance = Rng::with_seed(seed.wrapping_add(share.index as u64));
                 Plan { next: 0.0, spacing: Spacing::Random { mean: period * share.of as f64, chance } }
             }

@@ -10,11 +10,11 @@ use serde::Serialize;
 pub struct Settings {
     /// Where the load goes.
     pub target: SocketAddr,
-    /// What is done; more than one for a mix, each with its own ledger.
+    /// Parts; more than one for a mix, each with its own ledger.
     pub parts: Vec<Part>,
     /// Cores the threads are pinned to, one thread each.
     pub cores: Vec<usize>,
-    /// What runs before counting starts.
+    /// Time that runs before counting starts.
     pub warmup: Duration,
     /// How long operations are planned for.
     pub duration: Duration,
@@ -34,12 +34,12 @@ pub struct Settings {
     pub seed: u64,
 }
 
-/// One kind of work, when it is done, and what it is called in reports.
+/// One kind of work, its pace, and its name in reports.
 #[derive(Clone, Debug, Serialize)]
 pub struct Part {
     /// "rr", "crr", "stream down", ...
     pub name: String,
-    /// What is done.
+    /// Its work.
     pub work: Work,
     /// When.
     pub pace: Pace,
@@ -48,7 +48,7 @@ pub struct Part {
 /// When operations start.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub enum Pace {
-    /// The next when the last has ended. Its times are service times: they hide what waiting would have cost.
+    /// The next when the last has ended. Its times are service times: they hide the cost of waiting.
     Closed,
     /// By a plan that no completion moves.
     Open {
@@ -79,14 +79,14 @@ pub enum Verify {
     Full,
 }
 
-/// What is done.
+/// A kind of work.
 #[derive(Clone, Debug, Serialize)]
 pub enum Work {
     /// Requests and responses on connections that stay.
     Rr {
         /// Connections, all threads together.
         connections: usize,
-        /// What is exchanged.
+        /// Its request and response.
         exchange: Exchange,
         /// Requests under way on one connection.
         depth: usize,
@@ -95,14 +95,14 @@ pub enum Work {
     Crr {
         /// Connections at a time, all threads together.
         connections: usize,
-        /// What is exchanged.
+        /// Its request and response.
         exchange: Exchange,
         /// How many exchanges a connection.
         exchanges: u32,
         /// How it ends.
         close: Close,
     },
-    /// Connect and wait for the first bytes that the other end says by itself, which proves the upstream leg; then close.
+    /// Connect and wait for the first bytes that the other end sends unasked, which proves the upstream leg; then close.
     Connect {
         /// Connections at a time, all threads together.
         connections: usize,
@@ -122,7 +122,7 @@ pub enum Work {
         connections: usize,
         /// Connections opened a second while ramping up.
         ramp: f64,
-        /// How often each says something and wants it echoed.
+        /// How often each sends a request of its own.
         heartbeat: Option<Duration>,
     },
     /// Connections whose ends come anyhow: closed, reset, half-closed, stalled, at random offsets; against an echo, verified.
@@ -148,7 +148,7 @@ impl Work {
     }
 }
 
-/// What one request and its response are.
+/// One request and its response.
 #[derive(Clone, Debug, Serialize)]
 pub enum Exchange {
     /// Frames of our own with these sizes, verified; see [`crate::payload::frame`]. Header included.
@@ -160,7 +160,7 @@ pub enum Exchange {
     },
     /// The same bytes each time, and so many bytes back: for servers that speak another protocol. Nothing is verified.
     Raw {
-        /// What is sent.
+        /// Bytes that are sent.
         request: Vec<u8>,
         /// How many bytes come back.
         response: usize,
@@ -195,7 +195,7 @@ impl Sizes {
 pub enum Close {
     /// Orderly: our FIN, and theirs is waited for. Leaves a port in TIME_WAIT.
     Fin,
-    /// By a reset (SO_LINGER 0), which leaves nothing behind and hides what TIME_WAIT would cost.
+    /// By a reset (SO_LINGER 0), which leaves nothing behind and hides the cost of TIME_WAIT.
     Rst,
 }
 

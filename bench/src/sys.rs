@@ -54,7 +54,7 @@ mod tests {
             assert_eq!(process_cpu(pid).is_ok(), expected, "process {pid}");
         }
         check(std::process::id(), true);
-        // Above what the kernel gives out (PID_MAX_LIMIT), and above what a pid_t holds.
+        // Above the highest that the kernel gives out (PID_MAX_LIMIT), and above the highest of a pid_t.
         check(1 << 23, false);
         check(u32::MAX, false);
     }

@@ -1,11 +1,11 @@
-//! What a child has used is known by its own clock: threads that have ended count too.
+//! A child's CPU time is known by its own clock: threads that have ended count too.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
 use weir_bench::compare::account::Family;
 
-/// Burns by its own clock what it is told, in a thread that ends or in the first, says how much it has used, and stays.
+/// Burns the given CPU time by its own clock, in a thread that ends or in the first, prints how much it has used, and stays.
 const BURNER: &str = "
 import sys, threading, time
 def burn():
@@ -22,7 +22,7 @@ sys.stdin.read()
 ";
 
 #[test]
-fn a_child_is_charged_with_what_it_burned() {
+fn a_child_is_charged_with_the_time_it_burned() {
     fn check(seconds: &str, place: &str) {
         let mut child = Command::new("python3")
             .args(["-c", BURNER, seconds, place])

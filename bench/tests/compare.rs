@@ -1,4 +1,4 @@
-//! Whole comparisons, tiny: what is written, what an interrupt leaves, and that a proxy that spoils bytes is found out.
+//! Whole comparisons, tiny: the files, the remains after an interrupt, and that a proxy that spoils bytes is found out.
 
 mod support;
 
@@ -23,7 +23,7 @@ fn alone() -> MutexGuard<'static, ()> {
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Weir's program: `WEIR_PROGRAM`, or what stands beside the load generator's, built there where it does not.
+/// Weir's program: `WEIR_PROGRAM`, or the one beside the load generator's, which is built if it is not there.
 fn weir() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(build).clone()
@@ -86,7 +86,7 @@ impl Compare {
         fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
     }
 
-    /// What was found, as JSON; checks that the other files say as much of it.
+    /// The findings, as JSON; checks that the other files have as many.
     #[track_caller]
     fn found(&self) -> Value {
         let found: Value = serde_json::from_str(&self.file("comparison.json")).unwrap();
@@ -97,12 +97,12 @@ impl Compare {
         found
     }
 
-    /// Processes of this comparison: they are told where its files belong, and tell all that they start.
+    /// Processes of this comparison: the directory of its files is in their environment.
     fn left(&self) -> Vec<String> {
         let place = self.scratch.path().display().to_string();
         let has_it = |path: &PathBuf| {
-            let told = fs::read(path.join("environ")).unwrap_or_default();
-            String::from_utf8_lossy(&told).contains(&place)
+            let environment = fs::read(path.join("environ")).unwrap_or_default();
+            String::from_utf8_lossy(&environment).contains(&place)
         };
         let processes = fs::read_dir("/proc").unwrap().flatten().map(|process| process.path());
         let command_line = |path: PathBuf| fs::read_to_string(path.join("cmdline")).unwrap_or_default();
@@ -110,7 +110,7 @@ impl Compare {
     }
 }
 
-fn said(output: &Output) -> String {
+fn printed(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
@@ -137,7 +137,7 @@ fn every_arm_does_all_work_in_every_round_and_proxies_cost_something() {
     );
     let output = compare.command.output().unwrap();
     // A gate may fail on a busy machine; bytes and counts may not.
-    assert!(matches!(output.status.code(), Some(0 | 3)), "{:?}\n{}", output.status, said(&output));
+    assert!(matches!(output.status.code(), Some(0 | 3)), "{:?}\n{}", output.status, printed(&output));
     let found = compare.found();
     let samples = found["samples"].as_array().unwrap();
     let is_open = |sample: &&Value| sample["pace"].as_str().unwrap().starts_with("open ");
@@ -163,13 +163,13 @@ fn every_arm_does_all_work_in_every_round_and_proxies_cost_something() {
         |ratio: &&Value| ratio["ours"] == "weir" && ratio["theirs"] == "floor" && ratio["figure"] == "cost";
     let ratios: Vec<&Value> = found["ratios"].as_array().unwrap().iter().filter(to_floor).collect();
     assert_eq!(ratios.len(), 3, "Weir's cost over the floor's, for each work and pace: {ratios:?}");
-    assert_eq!(said(&output).matches("\n  floor ").count(), 3, "{}", said(&output));
+    assert_eq!(printed(&output).matches("\n  floor ").count(), 3, "{}", printed(&output));
     assert_eq!(found["interrupted"], false);
     assert!(compare.left().is_empty(), "{:?}", compare.left());
 }
 
 #[test]
-fn an_interrupt_leaves_what_was_measured_and_no_process() {
+fn an_interrupt_leaves_the_samples_so_far_and_no_process() {
     let _alone = alone();
     let mut compare = Compare::of(
         &weir(),
@@ -199,7 +199,7 @@ fn an_interrupt_leaves_what_was_measured_and_no_process() {
     assert!(compare.left().is_empty(), "{:?}", compare.left());
 }
 
-/// A relay in Weir's place. It reads the ports from Weir's configuration, and now and then doubles a byte of what comes back.
+/// A relay in Weir's place. It reads the ports from Weir's configuration, and now and then doubles a byte on the way back.
 const RELAY: &str = r#"#!/usr/bin/env python3
 import re, socket, sys, threading
 
@@ -260,8 +260,8 @@ fn an_arm_that_spoils_bytes_is_found_out() {
         let work = ["--arms", arms, "--work", "rr-64-4", "--rounds", "2", "--duration", "200ms"];
         let mut compare = Compare::of(weir, &[&work, before].concat());
         let output = compare.command.output().unwrap();
-        assert_eq!(output.status.code(), Some(4), "{}", said(&output));
-        assert!(said(&output).contains("FAULTS"), "{}", said(&output));
+        assert_eq!(output.status.code(), Some(4), "{}", printed(&output));
+        assert!(printed(&output).contains("FAULTS"), "{}", printed(&output));
         let found = compare.found();
         for sample in found["samples"].as_array().unwrap() {
             assert_eq!(number(sample, "faults") > 0.0, sample["arm"] == spoils, "{sample}");
@@ -269,7 +269,7 @@ fn an_arm_that_spoils_bytes_is_found_out() {
         found
     };
     check(&relay, "direct,weir", &[], "weir");
-    // So the other build is the program that was named, and what it does is held against this one's.
+    // So the other build is the program that was named, and its faults are compared with this one's.
     let found = check(&weir(), "weir", &["--before", relay.to_str().unwrap()], "weir-before");
     let ratios = found["ratios"].as_array().unwrap();
     let held = |ratio: &&Value| ratio["ours"] == "weir" && ratio["theirs"] == "weir-before";

@@ -1,4 +1,4 @@
-//! Runs against real servers: what is counted adds up whatever happens, and what a server does to its users is seen.
+//! Runs against real servers: counts add up whatever happens, and faults of a server are seen.
 
 mod support;
 
@@ -200,14 +200,14 @@ fn spoiled_echo(spoil: fn(&mut Vec<u8>)) -> SocketAddr {
 }
 
 #[test]
-fn bytes_that_are_not_what_they_had_to_be_fail_their_operation_and_are_named() {
+fn wrong_bytes_fail_their_operation_and_are_named() {
     type Spoil = fn(&mut Vec<u8>);
     let cases: [(&str, Spoil); 5] = [
         ("1 bit flipped", |bytes| bytes[40] ^= 4),
         ("1 bit flipped", |bytes| bytes[3] ^= 1),
         ("bytes duplicated", |bytes| bytes.extend_from_within(..)),
         ("bytes missing", |bytes| drop(bytes.drain(64..72))),
-        ("bytes that nobody sent", |bytes| bytes[32..].fill(0xaa)),
+        ("bytes that no connection sends", |bytes| bytes[32..].fill(0xaa)),
     ];
     for (wanted, spoil) in cases {
         let mut settings =
@@ -232,7 +232,7 @@ fn connections_are_made_from_each_source_in_turn() {
     settings.sources = ["127.0.0.7", "127.0.0.8"].map(|source| source.parse().expect("an address")).to_vec();
     let outcome = run(&settings);
     assert_eq!(outcome.parts[0].ledger.opened, 6);
-    // The first is the one that asks whether anybody listens.
+    // The first is the one that asks whether a server listens.
     let _ = listener.accept();
     let mut from: Vec<String> =
         (0..6).map(|_| listener.accept().expect("one of six").1.ip().to_string()).collect();

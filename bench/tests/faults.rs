@@ -1,5 +1,5 @@
 //! Bytes that a proxy on the way leaves out, doubles, changes, reorders or takes from another connection are always noticed,
-//! and called what they are; and bytes that it leaves alone are never called anything.
+//! and named rightly; and bytes that it leaves alone are never named.
 
 mod support;
 
@@ -52,7 +52,7 @@ fn check(mode: &str, work: &Work, toward: Toward, direction: &str) {
         }
         assert!(named > 0, "{spoil:?} was not named: {:?} {:?}", ledger.faults, ledger.errors);
         assert!(ledger.failed > 0, "an operation with a fault is not ok");
-        // A churn may end a connection before enough has come to name what is wrong.
+        // A churn may end a connection before enough has come to name the fault.
         if !matches!(work, Work::Churn { .. }) {
             assert_eq!(
                 named,

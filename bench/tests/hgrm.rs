@@ -1,6 +1,6 @@
-//! What is written for tools that know HdrHistogram is read by one that is not ours: PyPI's `hdrhistogram`.
+//! Files for tools that know HdrHistogram are read by one that is not ours: PyPI's `hdrhistogram`.
 //!
-//! `WEIR_BENCH_PYTHON` names an interpreter that has it (default `python3`). Where there is none the test says so and passes,
+//! `WEIR_BENCH_PYTHON` names an interpreter that has it (default `python3`). Where there is none the test prints that and passes,
 //! but not under `CI=true`.
 
 use std::fs;

@@ -2,7 +2,7 @@
 //!
 //! A matter of speed, so it is not part of CI: `WEIR_BENCH_PROGRAM=target/release/weir-bench cargo test -p weir-bench --test
 //! peers_of_the_generator -- --ignored --nocapture`, on a quiet machine with two cores. Servers run on core 0, clients on core 1, and
-//! the two generators in turn. To be faster than the other is no failure: what is asked is that figures are not the generator's limit.
+//! the two generators in turn. To be faster than the other is no failure: the claim is that figures are not the generator's limit.
 
 use std::fmt::Display;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -80,12 +80,12 @@ fn cpu_of_children() -> f64 {
     ticks / TICKS
 }
 
-/// What it printed, and the CPU that took it.
+/// Its output, and its CPU time.
 fn output(mut command: Command) -> (String, f64) {
     let before = cpu_of_children();
     let output = command.output().expect("the client starts");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    // A closed loop that fills its core fails a gate of its own, which is what is asked for here.
+    // A closed loop that fills its core fails a gate of its own, as it is meant to here.
     let fine = matches!(output.status.code(), Some(0 | 3));
     assert!(fine, "{command:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
     (text, cpu_of_children() - before)
@@ -133,10 +133,10 @@ fn median(mut samples: Vec<f64>) -> f64 {
 /// Rounds of both in turn; then all figures, and the ratio of medians, ours to theirs.
 fn ratio(what: impl Display, mut round: impl FnMut() -> [f64; 2]) -> f64 {
     let rounds: Vec<[f64; 2]> = (0..ROUNDS).map(|_| round()).collect();
-    told(what, &rounds)
+    printed_ratio(what, &rounds)
 }
 
-fn told(what: impl Display, rounds: &[[f64; 2]]) -> f64 {
+fn printed_ratio(what: impl Display, rounds: &[[f64; 2]]) -> f64 {
     let side = |index: usize| rounds.iter().map(|round| round[index]).collect::<Vec<f64>>();
     let medians = [0, 1].map(|index| median(side(index)));
     let ratio = medians[0] / medians[1];
@@ -168,7 +168,7 @@ fn against_sockperf() {
             .push([our_cpu * 1e6 / number(&part["ok"]), their_cpu * 1e6 / after(total, "ReceivedMessages=")]);
         [number(&part["service"]["p50_ns"]) / 1e3, after(&text, "percentile 50.000 =")]
     });
-    let cost = told("the same, CPU us an operation", &costs);
+    let cost = printed_ratio("the same, CPU us an operation", &costs);
     assert!(times <= 1.0 + SLOWER, "its median is {times:.3} of sockperf's");
     assert!(cost <= 1.0, "its CPU an operation is {cost:.3} of sockperf's");
 }

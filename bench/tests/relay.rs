@@ -54,7 +54,7 @@ fn write_until_stalled(writer: &mut TcpStream, way: Way) -> u64 {
     let (mut sent, mut last) = (0, Instant::now());
     writer.set_nonblocking(true).expect("a socket");
     while last.elapsed() < Duration::from_millis(300) {
-        assert!(sent < BOUND, "{way:?}: {sent} bytes were taken that no one reads");
+        assert!(sent < BOUND, "{way:?}: {sent} bytes were taken without a reader");
         pattern::fill(&mut piece, 1, way, sent);
         match writer.write(&piece) {
             Ok(bytes) => (sent, last) = (sent + bytes as u64, Instant::now()),
@@ -96,9 +96,9 @@ fn a_fin_is_passed_on_and_the_other_direction_lives_on() {
         second.write_all(b"answer").expect("it reads");
         second.shutdown(Shutdown::Write).expect("it is open");
         assert_eq!(rest(first).as_deref(), Ok(&b"answer"[..]), "{way:?}");
-        let (status, said) = path.relay.stop();
+        let (status, printed) = path.relay.stop();
         assert_eq!(status.code(), Some(0));
-        assert_eq!(said, "served connections=1 broken=0 bytes_in=14 bytes_out=14 faults=0\n", "{way:?}");
+        assert_eq!(printed, "served connections=1 broken=0 bytes_in=14 bytes_out=14 faults=0\n", "{way:?}");
     }
 }
 
@@ -123,8 +123,11 @@ fn a_reset_is_passed_on_also_behind_a_fin() {
             if !after_fin {
                 assert_eq!(rest(&mut second), Err(ErrorKind::ConnectionReset), "{way:?}");
             }
-            let (_, said) = relay.stop();
-            assert!(said.contains("connections=1 broken=1 "), "{way:?}, after a FIN {after_fin}: {said}");
+            let (_, printed) = relay.stop();
+            assert!(
+                printed.contains("connections=1 broken=1 "),
+                "{way:?}, after a FIN {after_fin}: {printed}"
+            );
         }
     }
 }
@@ -138,9 +141,9 @@ fn a_connection_that_the_upstream_refuses_is_reset_and_the_relay_goes_on() {
         client.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         assert_eq!(rest(&mut client), Err(ErrorKind::ConnectionReset));
     }
-    let (status, said) = relay.stop();
+    let (status, printed) = relay.stop();
     assert_eq!(status.code(), Some(0));
-    assert!(said.contains("connections=3 broken=3 "), "{said}");
+    assert!(printed.contains("connections=3 broken=3 "), "{printed}");
 }
 
 #[test]

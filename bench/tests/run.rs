@@ -1,4 +1,4 @@
-//! `weir-bench run` as it is used: what it says where, with which exit code, and that it says it whatever happens.
+//! `weir-bench run` as it is used: its output and exit code, whatever happens.
 
 mod support;
 
@@ -49,7 +49,7 @@ fn an_interrupt_at_any_time_leaves_a_report_that_adds_up() {
         while !handles() {
             std::thread::yield_now();
         }
-        // The moment of the interrupt is what is drawn: nothing is waited for.
+        // The moment of the interrupt is drawn by chance: nothing is waited for.
         let (_never, moment) = mpsc::channel::<()>();
         let _ = moment.recv_timeout(Duration::from_millis(chance.u64(0..500)));
         kill_process(pid, Signal::INT).expect("it runs");
@@ -64,7 +64,7 @@ fn an_interrupt_at_any_time_leaves_a_report_that_adds_up() {
     }
 }
 
-/// The seconds of a report are as long together as what was measured: a judgement by them misses nothing.
+/// The seconds of a report are as long together as the measured time: a judgement by them misses nothing.
 #[track_caller]
 fn assert_seconds_cover_all(report: &serde_json::Value) {
     let seconds = report["seconds"].as_array().expect("seconds");
@@ -116,11 +116,11 @@ fn a_server_of_another_protocol_is_named_and_no_path_is_blamed() {
             let mut arguments: Vec<&str> = work.split(' ').collect();
             arguments.extend([&address, "-d", "400ms", "--timeout", "300ms", "-q"]);
             let output = bench(&arguments).output().expect("it runs");
-            let said = String::from_utf8_lossy(&output.stderr);
-            assert_eq!(output.status.code(), Some(1), "{work}, {answer:?}: {said}");
-            assert!(said.contains(&format!("at {address} is not a weir-bench peer")), "{work}: {said}");
-            assert!(said.contains(&format!("`weir-bench serve {needed}`")), "{work}: {said}");
-            assert!(!said.contains("does not keep its bytes"), "{work}: {said}");
+            let printed = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{work}, {answer:?}: {printed}");
+            assert!(printed.contains(&format!("at {address} is not a weir-bench peer")), "{work}: {printed}");
+            assert!(printed.contains(&format!("`weir-bench serve {needed}`")), "{work}: {printed}");
+            assert!(!printed.contains("does not keep its bytes"), "{work}: {printed}");
         }
     }
 }
@@ -151,7 +151,7 @@ fn the_longest_pause_is_that_of_the_server() {
 }
 
 #[test]
-fn a_generator_that_cannot_keep_up_says_that_its_figures_are_not_to_be_believed() {
+fn a_generator_that_cannot_keep_up_reports_its_figures_as_invalid() {
     let server = Backend::start("rr", &[]);
     let address = server.address.to_string();
     let arguments = ["rr", &address, "-c", "4", "--rate", "2000k", "-d", "1s", "--drain", "100ms", "-q"];
@@ -165,13 +165,13 @@ fn a_generator_that_cannot_keep_up_says_that_its_figures_are_not_to_be_believed(
 }
 
 #[test]
-fn what_is_not_there_is_said_at_once_with_what_to_do() {
+fn a_missing_server_is_reported_at_once_with_the_remedy() {
     let free = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its number");
     let output = bench(&["rr", &free.to_string()]).output().expect("it runs");
     assert_eq!(output.status.code(), Some(1));
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains(&format!("nothing listens at {free}")), "{said}");
-    assert!(said.contains("weir-bench serve rr"), "{said}");
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert!(printed.contains(&format!("nothing listens at {free}")), "{printed}");
+    assert!(printed.contains("weir-bench serve rr"), "{printed}");
 }
 
 fn gate(report: &serde_json::Value, name: &str) -> bool {
@@ -182,7 +182,7 @@ fn gate(report: &serde_json::Value, name: &str) -> bool {
 }
 
 #[test]
-fn a_generator_that_stood_still_says_that_the_delay_was_its_own() {
+fn a_generator_that_stood_still_reports_the_delay_as_its_own() {
     let server = Backend::start("rr", &[]);
     let address = server.address.to_string();
     let mut child = bench(&[
@@ -201,7 +201,7 @@ fn a_generator_that_stood_still_says_that_the_delay_was_its_own() {
     ])
     .spawn()
     .expect("the program starts");
-    // The live line says that a second has passed; a third of a second it then stands still.
+    // The live line shows that a second has passed; then it stands still for a third of a second.
     let mut live = BufReader::new(child.stderr.take().expect("piped"));
     live.read_line(&mut String::new()).expect("a line");
     let pid = Pid::from_child(&child);
@@ -231,21 +231,27 @@ fn a_report_that_nobody_takes_is_an_error_and_no_panic() {
     drop(closed);
     for (stdout, why) in [(Stdio::from(full), "No space left"), (Stdio::from(pipe), "Broken pipe")] {
         let output = bench(&["rr", &address, "--operations", "1"]).stdout(stdout).output().expect("it runs");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{said}");
-        assert!(said.contains("weir-bench: cannot write to standard output") && said.contains(why), "{said}");
+        let printed = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{printed}");
+        assert!(
+            printed.contains("weir-bench: cannot write to standard output") && printed.contains(why),
+            "{printed}"
+        );
     }
 }
 
 #[test]
-fn what_is_said_goes_where_it_belongs() {
-    // Arguments, exit codes that may be, and what stdout and stderr begin with and have in them; "" is that nothing at all is said.
+fn output_goes_to_stdout_or_stderr_as_it_belongs() {
+    // Arguments, possible exit codes, and a text of stdout and of stderr; "" stands for no output at all.
     #[track_caller]
     fn check(arguments: &[&str], codes: &[i32], stdout: &str, stderr: &str) {
         let output = bench(arguments).output().expect("it runs");
-        for (said, wanted) in [(&output.stdout, stdout), (&output.stderr, stderr)] {
-            let said = String::from_utf8_lossy(said);
-            assert!(said.contains(wanted) && said.is_empty() == wanted.is_empty(), "{arguments:?}: {said}");
+        for (printed, wanted) in [(&output.stdout, stdout), (&output.stderr, stderr)] {
+            let printed = String::from_utf8_lossy(printed);
+            assert!(
+                printed.contains(wanted) && printed.is_empty() == wanted.is_empty(),
+                "{arguments:?}: {printed}"
+            );
         }
         let code = output.status.code().expect("it ends by itself");
         assert!(codes.contains(&code), "{arguments:?}: {code}");

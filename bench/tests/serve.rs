@@ -1,4 +1,4 @@
-//! Back ends do what their names say, tell how they are used wrong, keep to bounds, and end well.
+//! Back ends do as their names promise, refuse wrong use with advice, keep to bounds, and end well.
 
 mod support;
 
@@ -22,7 +22,7 @@ fn connect(backend: &Backend) -> TcpStream {
     stream
 }
 
-/// What comes back until the end for what is sent, after which our side is closed.
+/// All bytes that come back for those that are sent, after which our side is closed.
 fn answer(backend: &Backend, sent: &[u8]) -> Vec<u8> {
     let mut stream = connect(backend);
     stream.write_all(sent).expect("it reads");
@@ -55,12 +55,12 @@ fn each_mode_answers_as_its_name_says() {
     check("echo", &["--threads", "2"], "hello", "hello");
     check("lines", &["--prefix", "one"], "a\nb\n", "one a\none b\n");
     check("banner", &["--text", "220 ready"], "ignored", "220 ready");
-    check("sink", &[], "nobody asked", "");
+    check("sink", &[], "unasked", "");
     check("slow", &["--delay", "30ms", "--rate", "100"], "hello", "hello");
 }
 
 #[test]
-fn slow_keeps_what_came_for_the_delay() {
+fn slow_keeps_bytes_for_the_delay() {
     let backend = Backend::start("slow", &["--delay", "150ms"]);
     let start = Instant::now();
     assert_eq!(answer(&backend, b"hello"), b"hello");
@@ -89,7 +89,7 @@ fn rr_answers_in_the_sizes_asked_for_whole_or_in_pieces() {
 }
 
 #[test]
-fn rr_says_what_is_wrong_with_a_request() {
+fn rr_answers_a_wrong_request_with_its_fault() {
     let backend = Backend::start("rr", &[]);
     let whole = frame(1000, 64, Kind::Exchange);
     let mut flipped = whole.clone();
@@ -106,13 +106,13 @@ fn rr_says_what_is_wrong_with_a_request() {
         let status = response(&answer(&backend, &sent)).map(|response| response.status);
         assert_eq!(status, Some(Status::Faulty(Complaint::new(&kind))), "{kind:?}");
     }
-    let (_, said) = backend.stop();
-    assert_eq!(said.matches("fault connection 5, up, byte ").count(), 4, "{said}");
-    assert!(said.contains("faults=4"), "{said}");
+    let (_, printed) = backend.stop();
+    assert_eq!(printed.matches("fault connection 5, up, byte ").count(), 4, "{printed}");
+    assert!(printed.contains("faults=4"), "{printed}");
 }
 
 #[test]
-fn a_sink_counts_and_checks_what_a_header_announces() {
+fn a_sink_counts_and_checks_a_stream_with_a_header() {
     let backend = Backend::start("sink", &[]);
     let sent = frame(70_000, 16, Kind::StreamUp);
     let mut wrong = sent.clone();
@@ -143,8 +143,8 @@ fn an_echo_reads_no_further_than_it_can_send() {
     let backend = Backend::start("echo", &[]);
     let mut stream = connect(&backend);
     stream.set_nonblocking(true).expect("a socket");
-    // It stops taking bytes at some point, far from what it would have to keep otherwise. What the kernel keeps for a connection
-    // is bounded by tcp_rmem and tcp_wmem, some 10 MiB each way.
+    // It stops taking bytes at some point, long before it would have to keep all of them. The kernel's queues of a connection
+    // are bounded by tcp_rmem and tcp_wmem, some 10 MiB each way.
     let (piece, bound) = (vec![1; 1 << 16], 256 << 20);
     let (mut sent, mut last) = (0, Instant::now());
     while sent < bound && last.elapsed() < Duration::from_millis(500) {
@@ -154,7 +154,7 @@ fn an_echo_reads_no_further_than_it_can_send() {
             Err(error) => panic!("{error}"),
         }
     }
-    assert!(sent < bound, "it took {sent} bytes that nobody reads");
+    assert!(sent < bound, "it took {sent} bytes without a reader");
     stream.set_nonblocking(false).expect("a socket");
     stream.shutdown(Shutdown::Write).expect("it is open");
     let mut back = Vec::new();
@@ -199,16 +199,16 @@ fn a_flaky_back_end_treats_connections_as_asked() {
 }
 
 #[test]
-fn a_signal_ends_it_well_and_it_says_what_it_did() {
+fn a_signal_ends_it_well_and_it_prints_its_counts() {
     let backend = Backend::start("echo", &[]);
     assert_eq!(answer(&backend, b"hello"), b"hello");
-    let (status, said) = backend.stop();
+    let (status, printed) = backend.stop();
     assert_eq!(status.code(), Some(0));
-    assert_eq!(said, "served connections=1 broken=0 bytes_in=5 bytes_out=5 faults=0\n");
+    assert_eq!(printed, "served connections=1 broken=0 bytes_in=5 bytes_out=5 faults=0\n");
 }
 
 #[test]
-fn without_descriptors_it_says_so_and_goes_on() {
+fn without_descriptors_it_reports_that_and_goes_on() {
     let mut command = Command::new("sh");
     let program = env!("CARGO_BIN_EXE_weir-bench");
     command.args(["-c", "ulimit -n 16; exec \"$0\" serve echo 127.0.0.1:0", program]);
@@ -220,9 +220,12 @@ fn without_descriptors_it_says_so_and_goes_on() {
     let mut back = [0; 5];
     last.read_exact(&mut back).expect("it is accepted when others have gone");
     assert_eq!(&back, b"hello");
-    let (status, said) = backend.stop();
+    let (status, printed) = backend.stop();
     assert_eq!(status.code(), Some(0));
-    assert!(said.contains("no more connections accepted for now") && said.contains("ulimit -Hn"), "{said}");
+    assert!(
+        printed.contains("no more connections accepted for now") && printed.contains("ulimit -Hn"),
+        "{printed}"
+    );
 }
 
 #[test]
@@ -243,8 +246,8 @@ fn arguments_that_cannot_work_are_refused_with_advice() {
         let mut command = Command::new(env!("CARGO_BIN_EXE_weir-bench"));
         let child =
             command.arg("serve").args(arguments).stdin(Stdio::null()).output().expect("the program starts");
-        let said = String::from_utf8_lossy(&child.stderr);
-        assert_eq!(child.status.code(), Some(code), "{arguments:?}: {said}");
-        assert!(said.contains(message), "{arguments:?}: {said}");
+        let printed = String::from_utf8_lossy(&child.stderr);
+        assert_eq!(child.status.code(), Some(code), "{arguments:?}: {printed}");
+        assert!(printed.contains(message), "{arguments:?}: {printed}");
     }
 }

@@ -1,4 +1,4 @@
-//! Streams and churns do what they are for, at each level of verification, and their counts add up.
+//! Streams and churns do their work, at each level of verification, and their counts add up.
 
 mod support;
 
@@ -9,7 +9,7 @@ use weir_bench::ledger::Ledger;
 use weir_bench::payload::fault::FaultKind;
 use weir_bench::settings::{Direction, Sizes, Verify, Work};
 
-/// What comes of this work against this back end, in which nothing may go wrong.
+/// Counts of this work against this back end, in which nothing may go wrong.
 #[track_caller]
 fn check(mode: &str, work: Work, verify: Verify) -> Ledger {
     let backend = Backend::start(mode, &[]);
@@ -52,7 +52,7 @@ fn each_stream_is_one_operation_and_its_bytes_are_those_of_the_measured_time() {
 
 #[test]
 fn a_stream_up_that_nobody_vouches_for_is_no_success() {
-    // It reads all and closes, but says no verdict.
+    // It reads all and closes, but sends no verdict.
     let backend = Backend::start("banner", &["--text", ""]);
     let outcome = run(&settings(backend.address, Work::Stream { connections: 1, direction: Direction::Up }));
     let ledger = ledger(&outcome);
@@ -69,12 +69,12 @@ fn churning_connections_come_and_go_and_all_end_as_they_were_to() {
 }
 
 #[test]
-fn a_churn_against_a_back_end_that_breaks_connections_says_so() {
+fn a_churn_against_a_back_end_that_breaks_connections_reports_it() {
     let backend = Backend::start("flaky", &["--reset", "0.5", "--close", "0.5"]);
     let outcome =
         run(&settings(backend.address, Work::Churn { connections: 4, bytes: Sizes::Fixed(500_000) }));
     let ledger = ledger(&outcome);
     assert!(ledger.failed > 0 && ledger.errors.contains_key("closed early"), "{:?}", ledger.errors);
-    // Where we had said all, an orderly end before all of it came back is a loss.
+    // Where we had sent our FIN, an orderly end before all of it came back is a loss.
     assert!(ledger.faults.iter().all(|fault| matches!(fault.kind, FaultKind::Cut(_))), "{:?}", ledger.faults);
 }

@@ -1,4 +1,4 @@
-//! `weir-bench compare`: its arguments, and where what it finds goes.
+//! `weir-bench compare`: its arguments, and where its findings go.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,7 +29,7 @@ pub(crate) struct Compare {
     /// [default: all that the goals are set in]
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     work: Vec<Job>,
-    /// Arms; those named do all work [default: all; what is not installed is left out, and weir-before without --before]
+    /// Arms; those named do all work [default: all; those that are not installed are left out, and weir-before without --before]
     #[arg(long, value_enum, value_delimiter = ',')]
     arms: Vec<Arm>,
     /// Less work, fewer rounds, shorter samples: to see that it works
@@ -41,7 +41,7 @@ pub(crate) struct Compare {
     /// How long a sample is measured [default: 2s]
     #[arg(short, long, value_parser = values::time)]
     duration: Option<Duration>,
-    /// What runs before that
+    /// Time that runs before that
     #[arg(long, default_value = "300ms", value_parser = values::time)]
     warmup: Duration,
     /// The core of the proxies
@@ -68,7 +68,7 @@ pub(crate) struct Compare {
     /// Write samples.csv, comparison.json, table.md and report.html there
     #[arg(long, value_name = "DIRECTORY")]
     out: Option<PathBuf>,
-    /// Print no line for each sample: only what is found, and errors
+    /// Print no line for each sample: only findings and errors
     #[arg(short, long)]
     quiet: bool,
     /// Where chance starts: the order of arms, and the plans of open loops [default: any]
@@ -93,13 +93,13 @@ impl Compare {
         for signal in [SIGINT, SIGTERM, SIGHUP] {
             signal_hook::flag::register(signal, Arc::clone(&stop))?;
         }
-        let mut tell = |line: &str| {
+        let mut print = |line: &str| {
             if !quiet {
                 eprintln!("{line}");
             }
         };
-        tell(&format!("seed {}", plan.seed));
-        let comparison = compare::run(&plan, &stop, &mut tell)?;
+        print(&format!("seed {}", plan.seed));
+        let comparison = compare::run(&plan, &stop, &mut print)?;
         print!("{}", table::text(&comparison));
         if let Some(out) = &out {
             write(&comparison, out)?;

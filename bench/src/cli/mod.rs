@@ -24,9 +24,9 @@ struct Arguments {
 enum Command {
     /// Be a back end to run against
     Serve(serve::Serve),
-    /// Make load and report what came of it
+    /// Make load and report its outcome
     Run(Box<run::Run>),
-    /// Run the same work through several proxies in turn, and compare what each operation costs them
+    /// Run the same work through several proxies in turn, and compare the cost of an operation
     Compare(compare::Compare),
 }
 
@@ -40,7 +40,7 @@ pub fn main() -> ExitCode {
     match done {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            // Where nobody reads it there is nobody to tell.
+            // Without a reader there is no one to report to.
             let _ = writeln!(std::io::stderr(), "weir-bench: {error:#}");
             ExitCode::from(FAILED)
         }

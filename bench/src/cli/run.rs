@@ -1,4 +1,4 @@
-//! `weir-bench run`: its arguments, what becomes of them, and where the report goes.
+//! `weir-bench run`: its arguments, the settings made of them, and where the report goes.
 
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
@@ -73,19 +73,19 @@ pub(crate) struct Run {
     /// rr, crr: send this instead of frames, for servers of another protocol; \r \n \t \0 \\ \xHH are known
     #[arg(long, value_parser = values::escaped, requires = "expect")]
     send: Option<Sent>,
-    /// How many bytes answer what --send sends
+    /// Bytes of the answer to --send
     #[arg(long, value_parser = values::bytes, requires = "send")]
     expect: Option<u32>,
     /// churn: bytes that a connection would send if nothing ended it sooner
     #[arg(long, default_value = "1..256k", value_parser = values::sizes)]
     bytes: Sizes,
-    /// hold: how often each connection says something and wants it answered; 0 is never
+    /// hold: how often each connection sends a request and wants an answer; 0 is never
     #[arg(long, default_value = "5s", value_parser = values::time)]
     heartbeat: Duration,
     /// hold: connections opened a second
     #[arg(long, default_value = "5000", value_parser = values::rate)]
     ramp: f64,
-    /// mix: what, and how much of connections and rate each has; its streams are `stream-up`, `stream-down`, `stream-bidir`
+    /// mix: the works, and the share of connections and rate of each; its streams are `stream-up`, `stream-down`, `stream-bidir`
     #[arg(long, value_delimiter = ',', value_parser = values::share, default_value = "rr=80,crr=20")]
     mix: Vec<(String, u32)>,
     /// Cores to run a thread on, each [default: the last]
@@ -133,7 +133,7 @@ enum Workload {
     Rr,
     /// Connect, exchange, close
     Crr,
-    /// Connect, wait until the server says something, close
+    /// Connect, wait until the server sends something, close
     Connect,
     /// As many bytes as go: `stream up ADDR`, `stream down ADDR`, `stream bidir ADDR`
     Stream,
@@ -258,7 +258,7 @@ impl Run {
         }
         let last = || core_affinity::get_core_ids().and_then(|ids| ids.last().map(|core| core.id));
         let cores = match &self.cores[..] {
-            [] => vec![last().context("this host does not say which cores may be used: give --cores")?],
+            [] => vec![last().context("this host does not report which cores may be used: give --cores")?],
             cores => cores.to_vec(),
         };
         Ok(Settings {
@@ -378,7 +378,7 @@ impl Run {
         outputs.into_iter().flatten().filter(|path| *path == Path::new("-")).count()
     }
 
-    /// All files that will be written. What cannot be is said before the run, not after it.
+    /// All files that will be written. One that cannot be is reported before the run, not after it.
     fn files(&self, parts: &[Part]) -> Vec<PathBuf> {
         let mut files = self.distributions(parts);
         files.extend([&self.json, &self.csv, &self.html].into_iter().flatten().cloned());
@@ -414,7 +414,7 @@ impl Run {
     }
 }
 
-/// What the run says of itself: what must not be believed comes before what was left undone.
+/// The exit code of the run: figures not to be believed come before work left undone.
 fn code(outcome: &Outcome, gates: &[Gate]) -> u8 {
     let failed = |name: &str| gates.iter().any(|gate| gate.name == name && !gate.passed);
     let did_something = |part: &crate::ledger::PartOutcome| part.ledger.ok > 0 || part.ledger.planned == 0;
@@ -452,7 +452,7 @@ fn write(path: &Path, fill: impl FnOnce(&mut Box<dyn Write>) -> io::Result<()>) 
     open().and_then(|mut out| fill(&mut out).and_then(|()| out.flush())).with_context(|| cannot_write(path))
 }
 
-/// Whether a file can be written; one that is there keeps what is in it.
+/// Whether a file can be written; one that is there keeps its content.
 fn writable(path: &Path) -> anyhow::Result<()> {
     let opened = File::options().create(true).append(true).open(path);
     opened.map(drop).with_context(|| cannot_write(path))

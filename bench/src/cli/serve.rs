@@ -22,17 +22,17 @@ pub(crate) struct Serve {
 
 #[derive(Debug, Subcommand)]
 enum ModeArguments {
-    /// Send back what comes
+    /// Send back all bytes that come
     Echo(Place),
     /// Read all; checked, and answered with a verdict, if the client asks with a header
     Sink(Place),
-    /// Send pattern until nobody reads any more
+    /// Send pattern until the reader is gone
     Source(Place),
     /// Send back each line, with a prefix
     Lines {
         #[command(flatten)]
         place: Place,
-        /// What comes before each line, followed by a space
+        /// Text before each line, followed by a space
         #[arg(long, default_value = "")]
         prefix: String,
     },
@@ -42,7 +42,7 @@ enum ModeArguments {
     Banner {
         #[command(flatten)]
         place: Place,
-        /// What is said
+        /// Its greeting
         #[arg(long, default_value = "hello\n")]
         text: String,
     },
@@ -50,7 +50,7 @@ enum ModeArguments {
     Slow {
         #[command(flatten)]
         place: Place,
-        /// How long what came is kept before it is sent back: `50ms`, `1s`
+        /// How long bytes are kept before they are sent back: `50ms`, `1s`
         #[arg(long, value_name = "TIME", default_value = "0s", value_parser = values::time)]
         delay: Duration,
         /// Bytes a second that are read [default: as many as come]
@@ -98,7 +98,7 @@ struct Routes {
 /// Where a back end is and with how much.
 #[derive(Clone, Debug, Args)]
 struct Place {
-    /// Addresses to listen on; port 0 is any free one, and which it is is said on stderr
+    /// Addresses to listen on; port 0 is any free one, which is printed on stderr
     #[arg(required = true, value_name = "ADDRESS:PORT")]
     addresses: Vec<SocketAddr>,
     /// Threads
@@ -119,7 +119,7 @@ fn fraction(text: &str) -> Result<f64, String> {
     }
 }
 
-/// What is served.
+/// A back end or a relay, with its settings.
 enum Order {
     BackEnd(Settings),
     Relay(relay::Settings),

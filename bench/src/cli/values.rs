@@ -1,4 +1,4 @@
-//! Values of arguments: sizes, times, bytes with escapes. What is wrong with one says what was found and what was wanted.
+//! Values of arguments: sizes, times, bytes with escapes. An error has the found and the wanted value.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What processes have used: CPU of all their threads, memory, context switches, sockets.
+//! Resources that processes have used: CPU of all their threads, memory, context switches, sockets.
 
 use std::fs;
 use std::path::Path;
@@ -12,14 +12,14 @@ use crate::sys::process_cpu;
 #[derive(Clone, Debug)]
 pub struct Family(Vec<u32>);
 
-/// What a family had used at one moment.
+/// Resources that a family had used at one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Reading {
     /// When.
     pub at: Instant,
     /// CPU time, user and system, of all threads that there are and were.
     pub cpu: Duration,
-    /// Resident bytes. What members share counts once for each.
+    /// Resident bytes. Shared memory counts once for each member.
     pub resident: u64,
     /// Context switches of all threads that there are, wanted or not.
     pub switches: u64,
@@ -38,7 +38,7 @@ impl Family {
         Self(members)
     }
 
-    /// This process without what it started.
+    /// This process without its children.
     pub fn alone(pid: u32) -> Self {
         Self(vec![pid])
     }
@@ -53,11 +53,11 @@ impl Family {
         &self.0
     }
 
-    /// What they have used so far.
+    /// Resources that they have used so far.
     ///
     /// # Errors
     ///
-    /// When one of them is gone, for what it had used would be missing.
+    /// When one of them is gone, for its use would be missing.
     pub fn read(&self) -> anyhow::Result<Reading> {
         let at = Instant::now();
         let mut reading = Reading { at, cpu: Duration::ZERO, resident: 0, switches: 0 };
@@ -110,7 +110,7 @@ fn parents() -> Vec<(u32, u32)> {
     let parent = |path: &std::path::PathBuf| {
         let pid = path.file_name()?.to_str()?.parse().ok()?;
         let stat = fs::read_to_string(path.join("stat")).ok()?;
-        // A name may hold anything, brackets too: what follows the last one are the state and the parent.
+        // A name may hold anything, brackets too: behind the last one stand the state and the parent.
         let (_, after) = stat.rsplit_once(')')?;
         Some((pid, after.split_whitespace().nth(1)?.parse().ok()?))
     };

@@ -1,4 +1,4 @@
-//! What is compared: each arm's program, its committed configuration, and the ports it listens at.
+//! The arms of a comparison: each one's program, its committed configuration, and the ports it listens at.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -16,9 +16,9 @@ pub enum Arm {
     Floor,
     /// Weir
     Weir,
-    /// A second process of the same Weir: what differs between the two is noise
+    /// A second process of the same Weir: any difference between the two is noise
     WeirAgain,
-    /// Another build of Weir, given by --before: what differs is what the change between the two builds did
+    /// Another build of Weir, given by --before: the difference is the effect of the change between the two builds
     WeirBefore,
     /// Weir that spins before it sleeps: CPU for time; unless it is named, only for work with one connection
     WeirBusyPoll,
@@ -101,7 +101,7 @@ impl Arm {
         matches!(self, Arm::Weir | Arm::WeirAgain | Arm::WeirBefore | Arm::WeirBusyPoll)
     }
 
-    /// Its place in tables, by its name; what is unknown stands last.
+    /// Its place in tables, by its name; an unknown one stands last.
     pub fn place(name: &str) -> usize {
         Self::ALL.iter().position(|arm| arm.name() == name).unwrap_or(Self::ALL.len())
     }
@@ -181,7 +181,7 @@ impl Arm {
         }
     }
 
-    /// The argument that makes it say its version.
+    /// The argument that makes it print its version.
     pub fn version_argument(self) -> &'static str {
         match self {
             Arm::HaproxyCopy | Arm::HaproxySplice | Arm::Nginx => "-v",

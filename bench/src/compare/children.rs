@@ -2,7 +2,7 @@
 //!
 //! A [`Child`] that is dropped is ended. Where nothing is dropped (a panic that aborts, SIGKILL) the kernel ends it, by the signal
 //! asked for with `setpriv --pdeathsig`. Each is the leader of a process group of its own, so that a terminal's Ctrl-C reaches
-//! us alone, and what is being measured can be brought to an end first.
+//! us alone, and the measurement can be brought to an end first.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -23,13 +23,13 @@ const START_TIMEOUT: Duration = Duration::from_secs(20);
 const END_TIMEOUT: Duration = Duration::from_secs(3);
 /// How often is looked whether something has come true.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// Lines of a child's own words that are shown when it ended by itself.
-const LAST_WORDS: usize = 8;
+/// Last lines of a child's output that are shown when it ended by itself.
+const LAST_LINES: usize = 8;
 
 /// A program with its arguments, to be started by [`Child::start`].
 #[derive(Clone, Debug)]
 pub struct Program {
-    /// What it is called in messages.
+    /// Its name in messages.
     pub name: String,
     /// Its executable.
     pub executable: PathBuf,
@@ -64,18 +64,18 @@ impl Program {
 pub struct Child {
     name: String,
     process: std::process::Child,
-    words: PathBuf,
+    output: PathBuf,
 }
 
 impl Child {
-    /// Starts it. What it says goes to a file in `scratch`.
+    /// Starts it. Its output goes to a file in `scratch`.
     ///
     /// # Errors
     ///
     /// When the host refuses, or one of `setpriv`, `taskset` and `nsenter` is not there.
     pub fn start(program: &Program, scratch: &Path) -> anyhow::Result<Self> {
-        let words = scratch.join(format!("{}.log", program.name));
-        let file = File::create(&words).with_context(|| format!("{}", words.display()))?;
+        let output = scratch.join(format!("{}.log", program.name));
+        let file = File::create(&output).with_context(|| format!("{}", output.display()))?;
         let process =
             program
                 .command()
@@ -84,7 +84,7 @@ impl Child {
                 .stderr(file)
                 .spawn()
                 .with_context(|| format!("{}: setpriv (of util-linux) cannot be started", program.name))?;
-        Ok(Self { name: program.name.clone(), process, words })
+        Ok(Self { name: program.name.clone(), process, output })
     }
 
     /// Its process id.
@@ -101,7 +101,7 @@ impl Child {
     ///
     /// # Errors
     ///
-    /// When it ends instead, or does not listen in time; with its last words.
+    /// When it ends instead, or does not listen in time; with its last lines.
     pub fn wait_until_it_listens(&mut self, addresses: &[SocketAddr]) -> anyhow::Result<()> {
         let mut missing = None;
         let listens = wait_until(START_TIMEOUT, || {
@@ -114,28 +114,28 @@ impl Child {
                 bail!(
                     "{} does not listen at {address} after {START_TIMEOUT:?}{}",
                     self.name,
-                    self.last_words()
+                    self.last_lines()
                 )
             }
             _ => Ok(()),
         }
     }
 
-    /// Waits until this is among its words.
+    /// Waits until its output has this.
     ///
     /// # Errors
     ///
-    /// When it ends instead, or does not say it in time; with its last words.
-    pub fn wait_until_it_says(&mut self, wanted: &str) -> anyhow::Result<()> {
-        let said = wait_until(START_TIMEOUT, || {
+    /// When it ends instead, or does not print it in time; with its last lines.
+    pub fn wait_for_output(&mut self, wanted: &str) -> anyhow::Result<()> {
+        let printed = wait_until(START_TIMEOUT, || {
             self.still_runs()?;
-            Ok(fs::read_to_string(&self.words)?.contains(wanted))
+            Ok(fs::read_to_string(&self.output)?.contains(wanted))
         })?;
         anyhow::ensure!(
-            said,
-            "{} has not said {wanted:?} after {START_TIMEOUT:?}{}",
+            printed,
+            "{} has not printed {wanted:?} after {START_TIMEOUT:?}{}",
             self.name,
-            self.last_words()
+            self.last_lines()
         );
         Ok(())
     }
@@ -144,20 +144,20 @@ impl Child {
     ///
     /// # Errors
     ///
-    /// When it has: with what, and its last words.
+    /// When it has: its status and its last lines.
     pub fn still_runs(&mut self) -> anyhow::Result<()> {
         match self.process.try_wait()? {
             None => Ok(()),
-            Some(status) => bail!("{} has ended by itself ({status}){}", self.name, self.last_words()),
+            Some(status) => bail!("{} has ended by itself ({status}){}", self.name, self.last_lines()),
         }
     }
 
-    fn last_words(&self) -> String {
-        let words = fs::read_to_string(&self.words).unwrap_or_default();
-        let lines: Vec<&str> = words.lines().filter(|line| !line.trim().is_empty()).collect();
-        match &lines[lines.len().saturating_sub(LAST_WORDS)..] {
-            [] => "; it said nothing".to_owned(),
-            last => format!("; its last words:\n  {}", last.join("\n  ")),
+    fn last_lines(&self) -> String {
+        let output = fs::read_to_string(&self.output).unwrap_or_default();
+        let lines: Vec<&str> = output.lines().filter(|line| !line.trim().is_empty()).collect();
+        match &lines[lines.len().saturating_sub(LAST_LINES)..] {
+            [] => "; it printed nothing".to_owned(),
+            last => format!("; its last lines:\n  {}", last.join("\n  ")),
         }
     }
 }
@@ -171,7 +171,7 @@ impl Drop for Child {
         signal(self.pid(), Signal::TERM);
         let ended = wait_until(END_TIMEOUT, || Ok(self.process.try_wait()?.is_some()));
         if !ended.is_ok_and(|ended| ended) {
-            // Those that it started first: who has lost its parent is found by no one.
+            // Its children first: without their parent they could not be found.
             family.pids().iter().rev().for_each(|pid| signal(*pid, Signal::KILL));
             // It cannot refuse, so this does not wait for long.
             let _ = self.process.wait();
@@ -180,13 +180,13 @@ impl Drop for Child {
 }
 
 fn signal(pid: u32, signal: Signal) {
-    // One that is gone has what was wanted.
+    // One that is gone need not be signalled.
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
         let _ = kill_process(pid, signal);
     }
 }
 
-/// Looks until it is so, or the time is over; says which.
+/// Looks until it is so, or the time is over; returns which.
 ///
 /// # Errors
 ///
@@ -214,11 +214,11 @@ pub fn find(program: &Path) -> Option<PathBuf> {
     std::env::split_paths(&path).chain(daemons).map(|place| place.join(program)).find(|place| place.is_file())
 }
 
-/// What a program says of itself, both its channels.
+/// The output of a program that is run to its end, stdout and stderr.
 ///
 /// # Errors
 ///
-/// When it cannot be run, or says that it failed.
+/// When it cannot be run, or fails.
 pub fn answer(program: &Path, arguments: &[impl AsRef<OsStr>]) -> anyhow::Result<String> {
     let name = program.display();
     let output = Command::new(program)
@@ -226,9 +226,9 @@ pub fn answer(program: &Path, arguments: &[impl AsRef<OsStr>]) -> anyhow::Result
         .stdin(Stdio::null())
         .output()
         .with_context(|| format!("{name} cannot be started"))?;
-    let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8_lossy(&said).trim().to_owned();
-    if output.status.success() { Ok(said) } else { bail!("{name} failed ({}): {said}", output.status) }
+    let printed = [output.stdout, output.stderr].concat();
+    let printed = String::from_utf8_lossy(&printed).trim().to_owned();
+    if output.status.success() { Ok(printed) } else { bail!("{name} failed ({}): {printed}", output.status) }
 }
 
 #[cfg(test)]
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_child_that_ends_at_once_says_with_what() {
+    fn a_child_that_ends_at_once_is_reported_with_its_status_and_output() {
         fn check(script: &str, expected: &[&str]) {
             let scratch = tempfile::tempdir().unwrap();
             let mut child = Child::start(&shell(script), scratch.path()).unwrap();
@@ -281,7 +281,7 @@ mod tests {
             "echo first; echo the port is taken >&2; exit 7",
             &["script", "exit status: 7", "first", "the port is taken"],
         );
-        check("exit 0", &["exit status: 0", "said nothing"]);
+        check("exit 0", &["exit status: 0", "printed nothing"]);
         check("kill -9 $$", &["signal: 9"]);
     }
 

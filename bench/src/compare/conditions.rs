@@ -1,4 +1,4 @@
-//! Under which conditions a comparison was made: what someone needs to make it again. No name of the host and no paths of it.
+//! The conditions of a comparison, which someone needs to make it again. No name of the host and no paths of it.
 
 use std::fs;
 use std::path::Path;
@@ -26,9 +26,9 @@ pub(super) fn of(plan: &Plan, stage: &Stage) -> Vec<(String, String)> {
         ("seed", plan.seed.to_string()),
         ("weir-bench", env!("CARGO_PKG_VERSION").to_owned()),
     ];
-    // Two arms of one program are told once.
-    for (arm, said) in &stage.versions {
-        let version = version(said);
+    // Two arms of one program are listed once.
+    for (arm, output) in &stage.versions {
+        let version = version(output);
         if !found.iter().any(|(_, known)| *known == version) {
             found.push((arm, version));
         }
@@ -36,9 +36,9 @@ pub(super) fn of(plan: &Plan, stage: &Stage) -> Vec<(String, String)> {
     found.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-/// What a comparison should not have been started with.
+/// Settings of the host with which a comparison should not be started.
 pub(super) fn warnings() -> Vec<String> {
-    let advice = "BBR paces what is sent, on loopback too: `sysctl -w net.ipv4.tcp_congestion_control=cubic` before comparing";
+    let advice = "BBR paces its sending, on loopback too: `sysctl -w net.ipv4.tcp_congestion_control=cubic` before comparing";
     if read(CONGESTION_CONTROL) == "bbr" { vec![advice.to_owned()] } else { Vec::new() }
 }
 
@@ -59,9 +59,9 @@ fn memory(meminfo: &str) -> String {
     kib.map_or_else(|| "unknown".to_owned(), |kib| format!("{:.1} GiB", kib as f64 / f64::from(1 << 20)))
 }
 
-/// The first line; of Envoy's, which begins with its own path, what follows it.
-fn version(said: &str) -> String {
-    let line = said.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+/// The first line; of Envoy's, which begins with its own path, the part behind it.
+fn version(output: &str) -> String {
+    let line = output.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
     let line = match line.split_once(" version: ") {
         Some((path, rest)) if path.starts_with('/') => rest,
         _ => line,
@@ -86,7 +86,7 @@ pub fn command<'a>(arguments: impl IntoIterator<Item = &'a str>) -> String {
     arguments.into_iter().map(short).collect::<Vec<_>>().join(" ")
 }
 
-/// What both ends looked at.
+/// The bytes that both ends looked at.
 fn verified(verify: Verify) -> &'static str {
     match verify {
         Verify::Off => "headers",
@@ -101,8 +101,8 @@ mod tests {
 
     #[test]
     fn a_version_is_one_line_without_a_path() {
-        fn check(said: &str, expected: &str) {
-            assert_eq!(version(said), expected);
+        fn check(output: &str, expected: &str) {
+            assert_eq!(version(output), expected);
         }
         check(
             "HAProxy version 2.6.12-1 2025/10/03 - https://haproxy.org/\nStatus: long-term",
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_tells_no_paths() {
+    fn a_command_has_no_paths() {
         fn check(words: &[&str], expected: &str) {
             assert_eq!(command(words.iter().copied()), expected);
         }
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn the_machine_is_told_in_a_line() {
+    fn the_machine_is_described_in_a_line() {
         assert_eq!(
             processor("processor\t: 0\nmodel name\t: Some CPU\n\nprocessor\t: 1\nmodel name\t: Some CPU\n"),
             "2 x Some CPU"

@@ -5,9 +5,9 @@ use std::str::FromStr;
 use super::arms::End;
 use crate::settings::{Close, Direction, Exchange, Sizes, Work};
 
-/// Connections at a time when a name of work that connects does not say.
+/// Connections at a time when a name of work that connects has no number of them.
 const CONNECTING: usize = 16;
-/// Connections of a hold that are opened a second: what the slowest peer accepts without refusing.
+/// Connections of a hold that are opened a second: as many as the slowest peer accepts without refusing.
 const RAMP: f64 = 3000.0;
 
 /// One piece of work.
@@ -15,7 +15,7 @@ const RAMP: f64 = 3000.0;
 pub struct Job {
     /// As it was asked for.
     pub name: String,
-    /// What is done.
+    /// The work itself.
     pub work: Work,
     /// The back end it needs.
     pub end: End,
@@ -38,7 +38,7 @@ pub const DEFAULT: [&str; 10] = [
 /// The work of a short one.
 pub const QUICK: [&str; 4] = ["rr-64-64", "crr-64", "stream-down-4", "hold-1000"];
 
-/// What one operation is, and so what its cost is told in.
+/// The unit of work, which decides the unit of its cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     /// Microseconds an operation.
@@ -69,7 +69,7 @@ impl Unit {
         if operations > 0.0 { cpu / operations * scale } else { 0.0 }
     }
 
-    /// What the headline figure is told in.
+    /// Unit of the headline figure.
     pub fn cost_name(self) -> &'static str {
         match self {
             Unit::Operation => "us CPU an operation",
@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_says_what_is_done() {
+    fn a_name_stands_for_its_work() {
         fn check(name: &str, expected: &str) {
             let found = match name.parse::<Job>() {
                 Ok(Job { work: Work::Rr { connections, exchange, depth }, end, .. }) => {

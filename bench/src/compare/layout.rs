@@ -1,6 +1,6 @@
 //! Where everything runs: which cores, and on loopback or across two network namespaces.
 //!
-//! The peers' files are written for loopback: proxies listen at 127.0.0.1, back ends at 127.0.0.2. Across namespaces these two words
+//! The peers' files are written for loopback: proxies listen at 127.0.0.1, back ends at 127.0.0.2. Across namespaces these two addresses
 //! are replaced by the addresses of the two ends of a veth pair. Both namespaces are anonymous: each lives as long as the
 //! process that holds it, and the pair goes with them, so nothing can be left behind.
 
@@ -130,7 +130,7 @@ fn namespace(pid: u32) -> PathBuf {
     format!("/proc/{pid}/ns/net").into()
 }
 
-/// A process that does nothing but be in a new network namespace.
+/// A process that only holds a new network namespace.
 fn holder(name: &str, scratch: &Path) -> anyhow::Result<Child> {
     let program = Program {
         name: name.to_owned(),

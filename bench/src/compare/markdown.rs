@@ -1,4 +1,4 @@
-//! A comparison for a README: what it costs, what times it takes, how much is done, what memory it takes, under which conditions.
+//! A comparison for a README: costs, times, rates, memory, and the conditions.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use super::job::Unit;
 use super::result::{Comparison, Ratio, Sample};
 use super::table::{Section, digits, ratio, sections, with_interval};
 
-/// One figure: its name in ratios, what it is told as, and where it is in a sample.
+/// One figure: its name in ratios, its unit, and where it is in a sample.
 type Figure = (&'static str, &'static str, fn(&Sample) -> f64);
 
 const CPU: Figure = ("cost", "us CPU an operation", |sample| sample.cost);
@@ -100,10 +100,10 @@ fn table(
     let lines = " --- |".repeat(arms.len());
     let mut text = format!("\n### {title}\n\n| work | {} | {heads} |\n| --- | --- |{lines}\n", ours.name());
     for (section, figure) in rows {
-        let (name, told, take) = figure;
+        let (name, unit, take) = figure;
         let _ = write!(
             text,
-            "| {}, {}, {told} | {} |",
+            "| {}, {}, {unit} | {} |",
             section.work,
             section.pace,
             value(section, ours.name(), take)
@@ -123,8 +123,8 @@ fn value(section: &Section<'_>, arm: &str, take: fn(&Sample) -> f64) -> String {
 }
 
 fn emphasised(ratio: &Ratio) -> String {
-    let told = with_interval(ratio);
-    if ratio.differs { format!("; **{told}**") } else { format!("; {told}") }
+    let text = with_interval(ratio);
+    if ratio.differs { format!("; **{text}**") } else { format!("; {text}") }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Several proxies, the same work, in turn: what does an operation cost each of them?
+//! Several proxies do the same work in turn: how much does an operation cost each of them?
 //!
 //! | step | file |
 //! | --- | --- |
@@ -41,21 +41,22 @@ use crate::settings::{Arrivals, Pace};
 
 /// Version of the shape of [`Comparison`].
 const SCHEMA: u32 = 1;
-/// An open loop's rate, of what the slowest arm reached in a closed one.
+/// An open loop's rate, as a share of the slowest arm's in the closed one.
 const OPEN_SHARE: f64 = 0.7;
 
-/// Carries it out. Setting `stop` ends it early with the samples so far; `tell` hears a line for each sample and trouble.
+/// Carries it out. Setting `stop` ends it early with the samples so far; `print` gets a line for each sample and each trouble.
 ///
 /// # Errors
 ///
 /// When back ends or Weir cannot be started, or the host refuses cores or namespaces. A peer that cannot is left out, and
-/// said.
-pub fn run(plan: &Plan, stop: &AtomicBool, tell: &mut dyn FnMut(&str)) -> anyhow::Result<Comparison> {
+/// reported.
+pub fn run(plan: &Plan, stop: &AtomicBool, print: &mut dyn FnMut(&str)) -> anyhow::Result<Comparison> {
     let mut stage = Stage::set(plan)?;
-    stage.left_out.iter().for_each(|line| tell(line));
+    stage.left_out.iter().for_each(|line| print(line));
     let conditions = conditions::of(plan, &stage);
-    conditions::warnings().iter().for_each(|line| tell(line));
-    let mut rounds = Rounds { plan, stop, stage: &mut stage, tell, samples: Vec::new(), trouble: Vec::new() };
+    conditions::warnings().iter().for_each(|line| print(line));
+    let mut rounds =
+        Rounds { plan, stop, stage: &mut stage, print, samples: Vec::new(), trouble: Vec::new() };
     let mut rates: Vec<Option<f64>> = vec![None; plan.jobs.len()];
     let mut random = fastrand::Rng::with_seed(plan.seed);
     for round in 0..plan.rounds {
@@ -103,9 +104,9 @@ struct Rounds<'a> {
     plan: &'a Plan,
     stop: &'a AtomicBool,
     stage: &'a mut Stage,
-    tell: &'a mut dyn FnMut(&str),
+    print: &'a mut dyn FnMut(&str),
     samples: Vec<Sample>,
-    /// Samples that could not be made, and why.
+    /// Samples that could not be made, each with its reason.
     trouble: Vec<String>,
 }
 
@@ -131,10 +132,10 @@ impl Rounds<'_> {
                 Err(error) if error.is::<Overdue>() => {
                     return self.trouble(format!("{head} {} {}: {error}", job.name, arm.name()));
                 }
-                // What was cut short is no sample.
+                // A run that was cut short is no sample.
                 _ if self.stopped() => return,
                 Ok(sample) => {
-                    (self.tell)(&format!("{head} {}", table::progress(&sample)));
+                    (self.print)(&format!("{head} {}", table::progress(&sample)));
                     self.samples.push(sample);
                 }
                 Err(error) => self.trouble(format!("{head} {} {}: {error:#}", job.name, arm.name())),
@@ -143,7 +144,7 @@ impl Rounds<'_> {
     }
 
     fn trouble(&mut self, line: String) {
-        (self.tell)(&line);
+        (self.print)(&line);
         self.trouble.push(line);
     }
 
@@ -176,7 +177,7 @@ impl Rounds<'_> {
                         self.samples.iter_mut().filter(its).for_each(|sample| sample.calls = Some(calls));
                     }
                     Err(error) if self.stopped() && !error.is::<Overdue>() => continue,
-                    // What one of them is refused, all are.
+                    // If one of them is refused, all are.
                     Err(error) => return self.trouble(format!("system calls were not counted: {error:#}")),
                 }
             }

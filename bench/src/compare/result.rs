@@ -1,4 +1,4 @@
-//! What a comparison found: every sample as it was measured, and the ratios made of them.
+//! The findings of a comparison: every sample as it was measured, and the ratios made of them.
 
 use serde::Serialize;
 
@@ -102,7 +102,7 @@ pub struct Comparison {
     pub samples: Vec<Sample>,
     /// Every ratio.
     pub ratios: Vec<Ratio>,
-    /// What was left out, and why.
+    /// Arms that were left out, each with its reason.
     pub left_out: Vec<String>,
     /// A signal ended it before its time.
     pub interrupted: bool,

@@ -1,4 +1,4 @@
-//! One sample: the same work through one arm, and what it cost the arm.
+//! One sample: the same work through one arm, and its cost to the arm.
 
 use std::process::{Command, Stdio};
 use std::sync::atomic::AtomicBool;
@@ -22,7 +22,7 @@ use crate::settings::{Pace, Part, Settings};
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the last answers are waited for.
 const DRAIN: Duration = Duration::from_secs(1);
-/// What a run may take beyond its own times: for starting, for the slowest of ramps, for a host that is busy with something else.
+/// Time that a run may take beyond its own: for starting, for the slowest of ramps, for a host that is busy with something else.
 const SLACK: Duration = Duration::from_secs(60);
 /// Planned operations that may wait for a connection.
 const WAITING: usize = 100_000;
@@ -30,14 +30,14 @@ const WAITING: usize = 100_000;
 const COUNTED: Duration = Duration::from_secs(1);
 const COUNTED_IN: Duration = Duration::from_millis(1700);
 
-/// What one sample is of.
+/// The work of one sample.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Order<'a> {
     /// Which round, from 0.
     pub(super) round: u32,
     /// Through which arm.
     pub(super) arm: Arm,
-    /// What is done.
+    /// The work.
     pub(super) job: &'a Job,
     /// When.
     pub(super) pace: Pace,
@@ -64,7 +64,7 @@ impl Order<'_> {
     }
 }
 
-/// What was read when measuring began, or when it ended.
+/// Figures read when measuring began, or when it ended.
 struct Readings {
     proxy: Reading,
     /// Client and back ends, which share a core.
@@ -105,13 +105,13 @@ pub(super) fn take(
         }
     };
     let outcome = within(limit(&settings), stop, || drive::run(&settings, stop, &mut watch))?;
-    // With an arm that has ended by itself, its own words are the better message.
+    // If the arm has ended by itself, its own output is the better message.
     stage.family(order.arm)?;
     let Ok([begins, ends]) = <[_; 2]>::try_from(readings) else { bail!("it was never measured") };
     Ok(sample(order, before.resident, &begins?, &ends?, &outcome))
 }
 
-/// After which a run has gone wrong.
+/// Time after which a run has gone wrong.
 fn limit(settings: &Settings) -> Duration {
     settings.warmup + settings.duration + settings.drain + settings.timeout + SLACK
 }
@@ -216,8 +216,8 @@ pub(super) fn count_calls(
     };
     let outcome = within(limit(&settings), stop, || drive::run(&settings, stop, &mut watch))?;
     let counting = counting.context("it was never measured")?.context("perf cannot be started")?;
-    let said = String::from_utf8_lossy(&counting.wait_with_output()?.stderr).trim().to_owned();
-    let Some(calls) = said.lines().find_map(calls_counted) else { bail!("perf says {said:?}") };
+    let printed = String::from_utf8_lossy(&counting.wait_with_output()?.stderr).trim().to_owned();
+    let Some(calls) = printed.lines().find_map(calls_counted) else { bail!("perf prints {printed:?}") };
     let ledger = &outcome.parts[0].ledger;
     let operations = match Unit::of(&order.job.name) {
         Unit::Gigabyte => (ledger.bytes_up + ledger.bytes_down) as f64 / 1e9,
@@ -238,7 +238,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_perf_counted_is_read_from_its_line_alone() {
+    fn the_count_of_perf_is_read_from_its_line_alone() {
         fn check(line: &str, expected: Option<f64>) {
             assert_eq!(calls_counted(line), expected, "{line}");
         }

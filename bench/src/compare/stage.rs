@@ -15,7 +15,7 @@ use super::job::Job;
 use super::layout::Layout;
 use super::plan::Plan;
 
-/// After this long, connections of the work before are what a proxy leaks, and the next sample begins with them.
+/// Connections of the work before that are still there after this long are a leak, and the next sample begins with them.
 const QUIET_TIMEOUT: Duration = Duration::from_secs(10);
 /// Whether something listens at a port is known at once on a host of our own.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -28,9 +28,9 @@ pub(super) struct Stage {
     /// Where.
     pub(super) layout: Layout,
     scratch: TempDir,
-    /// Arms that are not there, and why.
+    /// Arms that are not there, each with its reason.
     pub(super) left_out: Vec<String>,
-    /// Each program's own word on its version.
+    /// Version of each program, as it prints it.
     pub(super) versions: Vec<(String, String)>,
 }
 
@@ -55,7 +55,7 @@ impl Stage {
         } else {
             Layout::loopback(plan.proxy_core, plan.load_core)
         };
-        // Else what reads the clocks could take time of the proxy's core.
+        // Else reading the clocks could take time of the proxy's core.
         let pinned = core_affinity::set_for_current(core_affinity::CoreId { id: plan.load_core });
         anyhow::ensure!(pinned, "core {} cannot be used: try another --load-core", plan.load_core);
         let (proxies, ends, left_out, versions) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -74,7 +74,7 @@ impl Stage {
         Ok(stage)
     }
 
-    /// With how many sockets it has when nobody is connected.
+    /// Starts a back end; returns also the number of its sockets while no one is connected.
     fn start_end(&self, end: End) -> anyhow::Result<(Child, usize)> {
         let address = self.layout.end(end.port());
         let program = Program {
@@ -88,8 +88,8 @@ impl Stage {
             bail!("something listens at {address} already: is another comparison running?");
         }
         let mut child = Child::start(&program, self.scratch.path())?;
-        // Not by connecting, or what is counted as idle could have that connection in it.
-        child.wait_until_it_says("listening ")?;
+        // Not by connecting, or that connection could be counted among the idle sockets.
+        child.wait_for_output("listening ")?;
         let idle = child.family().sockets();
         Ok((child, idle))
     }
@@ -122,7 +122,7 @@ impl Stage {
     fn configuration(&self, plan: &Plan, name: &str) -> anyhow::Result<PathBuf> {
         let committed = plan.peers.join(name);
         let text = std::fs::read_to_string(&committed).with_context(|| {
-            format!("{}: its configuration; --peers says where it is", committed.display())
+            format!("{}: its configuration; --peers names the directory", committed.display())
         })?;
         let file = self.scratch.path().join(name);
         std::fs::write(&file, self.layout.rewrite(&text))?;
@@ -131,7 +131,7 @@ impl Stage {
 
     fn start(&self, program: &Program, arm: Arm) -> anyhow::Result<Child> {
         let addresses = End::ALL.map(|end| self.layout.proxy(arm.port(end)));
-        // With SO_REUSEPORT two could listen there, and share what comes.
+        // With SO_REUSEPORT two could listen there, and share the connections.
         if let Some(taken) = addresses.iter().find(|at| TcpStream::connect_timeout(at, PROBE_TIMEOUT).is_ok())
         {
             bail!("something listens at {taken} already: is another comparison running?");
@@ -164,7 +164,7 @@ impl Stage {
     ///
     /// # Errors
     ///
-    /// When it has ended by itself, with its last words.
+    /// When it has ended by itself, with its last lines.
     pub(super) fn family(&mut self, arm: Arm) -> anyhow::Result<Family> {
         let proxy = self.proxies.iter_mut().find(|proxy| proxy.arm == arm);
         match proxy.and_then(|proxy| proxy.running.as_mut()) {
@@ -185,7 +185,7 @@ impl Stage {
         self.ends.iter().map(of).sum()
     }
 
-    /// Waits until the connections of the work before are gone. When they do not go, the next sample says so by its figures.
+    /// Waits until the connections of the work before are gone. If they do not go, the next sample shows it in its figures.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Ratios of paired samples: both arms of a pair ran in the same round, so what the round did to both falls out.
+//! Ratios of paired samples: both arms of a pair ran in the same round, so the effect of the round on both cancels.
 //!
 //! The logarithm of a ratio is symmetric, so half and twice are equally far from one; intervals are Student's t on the mean of
 //! the rounds' logarithms. A run has some hundred ratios, of which one in twenty would show a difference by chance: so the
@@ -9,7 +9,7 @@ use statrs::distribution::{ContinuousCDF, StudentsT};
 
 use super::result::{Ratio, Sample};
 
-/// How sure an interval is.
+/// Confidence of an interval.
 const CONFIDENCE: f64 = 0.95;
 
 /// How probable it may be that any ratio of a run shows a difference where there is none.
@@ -28,7 +28,7 @@ pub struct Interval {
     pub p: f64,
 }
 
-/// The interval of these ratios; none of fewer than two, for one round says nothing of its noise.
+/// The interval of these ratios; none of fewer than two, for one round shows nothing of its noise.
 pub fn interval(ratios: &[f64]) -> Option<Interval> {
     let logs: Vec<f64> = ratios.iter().map(|ratio| ratio.ln()).collect();
     let freedom = logs.len().checked_sub(1).filter(|freedom| *freedom > 0)? as f64;
@@ -80,7 +80,7 @@ pub fn judge(ratios: &mut [Ratio], is_noise: impl Fn(&Ratio) -> bool) {
 /// Where a figure is in a sample.
 type Take = fn(&Sample) -> f64;
 
-/// What is compared, and where it is in a sample. Memory a connection where connections are held, else of the whole.
+/// The figures that are compared, and where each is in a sample. Memory a connection where connections are held, else of the whole.
 const FIGURES: [(&str, Take); 6] = [
     ("cost", |sample| sample.cost),
     ("rate", |sample| sample.rate),
@@ -317,7 +317,7 @@ mod tests {
                 let cost = found.iter().find(|ratio| ratio.figure == "cost").expect("every round has both");
                 assert!(
                     cost.high / cost.low < 2.0 || rounds < 7,
-                    "what rounds did to both has not fallen out: {cost:?}"
+                    "the effect of rounds on both has not cancelled: {cost:?}"
                 );
                 held += u32::from(cost.low <= 1.0 && 1.0 <= cost.high);
             }

@@ -122,11 +122,11 @@ pub(super) fn ratio<'a>(
 
 /// `0.82 [0.80, 0.84]`.
 pub(super) fn with_interval(Ratio { middle, low, high, .. }: &Ratio) -> String {
-    let told = |ratio: &f64| if *ratio >= 1000.0 { format!("{ratio:.0e}") } else { format!("{ratio:.2}") };
-    format!("{} [{}, {}]", told(middle), told(low), told(high))
+    let text = |ratio: &f64| if *ratio >= 1000.0 { format!("{ratio:.0e}") } else { format!("{ratio:.2}") };
+    format!("{} [{}, {}]", text(middle), text(low), text(high))
 }
 
-/// Its figures of memory are what a hold is for; of all else it is CPU.
+/// A hold is for its figures of memory, all else for CPU.
 fn headline(section: &Section<'_>) -> &'static str {
     if Unit::of(section.work) == Unit::Connection { "resident" } else { "cost" }
 }
@@ -189,7 +189,7 @@ fn mebibytes(sample: &Sample) -> f64 {
 }
 
 const LEGEND: &str = "
-Figures are medians of rounds; \"-\" is what was not measured, or has too few samples. \"weir / it\" is the mean ratio within
+Figures are medians of rounds; \"-\" stands where nothing was measured, or too few samples. \"weir / it\" is the mean ratio within
 rounds with its 95 % interval; * marks a difference: significant at 5 % after Holm's correction for all ratios of the run, and
 outside of the noise of its row, which is the interval of weir-again, a second process of the same Weir. weir-before is another
 build of it. floor is one thread that receives and sends and does nothing else: a relay that copies cannot cost less. calls:
@@ -198,19 +198,22 @@ loop. switch: context switches. full: who filled 90 % of its core or more.
 
 ";
 
-/// What must be known beside the figures: faults first, then what was not done, gates, and who was not there.
+/// Findings that must be known beside the figures: faults first, then operations not done, gates, and absent arms.
 fn findings(comparison: &Comparison) -> String {
     let mut text = String::new();
     match comparison.samples.iter().map(|sample| sample.faults).sum::<u64>() {
         0 => {
             let verified = comparison.conditions.iter().find(|(name, _)| name == "verified");
             let looked = verified.map_or("nothing", |(_, value)| value);
-            let _ = writeln!(text, "All that was looked at ({looked}) came as sent, all counts add up.");
+            let _ = writeln!(
+                text,
+                "All bytes that were looked at ({looked}) came as sent, and all counts add up."
+            );
         }
         faults => {
             let _ = writeln!(
                 text,
-                "FAULTS: {faults} streams or counts are not what they must be. Believe nothing here before these are explained."
+                "FAULTS: {faults} streams or counts are wrong. Believe nothing here before these are explained."
             );
         }
     }
@@ -218,11 +221,11 @@ fn findings(comparison: &Comparison) -> String {
         for row in &section.rows {
             let sum = |take: fn(&Sample) -> u64| row.samples.iter().map(|sample| take(sample)).sum::<u64>();
             let place = format!("{} {} {}", section.work, section.pace, row.arm);
-            for (count, what) in
+            for (count, of) in
                 [(sum(|sample| sample.faults), "faults"), (sum(|sample| sample.bad), "operations not done")]
             {
                 if count > 0 {
-                    let _ = writeln!(text, "{place}: {count} {what}");
+                    let _ = writeln!(text, "{place}: {count} {of}");
                 }
             }
             let mut gates: Vec<&str> =

@@ -9,7 +9,7 @@ use anyhow::Context;
 
 use crate::exit::FAILED;
 
-/// How long work may take to end once it was told to.
+/// How long work may take to end once it was asked to.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// Work that did not end by itself in its time. It was ended by `stop`, and so is the comparison.
@@ -45,7 +45,7 @@ pub(super) fn within<T>(
             overdue.store(true, Ordering::Relaxed);
             stop.store(true, Ordering::Relaxed);
             if ended.recv_timeout(GRACE) == Err(RecvTimeoutError::Timeout) {
-                eprintln!("weir-bench: {}; it did not stop when told to either", Overdue(limit));
+                eprintln!("weir-bench: {}; nor did it stop when asked to", Overdue(limit));
                 std::process::exit(FAILED.into());
             }
         };
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn work_that_does_not_end_in_its_time_is_told_to() {
+    fn work_that_does_not_end_in_its_time_is_asked_to() {
         fn check(limit: Duration, hangs: bool) {
             let stop = AtomicBool::new(false);
             let began = Instant::now();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use rustix::io::Errno;
 
-use super::book::{Book, Operation};
+use super::account::{Account, Operation};
 use super::clock;
 use super::context::{Context, Next, Readiness};
 use crate::payload::check::Checker;
@@ -91,7 +91,7 @@ impl Churn {
         if let Fate::Stalled(..) = self.fate { Next::Stay } else { self.go_on(cx) }
     }
 
-    /// Sends and receives what can be now.
+    /// Sends and receives as much as can be now.
     fn go_on(&mut self, cx: &mut Context<'_>) -> Next {
         let pushed = self.push(cx);
         let acted = match pushed {
@@ -103,7 +103,7 @@ impl Churn {
         }
         match (pushed, self.pull(cx)) {
             (Ok(true), Next::Stay) => Next::More,
-            // What came before the error says more than the error.
+            // The bytes before the error show more than the error.
             (Err(error), Next::Stay | Next::More) => self.broken(cx, error),
             (_, pulled) => pulled,
         }
@@ -162,20 +162,20 @@ impl Churn {
                 Ok(None) => return Next::Stay,
                 Err(error) => return self.broken(cx, error),
             };
-            cx.lane.book.received(received);
+            cx.lane.account.received(received);
             if let Some(fault) = self.checker.take(&cx.kit.input[..received]) {
-                cx.lane.book.fault(fault);
+                cx.lane.account.fault(fault);
                 return Next::Broken("wrong bytes");
             }
         }
         Next::More
     }
 
-    /// They have said all.
+    /// The other end has sent its FIN.
     fn end(&mut self, cx: &mut Context<'_>) -> Next {
         let whole = self.fate == Fate::HalfClosed;
         if let Some(fault) = self.checker.finish(whole.then_some(self.sent)) {
-            cx.lane.book.fault(fault);
+            cx.lane.account.fault(fault);
             return Next::Broken("wrong bytes");
         }
         if whole { self.done(cx) } else { Next::Broken("closed early") }
@@ -183,29 +183,33 @@ impl Churn {
 
     /// It ends as it was to end, if nothing that came was wrong.
     fn done(&mut self, cx: &mut Context<'_>) -> Next {
-        if self.settle(&mut cx.lane.book) {
+        if self.settle(&mut cx.lane.account) {
             return Next::Broken("wrong bytes");
         }
         if let Some(operation) = self.operation.take() {
-            cx.lane.book.ok(operation, clock::now());
+            cx.lane.account.ok(operation, clock::now());
         }
         Next::Over
     }
 
-    /// It broke; what was gathered may say that more is wrong than that.
+    /// It broke; the gathered bytes may show that more is wrong than that.
     fn broken(&mut self, cx: &mut Context<'_>, error: Errno) -> Next {
-        if self.settle(&mut cx.lane.book) { Next::Broken("wrong bytes") } else { error.into() }
+        if self.settle(&mut cx.lane.account) { Next::Broken("wrong bytes") } else { error.into() }
     }
 
-    /// Names what is suspicious, as nothing more will be looked at; whether anything was.
-    pub(super) fn settle(&mut self, book: &mut Book) -> bool {
-        book.settle(&mut self.checker)
+    /// Names a fault that is being gathered, as nothing more will be looked at; returns whether there was one.
+    pub(super) fn settle(&mut self, account: &mut Account) -> bool {
+        account.settle(&mut self.checker)
     }
 
     pub(super) fn tick(&mut self, cx: &mut Context<'_>, now: u64) -> Next {
         match &self.operation {
-            Some(operation) if cx.lane.book.is_late(operation, now) => {
-                return if self.settle(&mut cx.lane.book) { Next::Broken("wrong bytes") } else { Next::Late };
+            Some(operation) if cx.lane.account.is_late(operation, now) => {
+                return if self.settle(&mut cx.lane.account) {
+                    Next::Broken("wrong bytes")
+                } else {
+                    Next::Late
+                };
             }
             _ => {}
         }

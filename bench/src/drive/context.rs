@@ -12,7 +12,7 @@ use super::dial;
 use super::lane::Lane;
 use crate::settings::Verify;
 
-/// What all sessions of a thread share.
+/// Things that all sessions of a thread share.
 #[derive(Debug)]
 pub(super) struct Kit {
     /// Where bytes come in.
@@ -23,7 +23,7 @@ pub(super) struct Kit {
     pub(super) verify: Verify,
 }
 
-/// What one session may use while it is asked something.
+/// Things that one session may use while it is called.
 pub(super) struct Context<'a> {
     pub(super) socket: BorrowedFd<'a>,
     pub(super) lane: &'a mut Lane,
@@ -33,11 +33,11 @@ pub(super) struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// Sends what the kernel takes, which is nothing when it has no room. Takes note of the bytes.
+    /// Sends as much as the kernel takes, which is nothing when it has no room. Counts the bytes.
     pub(super) fn send(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
         match send(self.socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
             Ok(sent) => {
-                self.lane.book.sent(sent);
+                self.lane.account.sent(sent);
                 Ok(sent)
             }
             Err(Errno::AGAIN | Errno::INTR) => Ok(0),
@@ -45,7 +45,7 @@ impl Context<'_> {
         }
     }
 
-    /// Receives and has the kernel throw the bytes away; says the same as [`Context::receive`].
+    /// Receives and has the kernel throw the bytes away; returns the same as [`Context::receive`].
     pub(super) fn discard(&mut self) -> Result<Option<usize>, Errno> {
         match recv(self.socket, &mut self.kit.input[..], RecvFlags::DONTWAIT | RecvFlags::TRUNC) {
             Ok((_, received)) => Ok(Some(received)),
@@ -65,7 +65,7 @@ impl Context<'_> {
     }
 }
 
-/// What epoll said of a connection.
+/// Flags of epoll for a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Readiness {
     pub(super) readable: bool,
@@ -74,7 +74,7 @@ pub(super) struct Readiness {
     pub(super) ended: bool,
 }
 
-/// What is next for a connection.
+/// The next step for a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
     /// Wait for epoll or the next tick.
@@ -83,7 +83,7 @@ pub(super) enum Next {
     Free,
     /// There is more to do at once, when other connections have had their turn.
     More,
-    /// It has done what it was for: it is closed.
+    /// It has served its purpose: it is closed.
     Over,
     /// It is of no more use, and its operations have failed.
     Broken(&'static str),
@@ -109,7 +109,7 @@ impl Output {
         self.used = 0;
     }
 
-    /// Room for so many more bytes; what is in them is old.
+    /// Room for so many more bytes, with old content.
     pub(super) fn room(&mut self, bytes: usize) -> &mut [u8] {
         let start = self.used;
         self.used += bytes;

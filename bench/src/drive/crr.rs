@@ -2,7 +2,7 @@
 //!
 //! Closed by FIN, the operation is done when the other end's FIN is here too; closed by reset, with the last answer.
 
-use super::book::{Book, Operation};
+use super::account::{Account, Operation};
 use super::clock;
 use super::context::{Context, Next, Readiness};
 use super::exchange::{Taken, Wire};
@@ -62,11 +62,11 @@ impl Crr {
             }
             let now = cx.stamp(received);
             let mut bytes = &cx.kit.input[..received];
-            let taken = self.wire.take(&cx.lane.exchange, &mut bytes, &mut cx.lane.book);
+            let taken = self.wire.take(&cx.lane.exchange, &mut bytes, &mut cx.lane.account);
             let next = match taken {
                 Taken::Wrong => Next::Broken("wrong bytes"),
                 Taken::Answer if !bytes.is_empty() => {
-                    let _ = self.wire.take(&cx.lane.exchange, &mut bytes, &mut cx.lane.book);
+                    let _ = self.wire.take(&cx.lane.exchange, &mut bytes, &mut cx.lane.account);
                     Next::Stay
                 }
                 Taken::Answer if self.left > 0 => self.connected(cx),
@@ -82,7 +82,7 @@ impl Crr {
     fn close(&mut self, cx: &mut Context<'_>, now: u64) -> Next {
         if cx.lane.close == Close::Rst {
             if let Some(operation) = self.operation.take() {
-                cx.lane.book.ok(operation, now);
+                cx.lane.account.ok(operation, now);
             }
             return Next::Over;
         }
@@ -94,25 +94,25 @@ impl Crr {
     }
 
     fn ended(&mut self, cx: &mut Context<'_>) -> Next {
-        if self.wire.settle(&mut cx.lane.book) {
+        if self.wire.settle(&mut cx.lane.account) {
             return Next::Broken("wrong bytes");
         }
         if self.ending == Ending::Not {
             return Next::Broken("closed early");
         }
         if let Some(operation) = self.operation.take() {
-            cx.lane.book.ok(operation, clock::now());
+            cx.lane.account.ok(operation, clock::now());
         }
         Next::Over
     }
 
     pub(super) fn tick(&mut self, cx: &mut Context<'_>, now: u64) -> Next {
-        self.wire.tick(&mut cx.lane.book, self.operation.as_ref(), now)
+        self.wire.tick(&mut cx.lane.account, self.operation.as_ref(), now)
     }
 
-    /// Names what is suspicious, as nothing more will be looked at.
-    pub(super) fn settle(&mut self, book: &mut Book) {
-        self.wire.settle(book);
+    /// Names a fault that is being gathered, as nothing more will be looked at.
+    pub(super) fn settle(&mut self, account: &mut Account) {
+        self.wire.settle(account);
     }
 
     pub(super) fn give_back(&mut self) -> Option<Operation> {

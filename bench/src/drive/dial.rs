@@ -1,4 +1,4 @@
-//! Making connections: which source address the next one has, and what an error of the host means for whoever runs this.
+//! Making connections: which source address the next one has, and the meaning of a host's error for the user.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -173,7 +173,7 @@ pub(super) fn allow_files(settings: &Settings) -> anyhow::Result<()> {
         .with_context(|| format!("cannot raise the limit of open files to {needed}"))
 }
 
-/// One connection made before all others, so that what is not there is said at once.
+/// One connection made before all others, so that a missing server is reported at once.
 pub(super) fn probe(settings: &Settings, sources: &[IpAddr]) -> anyhow::Result<()> {
     let failed = |error: std::io::Error| match Errno::from_io_error(&error) {
         Some(error) => explain(error, settings),
@@ -187,7 +187,7 @@ pub(super) fn probe(settings: &Settings, sources: &[IpAddr]) -> anyhow::Result<(
         socket.bind(&SocketAddr::new(*source, 0).into()).map_err(failed)?;
     }
     match socket.connect_timeout(&settings.target.into(), settings.timeout) {
-        // Somebody is there, and what becomes of his connections is what the run will tell.
+        // A server is there, and the run will show the outcome of its connections.
         Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(()),
         connected => connected.map_err(failed),
     }

@@ -1,11 +1,11 @@
-//! Requests and responses on one connection: requests are made and sent, answers are recognised, checked and told apart.
+//! Requests and responses on one connection: requests are made and sent, answers are recognised, checked and separated.
 
 use std::collections::VecDeque;
 
 use fastrand::Rng;
 use rustix::io::Errno;
 
-use super::book::{Book, Operation};
+use super::account::{Account, Operation};
 use super::clock;
 use super::context::{Context, Next, Output};
 use crate::payload::check::Checker;
@@ -35,14 +35,14 @@ impl Sizes {
     }
 }
 
-/// What a piece of what came in was.
+/// Content of a received piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Taken {
     /// All of it was used, and no answer is complete.
     More,
-    /// An answer is complete; what is left of the piece comes after it.
+    /// An answer is complete; the rest of the piece comes after it.
     Answer,
-    /// Not what it had to be; see the book's faults.
+    /// It was wrong; see the account's faults.
     Wrong,
 }
 
@@ -73,13 +73,13 @@ pub(super) struct Wire {
     left: usize,
 }
 
-/// What the other end turned out to be.
+/// The kind of the other end, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Peer {
     Unknown,
     /// Answers with responses.
     Server,
-    /// Sends back what it gets.
+    /// Sends back all bytes.
     Echo,
 }
 
@@ -100,7 +100,7 @@ impl Wire {
         }
     }
 
-    /// Adds the next request to what goes out.
+    /// Adds the next request to the output.
     pub(super) fn ask(&mut self, exchange: &Exchange, output: &mut Output, chance: &mut Rng) {
         match exchange {
             Exchange::Raw { request, response } => {
@@ -133,7 +133,7 @@ impl Wire {
         Response { connection, length, status: Status::Fine }.encode()
     }
 
-    /// Sends the output, after what is unsent; what the kernel does not take now is kept until it does.
+    /// Sends the output, after the unsent bytes; those that the kernel does not take now are kept until it does.
     pub(super) fn send(&mut self, cx: &mut Context<'_>) -> Result<(), Errno> {
         if !self.unsent.is_empty() {
             self.unsent.extend(cx.kit.output.bytes());
@@ -144,7 +144,7 @@ impl Wire {
         Ok(())
     }
 
-    /// The kernel may take more: sends what is unsent.
+    /// The kernel may take more: sends the unsent bytes.
     pub(super) fn resume(&mut self, cx: &mut Context<'_>) -> Result<(), Errno> {
         while !self.unsent.is_empty() {
             let sent = cx.send(self.unsent.as_slices().0)?;
@@ -166,17 +166,17 @@ impl Wire {
         self.is_waiting() && self.unsent.is_empty()
     }
 
-    /// Something wrong came, and what follows is looked at to name it.
+    /// Something wrong came, and the bytes behind it are looked at to name it.
     pub(super) fn is_suspicious(&self) -> bool {
         self.checker.is_gathering()
     }
 
-    /// Takes what came until an answer is complete.
-    pub(super) fn take(&mut self, exchange: &Exchange, bytes: &mut &[u8], book: &mut Book) -> Taken {
+    /// Takes received bytes until an answer is complete.
+    pub(super) fn take(&mut self, exchange: &Exchange, bytes: &mut &[u8], account: &mut Account) -> Taken {
         self.stirred = true;
         match exchange {
             Exchange::Raw { .. } => self.take_raw(bytes),
-            Exchange::Framed { .. } => self.take_framed(bytes, book),
+            Exchange::Framed { .. } => self.take_framed(bytes, account),
         }
     }
 
@@ -187,7 +187,7 @@ impl Wire {
         let missing = want.answer as usize - self.left;
         let (now, later) = bytes.split_at(missing.min(bytes.len()));
         *bytes = later;
-        // Here `left` counts what came: all answers are as long.
+        // Here `left` counts received bytes: all answers are as long.
         self.left += now.len();
         if now.len() < missing {
             return Taken::More;
@@ -197,12 +197,12 @@ impl Wire {
         Taken::Answer
     }
 
-    fn take_framed(&mut self, bytes: &mut &[u8], book: &mut Book) -> Taken {
+    fn take_framed(&mut self, bytes: &mut &[u8], account: &mut Account) -> Taken {
         while !bytes.is_empty() {
             if self.checker.is_gathering() {
                 let fault = self.checker.take(bytes);
                 *bytes = &[];
-                return fault.map_or(Taken::More, |fault| wrong(fault, book));
+                return fault.map_or(Taken::More, |fault| wrong(fault, account));
             }
             if self.have < HEADER {
                 let (now, later) = bytes.split_at((HEADER - self.have).min(bytes.len()));
@@ -213,7 +213,7 @@ impl Wire {
                     return Taken::More;
                 }
                 if let Some(fault) = self.begin_answer() {
-                    return wrong(fault, book);
+                    return wrong(fault, account);
                 }
                 if self.checker.is_gathering() {
                     continue;
@@ -223,7 +223,7 @@ impl Wire {
             self.left -= now.len();
             *bytes = later;
             if let Some(fault) = self.checker.take(now) {
-                return wrong(fault, book);
+                return wrong(fault, account);
             }
             if self.left == 0 && !self.checker.is_gathering() {
                 self.have = 0;
@@ -260,7 +260,7 @@ impl Wire {
             Some(Response { connection, status: Status::Faulty(complaint), .. })
                 if connection == self.connection =>
             {
-                // Where in our stream the server saw it, it does not say: somewhere before this.
+                // The server does not report where in our stream it saw the fault: somewhere before this.
                 Some(Fault { connection, direction: "up", offset: self.made, kind: complaint.kind() })
             }
             _ => {
@@ -270,35 +270,35 @@ impl Wire {
         }
     }
 
-    /// Some time has passed. What is suspicious is named once nothing more came for a whole tick, as what it is may be told by
-    /// bytes that are still on their way; or when its operation is late anyway.
-    pub(super) fn tick(&mut self, book: &mut Book, oldest: Option<&Operation>, now: u64) -> Next {
+    /// Some time has passed. A fault that is being gathered is named once nothing more came for a whole tick, as bytes that are still
+    /// on their way may show its kind; or when its operation is late anyway.
+    pub(super) fn tick(&mut self, account: &mut Account, oldest: Option<&Operation>, now: u64) -> Next {
         let is_quiet = !std::mem::take(&mut self.stirred);
-        let is_late = oldest.is_some_and(|oldest| book.is_late(oldest, now));
-        match (is_quiet || is_late) && self.settle(book) {
+        let is_late = oldest.is_some_and(|oldest| account.is_late(oldest, now));
+        match (is_quiet || is_late) && self.settle(account) {
             true => Next::Broken("wrong bytes"),
             false if is_late => Next::Late,
             false => Next::Stay,
         }
     }
 
-    /// Nothing more comes, or not soon: what is suspicious is named now. Whether anything was.
-    pub(super) fn settle(&mut self, book: &mut Book) -> bool {
+    /// Nothing more comes, or not soon: a fault that is being gathered is named now. Returns whether there was one.
+    pub(super) fn settle(&mut self, account: &mut Account) -> bool {
         let unasked = self.wants.is_empty() && (1..HEADER).contains(&self.have);
         if unasked && !self.checker.is_gathering() {
             let _ = self.checker.take(&self.header[..self.have]);
         }
-        book.settle(&mut self.checker)
+        account.settle(&mut self.checker)
     }
 }
 
-fn wrong(fault: Fault, book: &mut Book) -> Taken {
-    book.fault(fault);
+fn wrong(fault: Fault, account: &mut Account) -> Taken {
+    account.fault(fault);
     Taken::Wrong
 }
 
 impl Context<'_> {
-    /// Sends what the output holds; how much of it was taken, which is nothing when the kernel has no room.
+    /// Sends the output; returns how much of it was taken, which is nothing when the kernel has no room.
     pub(super) fn send_output(&mut self) -> Result<usize, Errno> {
         let output = std::mem::take(&mut self.kit.output);
         let sent = self.send(output.bytes());
@@ -308,7 +308,7 @@ impl Context<'_> {
 
     /// The stamp of a receive that has just ended.
     pub(super) fn stamp(&mut self, bytes: usize) -> u64 {
-        self.lane.book.received(bytes);
+        self.lane.account.received(bytes);
         clock::now()
     }
 }
@@ -316,7 +316,7 @@ impl Context<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::drive::book::Loop;
+    use crate::drive::account::Loop;
     use crate::payload::fault::FaultKind;
 
     const SIZE: u32 = 4096;
@@ -340,26 +340,26 @@ mod tests {
     #[test]
     fn a_fault_is_named_when_its_rest_has_come_and_not_in_the_middle_of_it() {
         let (mut wire, exchange, answer) = robbed();
-        let mut book = Book::new(Loop::Closed, u64::MAX);
-        // A tick falls between the first bytes that are wrong, too few to say anything, and those that tell.
+        let mut account = Account::new(Loop::Closed, u64::MAX);
+        // A tick falls between the first wrong bytes, too few to name a fault, and those that name it.
         let (first, rest) = answer.split_at(CUT + 3);
-        assert_eq!(wire.take(&exchange, &mut &*first, &mut book), Taken::More);
+        assert_eq!(wire.take(&exchange, &mut &*first, &mut account), Taken::More);
         assert!(wire.is_suspicious());
-        assert_eq!(wire.tick(&mut book, None, 0), Next::Stay);
-        assert_eq!(wire.take(&exchange, &mut &*rest, &mut book), Taken::More);
-        assert_eq!(wire.tick(&mut book, None, 0), Next::Stay);
-        assert_eq!(wire.tick(&mut book, None, 0), Next::Broken("wrong bytes"));
-        let named: Vec<FaultKind> = book.close(0).faults.into_iter().map(|fault| fault.kind).collect();
+        assert_eq!(wire.tick(&mut account, None, 0), Next::Stay);
+        assert_eq!(wire.take(&exchange, &mut &*rest, &mut account), Taken::More);
+        assert_eq!(wire.tick(&mut account, None, 0), Next::Stay);
+        assert_eq!(wire.tick(&mut account, None, 0), Next::Broken("wrong bytes"));
+        let named: Vec<FaultKind> = account.close(0).faults.into_iter().map(|fault| fault.kind).collect();
         assert_eq!(named, [FaultKind::Missing(GONE as u64)]);
     }
 
     #[test]
     fn a_fault_is_named_though_its_operation_is_late() {
         let (mut wire, exchange, answer) = robbed();
-        let mut book = Book::new(Loop::Closed, 10);
-        let operation = book.plan(0, 0);
-        assert_eq!(wire.take(&exchange, &mut &*answer, &mut book), Taken::More);
-        assert_eq!(wire.tick(&mut book, Some(&operation), 1000), Next::Broken("wrong bytes"));
-        assert_eq!(Wire::new(7, Verify::Full).tick(&mut book, Some(&operation), 1000), Next::Late);
+        let mut account = Account::new(Loop::Closed, 10);
+        let operation = account.plan(0, 0);
+        assert_eq!(wire.take(&exchange, &mut &*answer, &mut account), Taken::More);
+        assert_eq!(wire.tick(&mut account, Some(&operation), 1000), Next::Broken("wrong bytes"));
+        assert_eq!(Wire::new(7, Verify::Full).tick(&mut account, Some(&operation), 1000), Next::Late);
     }
 }

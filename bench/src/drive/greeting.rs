@@ -1,7 +1,7 @@
-//! A connection that waits for the first bytes the other end says by itself: through a proxy they prove that the upstream leg
+//! A connection that waits for the first bytes that the other end sends unasked: through a proxy they prove that the upstream leg
 //! is there too.
 
-use super::book::Operation;
+use super::account::Operation;
 use super::clock;
 use super::context::{Context, Next, Readiness};
 use super::crr::Ending;
@@ -47,14 +47,14 @@ impl Greeting {
 
     fn done(&mut self, cx: &mut Context<'_>, now: u64) -> Next {
         if let Some(operation) = self.operation.take() {
-            cx.lane.book.ok(operation, now);
+            cx.lane.account.ok(operation, now);
         }
         Next::Over
     }
 
     pub(super) fn tick(&mut self, cx: &mut Context<'_>, now: u64) -> Next {
         match &self.operation {
-            Some(operation) if cx.lane.book.is_late(operation, now) => Next::Late,
+            Some(operation) if cx.lane.account.is_late(operation, now) => Next::Late,
             _ => Next::Stay,
         }
     }

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use super::book::{Book, Loop, Operation, Window};
+use super::account::{Account, Loop, Operation, Window};
 use crate::plan::{Plan, Share};
 use crate::settings::{Arrivals, Close, Exchange, Pace, Part, Settings, Sizes, Work};
 
@@ -49,7 +49,7 @@ pub(super) enum Phase {
 /// A part on a thread.
 #[derive(Debug)]
 pub(super) struct Lane {
-    pub(super) book: Book,
+    pub(super) account: Account,
     pub(super) work: Work,
     pub(super) exchange: Exchange,
     pub(super) depth: usize,
@@ -105,7 +105,7 @@ impl Lane {
         let source = Self::source(part, share, settings.seed);
         let shape = if matches!(source, Source::Open(..)) { Loop::Open } else { Loop::Closed };
         Lane {
-            book: Book::new(shape, settings.timeout.as_nanos() as u64),
+            account: Account::new(shape, settings.timeout.as_nanos() as u64),
             work: part.work.clone(),
             exchange,
             depth,
@@ -140,7 +140,7 @@ impl Lane {
     /// The warm-up begins at `start`.
     pub(super) fn start(&mut self, start: u64, window: Window) {
         self.phase = Phase::Running;
-        self.book.measure(window);
+        self.account.measure(window);
         if let Source::Open(_, began) = &mut self.source {
             *began = start;
         }
@@ -162,11 +162,11 @@ impl Lane {
     pub(super) fn arrival(&mut self, until: u64, now: u64) -> Option<Operation> {
         let due = self.next_due()?;
         let Source::Open(plan, _) = &mut self.source else { return None };
-        if due > until || !take_one(&self.left, self.book.counts(due)) {
+        if due > until || !take_one(&self.left, self.account.counts(due)) {
             return None;
         }
         let _ = plan.take();
-        Some(self.book.plan(due, now))
+        Some(self.account.plan(due, now))
     }
 
     /// The next operation for a connection that has room: one that waits, or in a closed loop a new one.
@@ -174,8 +174,8 @@ impl Lane {
         if !self.is_closed() {
             return self.queue.pop_front();
         }
-        let goes_on = self.phase == Phase::Running && now < self.book.window().end;
-        (goes_on && take_one(&self.left, self.book.counts(now))).then(|| self.book.plan(now, now))
+        let goes_on = self.phase == Phase::Running && now < self.account.window().end;
+        (goes_on && take_one(&self.left, self.account.counts(now))).then(|| self.account.plan(now, now))
     }
 
     /// Whether operations wait for a connection.
@@ -188,7 +188,7 @@ impl Lane {
         if self.queue.len() < self.room {
             self.queue.push_back(operation);
         } else {
-            self.book.dropped(operation);
+            self.account.dropped(operation);
         }
     }
 
@@ -198,11 +198,11 @@ impl Lane {
         self.queue.pop_front()
     }
 
-    /// Gives up what has waited too long.
+    /// Gives up operations that have waited too long.
     pub(super) fn expire(&mut self, now: u64) {
-        while self.queue.front().is_some_and(|oldest| self.book.is_late(oldest, now)) {
+        while self.queue.front().is_some_and(|oldest| self.account.is_late(oldest, now)) {
             if let Some(operation) = self.queue.pop_front() {
-                self.book.timed_out(operation, now);
+                self.account.timed_out(operation, now);
             }
         }
     }
@@ -215,12 +215,12 @@ impl Lane {
         self.open + self.again.len() < self.wanted
     }
 
-    /// The run ends: what waits will not be done.
+    /// The run ends: waiting operations will not be done.
     pub(super) fn close(mut self, now: u64) -> crate::ledger::Ledger {
         while let Some(operation) = self.queue.pop_front() {
-            self.book.unfinished(operation, now);
+            self.account.unfinished(operation, now);
         }
-        self.book.close(now)
+        self.account.close(now)
     }
 }
 

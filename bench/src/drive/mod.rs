@@ -1,18 +1,18 @@
 //! The driver: threads, each with an epoll and its own connections, that carry out the plan.
 //!
-//! | what | file |
+//! | step | file |
 //! | --- | --- |
 //! | threads are started, watched and added up | here |
-//! | what threads and caller tell each other | `stage` |
+//! | messages between threads and caller | `stage` |
 //! | one thread: events, connections, time | `shard` |
 //! | one part on one thread: its operations and free connections | `lane` |
-//! | what becomes of operations | `book` |
+//! | outcomes of operations | `account` |
 //! | sockets, source addresses, errors of the host | `dial` |
-//! | a session may use this and answers that | `context` |
+//! | the things that a session may use, and its answers | `context` |
 //! | a connection's work: one state machine each | `session`, `rr`, `crr`, `greeting`, `stream`, `churn` |
 //! | requests made, answers recognised | `exchange` |
 
-mod book;
+mod account;
 mod churn;
 mod clock;
 mod context;
@@ -40,12 +40,12 @@ use core_affinity::CoreId;
 use crate::ledger::{Ledger, Outcome, PartOutcome, Second};
 use crate::plan::Share;
 use crate::settings::{Settings, Work};
-use book::{Tally, Window};
+use account::{Tally, Window};
 use dial::Dialer;
 use shard::{Ended, Shard};
 use stage::{Report, Stage, Times};
 
-/// What whoever watches a run is told, on the thread that called [`run`].
+/// A moment of a run that is reported to its watcher, on the thread that called [`run`].
 #[derive(Debug)]
 pub enum Moment<'a> {
     /// Measuring begins now: the warm-up is over, and all connections of a hold are open.
@@ -56,11 +56,11 @@ pub enum Moment<'a> {
     Ends,
 }
 
-/// How often the caller looks whether it is told to stop.
+/// How often the caller looks whether it has to stop.
 const LOOK: Duration = Duration::from_millis(10);
-/// How long before its start the threads are told when a run begins: longer than any of them waits.
+/// How long before a run begins the threads learn its time: longer than any of them waits.
 const NOTICE: u64 = 40_000_000;
-/// How long standing connections may take to be made, beyond what their ramp and one timeout take.
+/// How long standing connections may take to be made, beyond their ramp and one timeout.
 const RAMP_SLACK: Duration = Duration::from_secs(5);
 
 /// Carries out a run. Setting `stop` ends it early, with all that was measured so far.
@@ -103,7 +103,8 @@ pub fn run(
 
 /// The cores of a run, all of which this process may use.
 fn cores(settings: &Settings) -> anyhow::Result<Vec<CoreId>> {
-    let usable = core_affinity::get_core_ids().context("this host does not say which cores may be used")?;
+    let usable =
+        core_affinity::get_core_ids().context("this host does not report which cores may be used")?;
     let find = |wanted: &usize| {
         let found = usable.iter().find(|core| core.id == *wanted).copied();
         found.with_context(|| {
@@ -189,7 +190,7 @@ impl Caller<'_> {
         }
     }
 
-    /// Waits until all standing connections are made; `false` when told to stop before.
+    /// Waits until all standing connections are made; `false` when asked to stop before.
     fn ramp(&mut self) -> anyhow::Result<bool> {
         let deadline = clock::now() + ramp_time(self.settings).as_nanos() as u64;
         let mut waiting = self.settings.cores.len();
@@ -198,7 +199,7 @@ impl Caller<'_> {
                 Ok(Report::Up) => waiting -= 1,
                 Ok(Report::Refused(error)) => return Err(dial::explain(error, self.settings)),
                 Ok(Report::Second(..)) | Err(RecvTimeoutError::Timeout) => {}
-                // Their own errors say why.
+                // Their own errors give the reason.
                 Err(RecvTimeoutError::Disconnected) => return Ok(true),
             }
             if self.stop.load(Ordering::Relaxed) {
@@ -234,10 +235,10 @@ fn times(settings: &Settings, start: u64) -> Times {
     Times { start, window: Window { begin, end }, last: end + settings.drain.as_nanos() as u64 }
 }
 
-/// The seconds of a run, as the threads tell of them.
+/// The seconds of a run, as the threads report them.
 struct Seconds {
     threads: usize,
-    /// Seconds that not all threads have told of yet, and how many have.
+    /// Seconds that not all threads have reported yet, and how many have.
     open: BTreeMap<i64, (usize, Tally)>,
     done: Vec<Second>,
 }
@@ -248,23 +249,23 @@ impl Seconds {
     }
 
     fn add(&mut self, at: i64, tally: &Tally, watch: &mut dyn FnMut(&Moment<'_>)) {
-        let (told, sum) = self.open.entry(at).or_insert_with(|| (0, Tally::new()));
-        *told += 1;
+        let (threads, sum) = self.open.entry(at).or_insert_with(|| (0, Tally::new()));
+        *threads += 1;
         sum.add(tally);
         while let Some(first) = self.open.first_entry().filter(|first| first.get().0 == self.threads) {
             let (at, (_, sum)) = first.remove_entry();
-            self.tell(at, &sum, watch);
+            self.report(at, &sum, watch);
         }
     }
 
     /// What is left when some threads ended in the middle of a second.
     fn finish(&mut self, watch: &mut dyn FnMut(&Moment<'_>)) {
         while let Some((at, (_, sum))) = self.open.pop_first() {
-            self.tell(at, &sum, watch);
+            self.report(at, &sum, watch);
         }
     }
 
-    fn tell(&mut self, at: i64, sum: &Tally, watch: &mut dyn FnMut(&Moment<'_>)) {
+    fn report(&mut self, at: i64, sum: &Tally, watch: &mut dyn FnMut(&Moment<'_>)) {
         let p50 = sum.times.value_at_quantile(0.5);
         let p99 = sum.times.value_at_quantile(0.99);
         let length = sum.length as f64 / clock::SECOND as f64;

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::book::{Book, Operation};
+use super::account::{Account, Operation};
 use super::clock;
 use super::context::{Context, Next, Readiness};
 use super::exchange::{Taken, Wire};
@@ -77,7 +77,7 @@ impl Rr {
                 Err(error) => return error.into(),
             };
             if received == 0 {
-                self.wire.settle(&mut cx.lane.book);
+                self.wire.settle(&mut cx.lane.account);
                 return Next::Broken("closed early");
             }
             let now = cx.stamp(received);
@@ -94,15 +94,15 @@ impl Rr {
         if answered && !self.wire.is_suspicious() { self.fill(cx) } else { Next::Stay }
     }
 
-    /// Looks at what came; whether it is as it had to be.
+    /// Looks at received bytes; returns whether they are right.
     fn take(&mut self, cx: &mut Context<'_>, received: usize, now: u64) -> bool {
         let mut bytes = &cx.kit.input[..received];
         loop {
-            match self.wire.take(&cx.lane.exchange, &mut bytes, &mut cx.lane.book) {
+            match self.wire.take(&cx.lane.exchange, &mut bytes, &mut cx.lane.account) {
                 Taken::More => return true,
                 Taken::Wrong => return false,
                 Taken::Answer => match self.under_way.pop_front() {
-                    Some(operation) => cx.lane.book.ok(operation, now),
+                    Some(operation) => cx.lane.account.ok(operation, now),
                     None => return false,
                 },
             }
@@ -113,12 +113,12 @@ impl Rr {
     }
 
     pub(super) fn tick(&mut self, cx: &mut Context<'_>, now: u64) -> Next {
-        self.wire.tick(&mut cx.lane.book, self.under_way.front(), now)
+        self.wire.tick(&mut cx.lane.account, self.under_way.front(), now)
     }
 
-    /// Names what is suspicious, as nothing more will be looked at.
-    pub(super) fn settle(&mut self, book: &mut Book) {
-        self.wire.settle(book);
+    /// Names a fault that is being gathered, as nothing more will be looked at.
+    pub(super) fn settle(&mut self, account: &mut Account) {
+        self.wire.settle(account);
     }
 
     pub(super) fn give_back(&mut self) -> Option<Operation> {

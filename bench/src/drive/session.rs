@@ -1,6 +1,6 @@
 //! A session is the purpose of a connection: one state machine for each kind of work.
 
-use super::book::{Book, Operation};
+use super::account::{Account, Operation};
 use super::churn::Churn;
 use super::clock;
 use super::context::{Context, Kit, Next, Readiness};
@@ -10,7 +10,7 @@ use super::rr::Rr;
 use super::stream::Stream;
 use crate::settings::Work;
 
-/// What a connection is for, and how far it is.
+/// Purpose of a connection, and its progress.
 #[derive(Debug)]
 pub(super) enum Session {
     /// Requests and responses, and heartbeats.
@@ -63,14 +63,14 @@ impl Session {
         }
     }
 
-    /// An operation for a connection that said it is free; the lane's own next ones after it.
+    /// An operation for a connection that reported itself free; the lane's own next ones after it.
     pub(super) fn begin(&mut self, cx: &mut Context<'_>, operation: Option<Operation>) -> Next {
         match self {
             Session::Rr(rr) => rr.begin(cx, operation),
             Session::Stream(stream) => stream.begin(cx, operation),
             // The others are made for their operation and are never free.
             _ => operation.map_or(Next::Stay, |operation| {
-                cx.lane.book.failed(operation, "not begun", clock::now());
+                cx.lane.account.failed(operation, "not begun", clock::now());
                 Next::Stay
             }),
         }
@@ -103,14 +103,14 @@ impl Session {
         matches!(self, Session::Rr(rr) if rr.only_waits())
     }
 
-    /// The run ends: what is suspicious is named with what is known.
-    pub(super) fn settle(&mut self, book: &mut Book) {
+    /// The run ends: a fault that is being gathered is named by the bytes so far.
+    pub(super) fn settle(&mut self, account: &mut Account) {
         match self {
-            Session::Rr(rr) => rr.settle(book),
-            Session::Crr(crr) => crr.settle(book),
+            Session::Rr(rr) => rr.settle(account),
+            Session::Crr(crr) => crr.settle(account),
             Session::Greeting(_) => {}
-            Session::Stream(stream) => drop(stream.settle(book)),
-            Session::Churn(churn) => drop(churn.settle(book)),
+            Session::Stream(stream) => drop(stream.settle(account)),
+            Session::Churn(churn) => drop(churn.settle(account)),
         }
     }
 

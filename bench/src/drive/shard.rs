@@ -20,7 +20,7 @@ use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, 
 use slab::Slab;
 use socket2::Socket;
 
-use super::book::{Operation, Window};
+use super::account::{Operation, Window};
 use super::clock::{self, SECOND};
 use super::context::{Context, Kit, Next, Output, Readiness};
 use super::dial::{self, Dialer};
@@ -45,7 +45,7 @@ const INPUT: usize = 256 << 10;
 /// What epoll calls the timer.
 const TIMER: Token = Token(u64::MAX);
 
-/// A connection and what it is for.
+/// A connection and its purpose.
 #[derive(Debug)]
 struct Connection {
     socket: Socket,
@@ -58,7 +58,7 @@ struct Connection {
     session: Session,
 }
 
-/// What a thread has to say when it has ended.
+/// A thread's result when it has ended.
 #[derive(Debug)]
 pub(super) struct Ended {
     pub(super) ledgers: Vec<Ledger>,
@@ -92,7 +92,7 @@ pub(super) struct Shard<'a> {
     left: Rc<Cell<u64>>,
     /// When the ramp began.
     born: u64,
-    said_up: bool,
+    reported_up: bool,
     next_tick: u64,
     tick_every: u64,
     next_cut: u64,
@@ -149,7 +149,7 @@ impl<'a> Shard<'a> {
             made: 0,
             left,
             born,
-            said_up: false,
+            reported_up: false,
             next_tick: born,
             tick_every: tick_every(settings),
             next_cut: u64::MAX,
@@ -221,7 +221,7 @@ impl<'a> Shard<'a> {
 
     // Operations.
 
-    /// Gives out what is due by now, and not after the end.
+    /// Gives out the operations that are due by now, and not after the end.
     fn arrivals(&mut self, now: u64) {
         let until = now.min(self.window.end.saturating_sub(1));
         for index in 0..self.lanes.len() {
@@ -318,8 +318,8 @@ impl<'a> Shard<'a> {
                 }
                 lane.again.push_back(now + RETRY);
                 return match operation {
-                    Some(operation) => lane.book.failed(operation, dial::name(error), now),
-                    None => lane.book.broken(dial::name(error)),
+                    Some(operation) => lane.account.failed(operation, dial::name(error), now),
+                    None => lane.account.broken(dial::name(error)),
                 };
             }
         };
@@ -340,7 +340,7 @@ impl<'a> Shard<'a> {
         }
     }
 
-    /// What epoll says.
+    /// Flags of epoll.
     fn handle(&mut self, token: Token, flags: EventFlags) {
         let broken = flags.intersects(EventFlags::ERR | EventFlags::HUP);
         let readiness = Readiness {
@@ -374,7 +374,7 @@ impl<'a> Shard<'a> {
         let connection = &mut self.connections[place];
         let lane = &mut self.lanes[connection.lane];
         if let Some(asked) = connection.asked.take() {
-            lane.book.opened(clock::now() - asked);
+            lane.account.opened(clock::now() - asked);
             lane.up += 1;
             self.dialing -= 1;
             self.stage.up.fetch_add(1, Ordering::Relaxed);
@@ -447,10 +447,10 @@ impl<'a> Shard<'a> {
         let mut idle = true;
         while let Some(operation) = connection.session.give_back() {
             idle = false;
-            if next == Next::Late && lane.book.is_late(&operation, now) {
-                lane.book.timed_out(operation, now);
+            if next == Next::Late && lane.account.is_late(&operation, now) {
+                lane.account.timed_out(operation, now);
             } else {
-                lane.book.failed(operation, why, now);
+                lane.account.failed(operation, why, now);
             }
         }
         if next != Next::Over {
@@ -458,7 +458,7 @@ impl<'a> Shard<'a> {
             if idle {
                 let why = if next == Next::Late { "connection timed out" } else { why };
                 self.stage.trouble(why);
-                lane.book.broken(why);
+                lane.account.broken(why);
             }
         }
     }
@@ -466,10 +466,10 @@ impl<'a> Shard<'a> {
     /// The run is over: all that has not ended is unfinished.
     fn end(mut self, now: u64) -> Ended {
         for mut connection in self.connections.drain() {
-            let book = &mut self.lanes[connection.lane].book;
-            connection.session.settle(book);
+            let account = &mut self.lanes[connection.lane].account;
+            connection.session.settle(account);
             while let Some(operation) = connection.session.give_back() {
-                book.unfinished(operation, now);
+                account.unfinished(operation, now);
             }
         }
         let until = self.until.min(now);

@@ -1,4 +1,4 @@
-//! What the threads of a run and their caller tell each other: nothing is shared while operations are carried out but a word on
+//! Messages between the threads of a run and their caller: nothing is shared while operations are carried out but a word on
 //! when to stop.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -6,7 +6,7 @@ use std::sync::{Mutex, OnceLock};
 
 use rustix::io::Errno;
 
-use super::book::{Tally, Window};
+use super::account::{Tally, Window};
 
 /// When everything is, in nanoseconds of the monotonic clock.
 #[derive(Clone, Copy, Debug)]
@@ -19,7 +19,7 @@ pub(super) struct Times {
     pub(super) last: u64,
 }
 
-/// From the caller to the threads, and what the caller may look at.
+/// From the caller to the threads, and the state that the caller may look at.
 #[derive(Debug)]
 pub(super) struct Stage {
     times: OnceLock<Times>,
@@ -38,7 +38,7 @@ impl Stage {
             times: OnceLock::new(),
             stopped: AtomicU64::new(u64::MAX),
             up: AtomicUsize::new(0),
-            last_trouble: Mutex::new("nothing was heard"),
+            last_trouble: Mutex::new("no answer came"),
             timeout,
         }
     }

@@ -1,11 +1,11 @@
 //! A connection that carries as many bytes as go: up to a sink, down from a source, or both ways through an echo.
 //!
-//! Its operation is what of the stream falls into the measured time. It ends well when all that was sent is known to have come
+//! Its operation is the part of the stream in the measured time. It ends well when all sent bytes are known to have come
 //! through: by the sink's verdict, or by the echo's last byte. A stream down has no end of its own and is cut off.
 
 use rustix::io::Errno;
 
-use super::book::{Book, Operation};
+use super::account::{Account, Operation};
 use super::clock;
 use super::context::{Context, Next, Readiness};
 use super::lane::Phase;
@@ -15,7 +15,7 @@ use crate::payload::frame::{HEADER, Kind, Request, Response, Status};
 use crate::payload::pattern::{self, Way};
 use crate::settings::{Direction, Verify};
 
-/// Bytes made and sent at once where each is checked: what the kernel does not take is made again.
+/// Bytes made and sent at once where each is checked: those that the kernel does not take are made again.
 const PIECE: usize = 128 << 10;
 /// The same where few or none are checked: in pieces of 128 KiB a sender reaches 7 GB/s where it does 9 with these.
 const LARGE_PIECE: usize = 1 << 20;
@@ -32,7 +32,7 @@ pub(super) struct Stream {
     direction: Direction,
     state: State,
     operation: Option<Operation>,
-    /// Bytes that the kernel took. What comes next is made again from this number when it can be sent: nothing is kept.
+    /// Bytes that the kernel took. Those behind them are made again from this number when it can be sent: nothing is kept.
     sent: u64,
     received: u64,
     /// The first bytes that come, where they are a header: a source's, or a sink's verdict.
@@ -51,7 +51,7 @@ enum State {
     /// For the run to begin.
     Waiting,
     Flowing,
-    /// We have said all, and they have not.
+    /// We have sent our FIN, and they have not.
     Ending,
 }
 
@@ -101,7 +101,7 @@ impl Stream {
         let pulled = if readiness.readable || self.ended { self.pull(cx) } else { Next::Stay };
         match (pushed, pulled) {
             (Ok(true), Next::Stay) => Next::More,
-            // What came before the error says more than the error.
+            // The bytes before the error show more than the error.
             (Err(error), Next::Stay | Next::More) => self.broken(cx, error),
             (_, pulled) => pulled,
         }
@@ -109,7 +109,7 @@ impl Stream {
 
     /// The measured time may have begun meanwhile.
     fn take_operation(&mut self, cx: &mut Context<'_>, now: u64) {
-        if self.operation.is_none() && self.state == State::Flowing && cx.lane.book.counts(now) {
+        if self.operation.is_none() && self.state == State::Flowing && cx.lane.account.counts(now) {
             self.operation = cx.lane.next(now);
         }
     }
@@ -132,7 +132,7 @@ impl Stream {
         Ok(true)
     }
 
-    /// Makes what comes next, and says how much that is.
+    /// Makes the next bytes, and returns how many these are.
     fn make(&self, cx: &mut Context<'_>) -> usize {
         let header_left = (HEADER as u64).saturating_sub(self.sent) as usize;
         let piece = if self.verify == Verify::Full { PIECE } else { LARGE_PIECE };
@@ -164,7 +164,7 @@ impl Stream {
                 Ok(None) => return Next::Stay,
                 Err(error) => return self.broken(cx, error),
             };
-            cx.lane.book.received(received);
+            cx.lane.account.received(received);
             self.received += received as u64;
             let fault = if counts {
                 // Never copied, only counted.
@@ -181,7 +181,7 @@ impl Stream {
                 });
             }
             if let Some(fault) = fault {
-                cx.lane.book.fault(fault);
+                cx.lane.account.fault(fault);
                 return Next::Broken("wrong bytes");
             }
             if received < cx.kit.input.len() && !self.ended {
@@ -207,7 +207,7 @@ impl Stream {
         if rest.is_empty() || self.is_echoed() { None } else { self.checker.take(rest) }
     }
 
-    /// Our own header came back: whoever is there is not what was asked for, and no byte is lost.
+    /// Our own header came back: the server there is of another kind than asked for, and no byte is lost.
     fn is_echoed(&self) -> bool {
         let request = self.header.first_chunk().and_then(Request::decode);
         request.is_some_and(|request| request.connection == self.connection)
@@ -224,7 +224,7 @@ impl Stream {
         }
     }
 
-    /// They have said all.
+    /// The other end has sent its FIN.
     fn end(&mut self, cx: &mut Context<'_>) -> Next {
         let whole = self.state == State::Ending;
         let fault = match self.direction {
@@ -233,7 +233,7 @@ impl Stream {
             Direction::Down => self.checker.finish(None),
         };
         if let Some(fault) = fault {
-            cx.lane.book.fault(fault);
+            cx.lane.account.fault(fault);
             return Next::Broken("wrong bytes");
         }
         match self.direction {
@@ -243,7 +243,7 @@ impl Stream {
         }
     }
 
-    /// What the sink's verdict, if it said one, says is wrong.
+    /// The fault in the sink's verdict, if there is one.
     fn verdict(&self) -> Option<Fault> {
         let response = Response::decode(self.header.first_chunk()?);
         let (connection, direction) = (self.connection, "up");
@@ -266,19 +266,19 @@ impl Stream {
 
     fn done(&mut self, cx: &mut Context<'_>) -> Next {
         if let Some(operation) = self.operation.take() {
-            cx.lane.book.ok(operation, clock::now());
+            cx.lane.account.ok(operation, clock::now());
         }
         Next::Over
     }
 
-    /// It broke; what was gathered may say that more is wrong than that.
+    /// It broke; the gathered bytes may show that more is wrong than that.
     fn broken(&mut self, cx: &mut Context<'_>, error: Errno) -> Next {
-        if self.settle(&mut cx.lane.book) { Next::Broken("wrong bytes") } else { error.into() }
+        if self.settle(&mut cx.lane.account) { Next::Broken("wrong bytes") } else { error.into() }
     }
 
-    /// Names what is suspicious, as nothing more will be looked at; whether anything was.
-    pub(super) fn settle(&mut self, book: &mut Book) -> bool {
-        book.settle(&mut self.checker)
+    /// Names a fault that is being gathered, as nothing more will be looked at; returns whether there was one.
+    pub(super) fn settle(&mut self, account: &mut Account) -> bool {
+        account.settle(&mut self.checker)
     }
 
     pub(super) fn tick(&mut self, cx: &mut Context<'_>, now: u64) -> Next {
@@ -288,18 +288,18 @@ impl Stream {
             (self.seen, self.still_since) = (bytes, now);
             return Next::Stay;
         }
-        if now.saturating_sub(self.still_since) < cx.lane.book.timeout() {
+        if now.saturating_sub(self.still_since) < cx.lane.account.timeout() {
             return Next::Stay;
         }
-        if self.settle(&mut cx.lane.book) { Next::Broken("wrong bytes") } else { Next::Broken("stalled") }
+        if self.settle(&mut cx.lane.account) { Next::Broken("wrong bytes") } else { Next::Broken("stalled") }
     }
 
-    /// The measured time is over: all is said, and what is under way is waited for.
+    /// The measured time is over: the FIN is sent, and bytes under way are waited for.
     pub(super) fn wind_down(&mut self, cx: &mut Context<'_>) -> Next {
         if self.state == State::Waiting {
             return Next::Over;
         }
-        if self.settle(&mut cx.lane.book) {
+        if self.settle(&mut cx.lane.account) {
             return Next::Broken("wrong bytes");
         }
         if self.direction == Direction::Down {

@@ -1,7 +1,7 @@
-//! Checks a stream as it comes, in pieces of any length, and names what is wrong with it.
+//! Checks a stream as it comes, in pieces of any length, and names its fault.
 //!
-//! At the first wrong byte the checker goes on to gather what follows, and names the fault from where in which stream those
-//! bytes belong: each word says so itself. It names one fault a stream; after that nothing is where it should be anyway.
+//! At the first wrong byte the checker goes on to gather the bytes behind it, and names the fault by their places, which each word
+//! carries. It names one fault a stream; after that nothing is where it should be anyway.
 
 use crate::payload::fault::{Fault, FaultKind};
 use crate::payload::frame::{self, HEADER};
@@ -30,19 +30,19 @@ pub struct Checker {
 enum State {
     /// All is as it should be so far.
     Fine,
-    /// Something is not, and what follows is gathered to say what.
+    /// Something is not, and the bytes behind it are gathered to name it.
     Gathering(Gathered),
     /// It has been named.
     Named,
 }
 
-/// What came from the first wrong byte on.
+/// The bytes from the first wrong one on.
 #[derive(Debug)]
 struct Gathered {
     /// Stream offset of the first of them.
     offset: u64,
     bytes: Vec<u8>,
-    /// They begin with a header that makes no sense; what it was, if that is known.
+    /// They begin with a header that makes no sense; the one that was sent, if that is known.
     header: Option<Header>,
 }
 
@@ -62,7 +62,7 @@ impl Checker {
         self.offset
     }
 
-    /// A wrong byte was seen and is not named yet. Whoever reads frames gives all that comes from now on to [`Checker::take`] as
+    /// A wrong byte was seen and is not named yet. The reader of frames gives all bytes from now on to [`Checker::take`] as
     /// it comes: where headers are is no longer known.
     pub fn is_gathering(&self) -> bool {
         matches!(self.state, State::Gathering(_))
@@ -92,7 +92,7 @@ impl Checker {
         self.offset += bytes as u64;
     }
 
-    /// The next bytes should have been a header and are not, or are one out of place. `expected` is what it had to be, if known.
+    /// The next bytes should have been a header and are not, or are one out of place. `expected` is the right one, if known.
     pub fn misfit(&mut self, header: &[u8; HEADER], expected: Option<[u8; HEADER]>) {
         let expected = expected.or_else(|| frame::repaired(header));
         if matches!(self.state, State::Fine) {
@@ -103,7 +103,7 @@ impl Checker {
         self.offset += HEADER as u64;
     }
 
-    /// Nothing more comes, or not soon. Says what is wrong, if something is that was not named before; `expected_total` is how
+    /// Nothing more comes, or not soon. Returns the fault, if there is one that was not named before; `expected_total` is how
     /// long the stream had to be, where that is known.
     pub fn finish(&mut self, expected_total: Option<u64>) -> Option<Fault> {
         match std::mem::replace(&mut self.state, State::Named) {
@@ -150,7 +150,7 @@ impl Checker {
         self.fault_of(gathered.offset, self.name(gathered, expected_total))
     }
 
-    /// What is wrong, by the first of the gathered bytes that say where they belong.
+    /// The fault, by the first of the gathered bytes that carry a place.
     fn name(&self, gathered: &Gathered, expected_total: Option<u64>) -> FaultKind {
         if let Some(other) = gathered.foreign_header(self.connection) {
             return FaultKind::Foreign(other);
@@ -171,8 +171,8 @@ impl Checker {
         }
     }
 
-    /// What is wrong when too little came to hold a word that says where it belongs: the length that the stream had to have
-    /// tells how far it was shifted, and otherwise a few bits are a flip.
+    /// The fault when too little came to hold a word that carries its place: the length that the stream had to have shows how far
+    /// it was shifted, and otherwise a few bits are a flip.
     fn name_short(&self, gathered: &Gathered, expected_total: Option<u64>) -> FaultKind {
         let Gathered { offset, bytes, header } = gathered;
         let lacking = expected_total.map_or(0, |total| total as i64 - self.offset as i64);
@@ -191,7 +191,7 @@ impl Checker {
         if few { FaultKind::Flipped(bits) } else { FaultKind::Garbage }
     }
 
-    /// How many bits differ from what had to come, in the gathered bytes before `end`. A header of which it is not known what it
+    /// Number of wrong bits in the gathered bytes before `end`. A header of which it is not known what it
     /// was counts as one.
     fn flipped_bits(&self, gathered: &Gathered, end: usize) -> u32 {
         let mut expected = gathered.bytes[..end].to_vec();
@@ -297,7 +297,7 @@ mod tests {
 
     const CONNECTION: u32 = 77;
     const OTHER: u32 = 1234;
-    /// Two words at any alignment: shorter pieces do not say where they belong.
+    /// Two words at any alignment: shorter pieces do not carry a place.
     const TELLING: usize = 23;
 
     /// The stream of a connection as it had to be.
@@ -307,7 +307,7 @@ mod tests {
         bytes
     }
 
-    /// What a checker says of these bytes, given in pieces of these lengths, over and over.
+    /// Verdict of a checker on these bytes, given in pieces of these lengths, over and over.
     fn verdict(verify: Verify, bytes: &[u8], pieces: &[usize], expected_total: Option<u64>) -> Option<Fault> {
         let mut checker = Checker::new(CONNECTION, Way::Up, verify);
         let mut rest = bytes;
@@ -327,7 +327,7 @@ mod tests {
         faults.pop()
     }
 
-    /// A way to spoil a stream, at a fraction of it, and what it has to be called.
+    /// A way to spoil a stream, at a fraction of it, and the name of that fault.
     #[derive(Clone, Copy, Debug)]
     enum Spoil {
         Drop(usize),
@@ -397,13 +397,13 @@ mod tests {
 
         #[test]
         fn each_fault_is_named(
-            spoil in spoil(), before in 6000usize..30_000, after in TELLING..100_000, pieces in pieces(), told in any::<bool>(),
+            spoil in spoil(), before in 6000usize..30_000, after in TELLING..100_000, pieces in pieces(), length_is_known in any::<bool>(),
         ) {
             let length = before + 6000 + after;
             let (clean, foreign) = (stream(Verify::Full, CONNECTION, length), stream(Verify::Full, OTHER, length));
             let bytes = spoilt(&clean, &foreign, before, spoil);
-            let told = told || matches!(spoil, Spoil::Cut(_));
-            let fault = verdict(Verify::Full, &bytes, &pieces, told.then_some(length as u64)).expect("it is noticed");
+            let length_is_known = length_is_known || matches!(spoil, Spoil::Cut(_));
+            let fault = verdict(Verify::Full, &bytes, &pieces, length_is_known.then_some(length as u64)).expect("it is noticed");
             prop_assert_eq!(fault.kind, name(spoil));
             // The first bytes after the place may be right by chance.
             let place = if let Spoil::Cut(_) = spoil { bytes.len() } else { before } as u64;

@@ -1,4 +1,4 @@
-//! What was wrong with bytes that were not what they had to be.
+//! Faults in received bytes.
 
 use std::fmt;
 
@@ -6,20 +6,20 @@ use serde::Serialize;
 
 use crate::human::counted;
 
-/// One place where a stream was not what it had to be.
+/// One wrong place of a stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Fault {
     /// Whose stream.
     pub connection: u32,
-    /// "up" for what the client sent, "down" for what the server sent.
+    /// "up" for the bytes of the client, "down" for those of the server.
     pub direction: &'static str,
     /// Bytes before it.
     pub offset: u64,
-    /// What it is.
+    /// Its kind.
     pub kind: FaultKind,
 }
 
-/// What can be wrong.
+/// Kinds of faults.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum FaultKind {
     /// This many bytes are not there.
@@ -47,7 +47,7 @@ impl fmt::Display for Fault {
             FaultKind::Flipped(bits) => write!(f, "{} flipped", counted(bits.into(), "bit")),
             FaultKind::Swapped => write!(f, "pieces in the wrong order"),
             FaultKind::Foreign(other) => write!(f, "bytes of connection {other}"),
-            FaultKind::Garbage => write!(f, "bytes that nobody sent"),
+            FaultKind::Garbage => write!(f, "bytes that no connection sends"),
             FaultKind::Cut(bytes) => write!(f, "ended {} early", counted(bytes, "byte")),
         }
     }

@@ -1,7 +1,7 @@
-//! Headers of requests, responses and streams: what the other end must know to answer and to check.
+//! Headers of requests, responses and streams, from which the other end learns how to answer and to check.
 //!
 //! A header is 16 bytes, little endian: connection, length of the whole frame, then the wanted answer or the status, then a seal
-//! of 24 check bits over all of it and 8 bits that say what it is. A header out of place or changed does not decode.
+//! of 24 check bits over all of it and 8 bits for its kind. A header out of place or changed does not decode.
 //! What follows the header is pattern, made from its place in the stream, which counts headers too.
 
 use crate::payload::fault::FaultKind;
@@ -11,14 +11,14 @@ use crate::settings::Verify;
 /// Bytes of a header.
 pub const HEADER: usize = 16;
 
-/// What a request is for.
+/// Purpose of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Answer it with a response.
     Exchange,
-    /// All that follows until the end is for a sink, which says at the end what it got.
+    /// All bytes behind it are for a sink, which reports at the end what it received.
     StreamUp,
-    /// Send pattern until nobody reads any more.
+    /// Send pattern until the reader is gone.
     StreamDown,
 }
 
@@ -48,7 +48,7 @@ pub struct Response {
     pub status: Status,
 }
 
-/// What a server thinks of what it got.
+/// A server's verdict on a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     /// As it had to be.
@@ -65,7 +65,7 @@ const NUMBER_BITS: u32 = 28;
 const NUMBER_MASK: u64 = (1 << NUMBER_BITS) - 1;
 
 impl Complaint {
-    /// A number that does not fit is told as the largest that does.
+    /// A number that does not fit is sent as the largest that does.
     pub fn new(kind: &FaultKind) -> Complaint {
         let (code, number) = match *kind {
             FaultKind::Missing(bytes) => (1, bytes),
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_complaint_keeps_its_kind_and_a_number_too_large_is_told_as_the_largest() {
+    fn a_complaint_keeps_its_kind_and_a_number_too_large_is_sent_as_the_largest() {
         assert_eq!(Complaint::new(&FaultKind::Missing(17)).kind(), FaultKind::Missing(17));
         assert_eq!(Complaint::new(&FaultKind::Cut(u64::MAX)).kind(), FaultKind::Cut(NUMBER_MASK));
     }

@@ -1,4 +1,4 @@
-//! The pattern itself: `word = mix(connection, way, index)`, a bijection, so that a word tells where it came from.
+//! The pattern itself: `word = mix(connection, way, index)`, a bijection, so that a word carries its origin.
 //!
 //! Words are little endian, one for each 8 bytes of a connection's stream in one direction, and `index` is the stream offset
 //! divided by 8. Pieces may begin and end inside a word.
@@ -99,7 +99,7 @@ pub fn word(connection: u32, way: Way, index: u64) -> u64 {
     mix(key(connection, way, index))
 }
 
-/// Where a word comes from, if it is one of ours: the inverse of [`word`]. Any 64 bits come from somewhere, so it takes a second
+/// The origin of a word, if it is one of ours: the inverse of [`word`]. Any 64 bits come from somewhere, so it takes a second
 /// word, or an index that makes sense, to believe it.
 #[inline]
 pub fn origin(word: u64) -> (u32, Way, u64) {
@@ -108,7 +108,7 @@ pub fn origin(word: u64) -> (u32, Way, u64) {
     ((key >> CONNECTION_BIT) as u32, way, key & INDEX_MASK)
 }
 
-/// Cuts `length` bytes at `offset` into what is left of a word, whole words, and the beginning of a word.
+/// Cuts `length` bytes at `offset` into the rest of a word, whole words, and the beginning of a word.
 fn pieces(offset: u64, length: usize) -> (usize, usize) {
     let head = ((WORD as u64 - offset % WORD as u64) % WORD as u64) as usize;
     let head = head.min(length);
@@ -121,7 +121,7 @@ fn partial(connection: u32, way: Way, offset: u64) -> impl Iterator<Item = u8> {
     bytes.into_iter().skip((offset % WORD as u64) as usize)
 }
 
-/// Writes what the stream holds from `offset` on.
+/// Writes the stream's bytes from `offset` on.
 pub fn fill(bytes: &mut [u8], connection: u32, way: Way, offset: u64) {
     let (head, body) = pieces(offset, bytes.len());
     let (start, rest) = bytes.split_at_mut(head);
@@ -138,7 +138,7 @@ pub fn fill(bytes: &mut [u8], connection: u32, way: Way, offset: u64) {
     }
 }
 
-/// Writes as much of what [`fill`] would as a check at this level looks at. Between stamps it leaves zeros, so that no stamp of
+/// Writes those bytes of [`fill`] that a check at this level looks at. Between stamps it leaves zeros, so that no stamp of
 /// another place, left over in a buffer, is taken for one that was sent there.
 pub fn fill_for(verify: Verify, bytes: &mut [u8], connection: u32, way: Way, offset: u64) {
     match verify {
@@ -163,7 +163,7 @@ pub fn stamps(offset: u64, length: usize) -> impl Iterator<Item = Range<usize>> 
     begun.into_iter().chain(later)
 }
 
-/// Where the first byte is that is not what [`fill`] writes.
+/// Where the first byte is that differs from those of [`fill`].
 pub fn mismatch(bytes: &[u8], connection: u32, way: Way, offset: u64) -> Option<usize> {
     let (head, body) = pieces(offset, bytes.len());
     let (start, rest) = bytes.split_at(head);
@@ -212,7 +212,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_word_tells_where_it_comes_from(connection in 0..CONNECTIONS, way in way(), index in 0..=INDEX_MASK) {
+        fn a_word_carries_its_origin(connection in 0..CONNECTIONS, way in way(), index in 0..=INDEX_MASK) {
             prop_assert_eq!(origin(word(connection, way, index)), (connection, way, index));
         }
 

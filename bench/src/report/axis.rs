@@ -20,11 +20,11 @@ pub(super) struct Axis {
 }
 
 /// How a tick's number is written.
-pub(super) type Tell = fn(f64) -> String;
+pub(super) type Format = fn(f64) -> String;
 
 impl Axis {
     /// From zero to a round number that holds `high`.
-    pub(super) fn from_zero(label: &str, high: f64, most: usize, tell: Tell) -> Axis {
+    pub(super) fn from_zero(label: &str, high: f64, most: usize, format: Format) -> Axis {
         let high = if high > 0.0 { high } else { 1.0 };
         let step = round_step(high / most as f64);
         Axis::with(
@@ -32,22 +32,22 @@ impl Axis {
             Scale::Linear,
             (0.0, (high / step).ceil() * step),
             steps(0.0, high + step, step),
-            tell,
+            format,
         )
     }
 
     /// Exactly from one number to another.
-    pub(super) fn between(label: &str, from: f64, to: f64, most: usize, tell: Tell) -> Axis {
+    pub(super) fn between(label: &str, from: f64, to: f64, most: usize, format: Format) -> Axis {
         let step = round_step((to - from) / most as f64);
-        Axis::with(label, Scale::Linear, (from, to), steps((from / step).ceil() * step, to, step), tell)
+        Axis::with(label, Scale::Linear, (from, to), steps((from / step).ceil() * step, to, step), format)
     }
 
     /// Logarithmic, out to round numbers that hold both; they must be above zero.
-    pub(super) fn log(label: &str, low: f64, high: f64, most: usize, tell: Tell) -> Axis {
+    pub(super) fn log(label: &str, low: f64, high: f64, most: usize, format: Format) -> Axis {
         let (low, high) = if high / low < 1.1 { (low / 1.2, high * 1.2) } else { (low, high) };
         let ticks = if high / low < 8.0 { narrow(low, high, most) } else { wide(low, high, most) };
         let (from, to) = (ticks[0].min(low), ticks[ticks.len() - 1].max(high));
-        Axis::with(label, Scale::Log, (from, to), ticks, tell)
+        Axis::with(label, Scale::Log, (from, to), ticks, format)
     }
 
     /// The axis of percentiles: places are log10 of 1/(1-q), from 0 % to where it must end.
@@ -58,13 +58,13 @@ impl Axis {
         Axis { label: label.to_owned(), ticks, scale: Scale::Linear, from: 0.0, to: end }
     }
 
-    fn with(label: &str, scale: Scale, (from, to): (f64, f64), ticks: Vec<f64>, tell: Tell) -> Axis {
+    fn with(label: &str, scale: Scale, (from, to): (f64, f64), ticks: Vec<f64>, format: Format) -> Axis {
         let is_within = |value: &f64| *value >= from - 1e-9 * from.abs() && *value <= to + 1e-9 * to.abs();
-        let ticks = ticks.into_iter().filter(is_within).map(|value| (value, tell(value))).collect();
+        let ticks = ticks.into_iter().filter(is_within).map(|value| (value, format(value))).collect();
         Axis { label: label.to_owned(), ticks, scale, from, to }
     }
 
-    /// Where a value stands: 0 at the beginning, 1 at the end, outside of that beyond them. None for what has no place: a
+    /// Where a value stands: 0 at the beginning, 1 at the end, outside of that beyond them. None for a value without a place: a
     /// logarithm of nothing.
     pub(super) fn place(&self, value: f64) -> Option<f64> {
         let place = match self.scale {
@@ -132,7 +132,7 @@ fn wide(low: f64, high: f64, most: usize) -> Vec<f64> {
 }
 
 /// A time in nanoseconds, without needless zeros.
-pub(super) fn tell_time(nanoseconds: f64) -> String {
+pub(super) fn time_text(nanoseconds: f64) -> String {
     if nanoseconds < 1000.0 {
         return format!("{nanoseconds:.0} ns");
     }
@@ -140,7 +140,7 @@ pub(super) fn tell_time(nanoseconds: f64) -> String {
 }
 
 /// A plain number, without needless zeros.
-pub(super) fn tell_number(number: f64) -> String {
+pub(super) fn number_text(number: f64) -> String {
     if number.fract() == 0.0 && number >= 0.0 {
         return human::count(number as u64);
     }
@@ -148,7 +148,7 @@ pub(super) fn tell_number(number: f64) -> String {
 }
 
 /// A share from 0 to 1, in percent.
-pub(super) fn tell_share(share: f64) -> String {
+pub(super) fn share_text(share: f64) -> String {
     format!("{:.0} %", share * 100.0)
 }
 
@@ -178,27 +178,27 @@ mod tests {
 
     #[test]
     fn ticks_are_round_numbers() {
-        check(&Axis::from_zero("", 1043.0, 6, tell_number), "0 | 200 | 400 | 600 | 800 | 1,000 | 1,200");
-        check(&Axis::from_zero("", 0.141, 5, tell_number), "0 | 0.05 | 0.1 | 0.15");
-        check(&Axis::from_zero("", 0.0, 5, tell_number), "0 | 0.2 | 0.4 | 0.6 | 0.8 | 1");
+        check(&Axis::from_zero("", 1043.0, 6, number_text), "0 | 200 | 400 | 600 | 800 | 1,000 | 1,200");
+        check(&Axis::from_zero("", 0.141, 5, number_text), "0 | 0.05 | 0.1 | 0.15");
+        check(&Axis::from_zero("", 0.0, 5, number_text), "0 | 0.2 | 0.4 | 0.6 | 0.8 | 1");
         check(&Axis::between("", -1.0, 10.0, 6, |number| format!("{number}")), "0 | 2 | 4 | 6 | 8 | 10");
-        check(&Axis::between("", 0.0, 1.0, 6, tell_number), "0 | 0.2 | 0.4 | 0.6 | 0.8 | 1");
+        check(&Axis::between("", 0.0, 1.0, 6, number_text), "0 | 0.2 | 0.4 | 0.6 | 0.8 | 1");
         check(
-            &Axis::log("", 62_000.0, 2_500_000.0, 8, tell_time),
+            &Axis::log("", 62_000.0, 2_500_000.0, 8, time_text),
             "50 µs | 100 µs | 200 µs | 500 µs | 1 ms | 2 ms | 5 ms",
         );
-        check(&Axis::log("", 900.0, 3.6e12, 8, tell_time), "100 ns | 10 µs | 1 ms | 100 ms | 10 s | 1,000 s");
-        check(&Axis::log("", 0.62, 1.17, 8, tell_number), "0.6 | 0.7 | 0.8 | 0.9 | 1 | 1.1 | 1.2");
+        check(&Axis::log("", 900.0, 3.6e12, 8, time_text), "100 ns | 10 µs | 1 ms | 100 ms | 10 s | 1,000 s");
+        check(&Axis::log("", 0.62, 1.17, 8, number_text), "0.6 | 0.7 | 0.8 | 0.9 | 1 | 1.1 | 1.2");
         check(
-            &Axis::log("", 0.99, 1.02, 8, tell_number),
+            &Axis::log("", 0.99, 1.02, 8, number_text),
             "0.8 | 0.85 | 0.9 | 0.95 | 1 | 1.05 | 1.1 | 1.15 | 1.2 | 1.25",
         );
         check(&Axis::nines("", 3.4), "0 % | 50 % | 90 % | 99 % | 99.9 %");
     }
 
     #[test]
-    fn what_has_no_place_is_told_apart() {
-        let log = Axis::log("", 1.0, 100.0, 8, tell_number);
+    fn a_value_without_a_place_is_recognised() {
+        let log = Axis::log("", 1.0, 100.0, 8, number_text);
         assert_eq!(log.place(10.0), Some(0.5));
         assert_eq!((log.place(0.0), log.place(f64::NAN)), (None, None));
     }

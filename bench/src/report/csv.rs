@@ -23,7 +23,7 @@ fn row(out: &mut impl Write, fields: &[String]) -> io::Result<()> {
 }
 
 /// Writes the run second by second, all parts together: `second,ok,bad,bytes,p50_ns,p99_ns,length_s`. Seconds of the warm-up are
-/// negative; the last may be shorter than a second, and its counts are of what it has.
+/// negative; the last may be shorter than a second, and its counts are of that part.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! A run for programs: everything that is known of it, in one object. Times are nanoseconds; what is not known is null.
+//! A run for programs: everything that is known of it, in one object. Times are nanoseconds; an unknown value is null.
 
 use serde_json::{Map, Value, json};
 
@@ -41,7 +41,7 @@ fn part(outcome: &Outcome, PartOutcome { part, ledger }: &PartOutcome) -> Value 
     let is_open = matches!(part.pace, Pace::Open { .. });
     let elapsed = outcome.elapsed.as_secs_f64();
     let pause = ledger.activity.longest_pause(outcome.elapsed);
-    // serde_json has no infinities: what is divided by no time becomes null.
+    // serde_json has no infinities: a quotient by no time becomes null.
     json!({
         "name": part.name,
         "loop": if is_open { "open" } else { "closed" },
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn every_shape_of_run_is_told_whole() {
+    fn every_shape_of_run_is_written_whole() {
         for (name, outcome) in fixture::all() {
             let value = rendered(&outcome);
             assert_eq!(value["schema"], 1, "{name}");
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_null_and_not_a_number() {
+    fn an_unknown_value_is_null_and_not_a_number() {
         let short = rendered(&fixture::short());
         assert!(short["parts"][0]["service"]["p50_ns"].is_u64());
         assert!(short["parts"][0]["service"]["p999_ns"].is_null());
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn valid_says_what_the_gates_say() {
+    fn valid_is_the_verdict_of_all_gates() {
         assert_eq!(rendered(&fixture::open())["valid"], true);
         let failed = rendered(&fixture::overloaded());
         assert_eq!(failed["valid"], false);

@@ -56,8 +56,8 @@ impl<W: Write> Live<W> {
         Live { out, style, open: false }
     }
 
-    /// Tells a whole second; what the end cut short is told by the report, which follows at once. A terminal that went away is no
-    /// reason to end a run, so nothing is said of failures.
+    /// Prints a whole second; one that the end cut short is in the report, which follows at once. A terminal that went away is no
+    /// reason to end a run, so failures are not reported.
     pub fn second(&mut self, second: &Second) {
         if second.length < 1.0 {
             return;
@@ -71,7 +71,7 @@ impl<W: Write> Live<W> {
         self.open = self.style != Style::Plain;
     }
 
-    /// Ends the line, so that what follows stands below it. To be called before anything else is printed; harmless twice.
+    /// Ends the line, so that the next output stands below it. To be called before anything else is printed; harmless twice.
     pub fn end(&mut self) {
         if self.open {
             let _ = writeln!(self.out);
@@ -108,7 +108,7 @@ fn line(second: &Second, colour: bool) -> String {
 mod tests {
     use super::*;
 
-    fn told(style: Style, bad: u64) -> String {
+    fn printed(style: Style, bad: u64) -> String {
         let mut out = Vec::new();
         let mut live = Live::new(&mut out, style);
         let mut second =
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_pipe_gets_plain_lines() {
-        let text = told(Style::Plain, 3);
+        let text = printed(Style::Plain, 3);
         assert_eq!(text.lines().count(), 2, "{text:?}");
         assert!(!text.contains(['\r', '\x1b']), "{text:?}");
         assert!(
@@ -136,14 +136,14 @@ mod tests {
 
     #[test]
     fn a_terminal_gets_one_line_that_is_rewritten_and_ended_once() {
-        let text = told(Style::Terminal, 3);
+        let text = printed(Style::Terminal, 3);
         assert_eq!((text.matches('\r').count(), text.matches('\n').count()), (2, 1), "{text:?}");
         assert!(!text.contains("\x1b[31m"), "{text:?}");
     }
 
     #[test]
-    fn only_what_went_wrong_is_red_and_only_where_colour_is_wanted() {
-        assert!(told(Style::Coloured, 3).contains("\x1b[31m"));
-        assert!(!told(Style::Coloured, 0).contains("\x1b[31m"));
+    fn only_failures_are_red_and_only_where_colour_is_wanted() {
+        assert!(printed(Style::Coloured, 3).contains("\x1b[31m"));
+        assert!(!printed(Style::Coloured, 0).contains("\x1b[31m"));
     }
 }

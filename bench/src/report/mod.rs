@@ -1,5 +1,5 @@
-//! What a run is told as. Everything here reads an [`Outcome`](crate::ledger::Outcome) or a
-//! [`Comparison`](crate::compare::result::Comparison) that has ended, except [`live`], which tells a second at a time.
+//! The forms of a report. Everything here reads an [`Outcome`](crate::ledger::Outcome) or a
+//! [`Comparison`](crate::compare::result::Comparison) that has ended, except [`live`], which prints a second at a time.
 //!
 //! | for | file |
 //! | --- | --- |
@@ -19,7 +19,7 @@ pub mod live;
 mod svg;
 pub mod text;
 
-/// The percentiles that are told, besides the maximum: name, and quantile from 0 to 1.
+/// The percentiles that are reported, besides the maximum: name, and quantile from 0 to 1.
 pub const PERCENTILES: [(&str, f64); 4] = [("p50", 0.50), ("p90", 0.90), ("p99", 0.99), ("p99.9", 0.999)];
 
 /// One sentence on whether a run's figures may be believed: "valid", or "INVALID" and the gates that failed.

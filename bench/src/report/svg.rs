@@ -60,7 +60,7 @@ pub(super) struct Lines {
     pub(super) shaded: Option<(f64, f64, String)>,
 }
 
-/// The frame all charts share: what lies inside the axes.
+/// The frame that all charts share: the area inside the axes.
 #[derive(Clone, Copy)]
 struct Inside {
     left: f64,
@@ -167,7 +167,7 @@ impl Lines {
     }
 }
 
-/// What colour is what. HTML, not SVG, so that it wraps where it must.
+/// Meanings of the colours. HTML, not SVG, so that it wraps where it must.
 fn legend<'a>(entries: impl Iterator<Item = (&'a str, &'a str)>) -> Markup {
     html! {
         ul.legend {
@@ -176,7 +176,7 @@ fn legend<'a>(entries: impl Iterator<Item = (&'a str, &'a str)>) -> Markup {
     }
 }
 
-/// A horizontal bar with what it says.
+/// A horizontal bar with its text.
 #[derive(Debug)]
 pub(super) struct Bar {
     pub(super) label: String,
@@ -223,7 +223,7 @@ pub(super) struct Estimate {
     pub(super) low: f64,
     pub(super) middle: f64,
     pub(super) high: f64,
-    /// "better", "worse", "open" where nothing is shown, "reference" for what is no peer: the arm itself, or no proxy at all.
+    /// "better", "worse", "open" where nothing is shown, "reference" for arms that are no peers: the floor, no proxy at all, or the arm itself.
     pub(super) class: &'static str,
 }
 
@@ -252,7 +252,7 @@ const FARTHEST: f64 = 100.0;
 /// others into one point.
 const ROOM: f64 = 1.5;
 
-/// Height of a forest's drawing: what fits on a page of paper, with its axis. Longer ones are drawn as several on one scale.
+/// Height of a forest's drawing: it fits on a page of paper, with its axis. Longer ones are drawn as several on one scale.
 const SHEET: f64 = 820.0;
 
 impl Group {
@@ -313,7 +313,7 @@ fn forest_axis(label: &str, groups: &[Group]) -> Axis {
     let middles = rows.map(|row| row.middle).filter(|middle| middle.is_finite() && *middle > 0.0);
     let (low, high) = middles.fold((1.0_f64, 1.0_f64), |(low, high), at| (low.min(at), high.max(at)));
     let (low, high) = ((low / ROOM).max(1.0 / FARTHEST), (high * ROOM).min(FARTHEST));
-    Axis::log(label, low, high, 9, super::axis::tell_number)
+    Axis::log(label, low, high, 9, super::axis::number_text)
 }
 
 fn forest_group(inside: Inside, axis: &Axis, group: &Group, top: f64) -> Markup {

@@ -12,13 +12,13 @@ use crate::settings::{Pace, Verify, Work};
 /// Columns of the names at the left.
 const NAMES: usize = 11;
 
-/// Columns that are used: those of a terminal as people have it, and what they paste.
+/// Columns that are used: those of a common terminal, and of text that is pasted.
 const WIDTH: usize = 100;
 
 /// Faults shown one by one.
 const FAULTS: usize = 3;
 
-/// The text, with a line feed at its end. What failed is red where `colour` is wanted.
+/// The text, with a line feed at its end. Failures are red where `colour` is wanted.
 pub fn render(outcome: &Outcome, gates: &[Gate], colour: bool) -> String {
     let mut text = head(outcome);
     for part in &outcome.parts {
@@ -38,7 +38,7 @@ pub fn render(outcome: &Outcome, gates: &[Gate], colour: bool) -> String {
     if !passed.is_empty() {
         line(&mut text, "holds", &passed.join(", "));
     }
-    let painted = |what: String| if colour { format!("\x1b[1;31m{what}\x1b[0m") } else { what };
+    let painted = |text: String| if colour { format!("\x1b[1;31m{text}\x1b[0m") } else { text };
     for gate in gates.iter().filter(|gate| !gate.passed) {
         let mut failure = String::new();
         line(&mut failure, "FAILS", &format!("{}: {}", gate.name, gate.message));
@@ -50,7 +50,7 @@ pub fn render(outcome: &Outcome, gates: &[Gate], colour: bool) -> String {
     text + "\n"
 }
 
-/// A named line; what is too long for it goes on below, under its beginning.
+/// A named line; one that is too long goes on below, under its beginning.
 fn line(text: &mut String, name: &str, what: &str) {
     let mut width = 0;
     let _ = write!(text, "{name:<NAMES$}");
@@ -93,7 +93,7 @@ fn part(outcome: &Outcome, PartOutcome { part, ledger }: &PartOutcome) -> String
     let a_second = |number: u64| if elapsed > 0.0 { number as f64 / elapsed } else { 0.0 };
     let mut text = format!("{}: {}\n", part.name, human::part(part));
     line(&mut text, "counts", &identity(ledger));
-    // How many streams end in a second says nothing: they all end with the run.
+    // The number of streams that end in a second means nothing: they all end with the run.
     let operations = match part.work {
         Work::Stream { .. } => String::new(),
         _ => format!("{}   ", human::rate(a_second(ledger.ok))),
@@ -121,7 +121,7 @@ fn part(outcome: &Outcome, PartOutcome { part, ledger }: &PartOutcome) -> String
     text
 }
 
-/// The longest time in which no operation was done: what a reload, a failover or a stalled host looks like from outside.
+/// The longest time in which no operation was done: so a reload, a failover or a stalled host looks from outside.
 pub(super) fn pause(outcome: &Outcome, ledger: &Ledger) -> Option<String> {
     let pause = ledger.activity.longest_pause(outcome.elapsed)?;
     Some(match pause.length.as_millis() {
@@ -134,7 +134,7 @@ pub(super) fn pause(outcome: &Outcome, ledger: &Ledger) -> Option<String> {
     })
 }
 
-/// "10,000 planned = 9,990 ok + 3 failed + ...": what conservation means, with its numbers.
+/// "10,000 planned = 9,990 ok + 3 failed + ...": the conservation of operations, with its numbers.
 pub(super) fn identity(ledger: &Ledger) -> String {
     let Ledger { planned, ok, failed, timeout, unfinished, dropped, .. } = ledger;
     let [planned, ok, failed, timeout, unfinished, dropped] =
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_line_says_whether_to_believe_it() {
+    fn the_last_line_has_the_verdict() {
         let last = |outcome: &Outcome| rendered(outcome, false).lines().last().expect("lines").to_owned();
         assert_eq!(last(&fixture::open()), "valid");
         assert!(last(&fixture::overloaded()).starts_with("INVALID: achieved"));
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_loop_never_speaks_of_response_times() {
+    fn a_closed_loop_has_no_response_times() {
         let text = rendered(&fixture::short(), false);
         assert!(!text.contains("response  "), "{text}");
         assert!(text.contains("service"), "{text}");

@@ -1,4 +1,4 @@
-//! `banner`: speaks first, which proves to whoever reads it that the connection reached this end; then only listens.
+//! `banner`: speaks first, which proves to its reader that the connection reached this end; then only listens.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use super::wire::{Read, Wire};
 
 #[derive(Debug)]
 pub(super) struct Banner {
-    /// What has yet to be said.
+    /// The greeting, until it is sent.
     text: Vec<u8>,
 }
 

@@ -14,12 +14,12 @@ const DISCARDED: usize = 1 << 20;
 /// Reads or writes of one connection before the others have their turn.
 pub(super) const TURN: usize = 16;
 
-/// What connections of a thread share.
+/// Things that connections of a thread share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    /// For what is read.
+    /// For reading.
     pub(super) input: Vec<u8>,
-    /// For what is written.
+    /// For writing.
     pub(super) output: Vec<u8>,
     pub(super) served: Served,
     pub(super) chance: fastrand::Rng,
@@ -36,14 +36,14 @@ impl Shared {
         &mut self.input[..PIECE]
     }
 
-    /// Counts a fault and says so.
+    /// Counts a fault and prints it.
     pub(super) fn fault(&mut self, fault: &Fault) {
         self.served.faults += 1;
         eprintln!("fault {fault}");
     }
 }
 
-/// What a mode wants next.
+/// The next step that a mode wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
     /// To be called when something has changed.
@@ -52,9 +52,9 @@ pub(super) enum Next {
     Until(Instant),
     /// To be called when the others have had their turn.
     Again,
-    /// The other end has closed, and all is said: close.
+    /// The other end has closed, and all is sent: close.
     Close,
-    /// To say no more, and to close when the other end does.
+    /// To send a FIN, and to close when the other end does.
     End,
     /// To reset.
     Reset,

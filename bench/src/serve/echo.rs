@@ -1,4 +1,4 @@
-//! `echo`: sends back what comes, and reads no further than it could send.
+//! `echo`: sends back all bytes, and reads no further than it could send.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! Listeners: bound, told, and refused with advice.
+//! Listeners: bound, printed, and refused with advice.
 
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener};
@@ -60,7 +60,7 @@ fn advice(address: SocketAddr, error: &io::Error) -> anyhow::Error {
     let port = address.port();
     match error.kind() {
         io::ErrorKind::AddrInUse => anyhow!(
-            "cannot listen on {address}: something does already; see what with `ss -ltnp 'sport = :{port}'`, end it, or take \
+            "cannot listen on {address}: something does already; see its name with `ss -ltnp 'sport = :{port}'`, end it, or take \
              another port (0 is any free one)"
         ),
         io::ErrorKind::AddrNotAvailable => anyhow!(

@@ -2,7 +2,7 @@
 //!
 //! They share a machine with the load, so an operation should cost them no more than the plainest server: one epoll loop a
 //! thread, edge triggered and registered once a connection, buffers shared by all connections of a thread, and a system call
-//! more than reading and writing only where nothing else tells the truth.
+//! more than reading and writing only where nothing else shows the truth.
 
 mod banner;
 mod context;
@@ -11,15 +11,15 @@ mod flaky;
 mod host;
 mod lines;
 mod listen;
+mod protocol;
 pub mod relay;
-mod room;
 mod rr;
 mod settings;
 mod sink;
 mod slow;
 mod source;
-mod talk;
 mod wire;
+mod worker;
 
 pub use self::settings::{Fates, Mode, Served, Settings};
 
@@ -35,13 +35,14 @@ use anyhow::Context;
 /// When an address cannot be listened on, or a thread, its core or its epoll is refused.
 pub fn run(settings: &Settings, stop: &AtomicBool) -> anyhow::Result<Served> {
     host::allow_descriptors();
-    let mut rooms = Vec::new();
+    let mut workers = Vec::new();
     for listeners in listen::for_threads(settings)? {
-        rooms.push(room::Room::new(settings, rooms.len(), listeners)?);
+        workers.push(worker::Worker::new(settings, workers.len(), listeners)?);
     }
     let mut served = Served::default();
     thread::scope(|scope| {
-        let threads: Vec<_> = rooms.into_iter().map(|room| scope.spawn(move || room.run(stop))).collect();
+        let threads: Vec<_> =
+            workers.into_iter().map(|worker| scope.spawn(move || worker.run(stop))).collect();
         for thread in threads {
             served += thread.join().map_err(|_| anyhow::anyhow!("a thread panicked"))?.context("epoll")?;
         }

@@ -1,5 +1,5 @@
 //! `rr`: answers framed requests with framed responses of the size they ask for, having checked the request as closely as it
-//! asks. A request that is not what it had to be is answered with what is wrong, and then the connection is ended: where the
+//! asks. A wrong request is answered with its fault, and then the connection is ended: where the
 //! next frame begins is not known any more.
 
 use std::io;
@@ -13,19 +13,19 @@ use crate::payload::frame::{self, Complaint, HEADER, Kind, Request, Response, St
 use crate::payload::pattern::{self, Way};
 use crate::settings::Verify;
 
-/// After a wrong byte, this long a silence means that nothing follows that would say more.
+/// After a wrong byte, this long a silence means that nothing follows that would show more.
 const SILENCE: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Default)]
 pub(super) struct Rr {
-    /// Follows the requests; there once the first header has said whose they are.
+    /// Follows the requests; there once the first header has named their connection.
     checker: Option<Checker>,
     hearing: Hearing,
     answer: Answer,
-    /// What was read and not heard, because an answer had to go first.
+    /// Bytes that were read and not handled, because an answer had to go first.
     unheard: Vec<u8>,
     silent_from: Option<Instant>,
-    /// A fault was answered, or the client has said all.
+    /// A fault was answered, or the client has sent its FIN.
     over: Option<Next>,
 }
 
@@ -226,7 +226,7 @@ impl Rr {
         }
     }
 
-    /// Until when what follows a wrong byte is waited for.
+    /// Until when bytes behind a wrong one are waited for.
     fn silence(&self) -> Option<Instant> {
         Some(self.silent_from? + SILENCE)
     }
@@ -255,7 +255,7 @@ impl Rr {
         checker.finish(expected)
     }
 
-    /// Answers with what is wrong; that is the last that is said.
+    /// Answers with the fault; nothing is sent after that.
     fn complain(&mut self, fault: &Fault, wire: &mut Wire, shared: &mut Shared) -> io::Result<()> {
         shared.fault(fault);
         let status = Status::Faulty(Complaint::new(&fault.kind));
@@ -268,7 +268,7 @@ impl Rr {
         Ok(())
     }
 
-    /// What is wrong with what came before the connection broke. A request cut short is then no news.
+    /// The fault in the bytes before the connection broke. A request cut short is then no news.
     pub(super) fn broke(&mut self) -> Option<Fault> {
         self.checker.as_mut()?.finish(None)
     }

@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// What a back end is asked to be.
+/// Settings of a back end.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// What it does.
+    /// Its kind.
     pub mode: Mode,
     /// Where it listens; port 0 is any free one.
     pub addresses: Vec<SocketAddr>,
@@ -18,30 +18,30 @@ pub struct Settings {
     pub backlog: i32,
 }
 
-/// What a back end does with a connection.
+/// A back end's way with a connection.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Mode {
-    /// Sends back what comes.
+    /// Sends back all bytes.
     Echo,
-    /// Reads all and, if a header asked for it, says at the end what it got.
+    /// Reads all and, if a header asked for it, reports at the end what it received.
     Sink,
-    /// Sends pattern until nobody reads any more.
+    /// Sends pattern until the reader is gone.
     Source,
     /// Sends back each line with this before it.
     Lines {
-        /// What comes before a line, and a space after it.
+        /// Text before a line, and a space after it.
         prefix: String,
     },
     /// Answers framed requests with framed responses of the size they ask for.
     Rr,
     /// Speaks first, then only listens.
     Banner {
-        /// What it says.
+        /// Its greeting.
         text: String,
     },
     /// An echo that takes its time.
     Slow {
-        /// How long what came is kept before it is sent back.
+        /// How long bytes are kept before they are sent back.
         delay: Duration,
         /// Bytes a second that are read.
         rate: Option<u64>,
@@ -51,7 +51,7 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// Whether nothing can be done for a connection before the client has said something.
+    /// Whether nothing can be done for a connection before the client has sent something.
     pub(super) fn waits_for_client(&self) -> bool {
         !matches!(self, Mode::Banner { .. } | Mode::Flaky(_))
     }
@@ -80,13 +80,13 @@ pub struct Fates {
     pub reset: f64,
     /// Closed after some bytes.
     pub close: f64,
-    /// Never heard of again after some bytes.
+    /// Neither read nor answered after some bytes.
     pub stall: f64,
     /// The same seed gives the connections of a thread the same fates in the same order.
     pub seed: u64,
 }
 
-/// What was done until it was ended.
+/// Counts of a server that has ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Served {
     /// Connections accepted.
@@ -97,7 +97,7 @@ pub struct Served {
     pub bytes_in: u64,
     /// Bytes that went.
     pub bytes_out: u64,
-    /// Streams and requests that were not what they had to be.
+    /// Streams and requests with a fault.
     pub faults: u64,
 }
 

@@ -1,4 +1,4 @@
-//! `sink`: reads all. If a header asked for it, it checks what comes and says at the end what it got; else the kernel throws
+//! `sink`: reads all. If a header asked for it, it checks all bytes and reports at the end what it received; else the kernel throws
 //! the bytes away without copying them.
 
 use std::io;
@@ -14,20 +14,20 @@ use crate::settings::Verify;
 #[derive(Debug, Default)]
 pub(super) struct Sink {
     state: State,
-    /// What was wrong, once that is known.
+    /// The fault, once that is known.
     fault: Option<Fault>,
 }
 
 #[derive(Debug)]
 enum State {
-    /// The first bytes say what is wanted.
+    /// The first bytes, which may be a header.
     Header(Vec<u8>),
-    /// There was no header: nobody wants to know.
+    /// There was no header: no verdict is wanted.
     Plain,
     /// There was one.
     Asked { request: Request, checker: Checker },
-    /// The verdict is said, or under way.
-    Said,
+    /// The verdict is sent, or under way.
+    Sent,
 }
 
 impl Default for State {
@@ -40,7 +40,7 @@ impl Sink {
     pub(super) fn go(&mut self, wire: &mut Wire, shared: &mut Shared) -> io::Result<Next> {
         for _ in 0..TURN {
             let read = match &self.state {
-                State::Said => return Ok(if wire.flush()? { Next::Close } else { Next::Wait }),
+                State::Sent => return Ok(if wire.flush()? { Next::Close } else { Next::Wait }),
                 State::Plain => wire.discard(&mut shared.input)?,
                 State::Asked { request, .. } if request.verify == Verify::Off => {
                     wire.discard(&mut shared.input)?
@@ -54,7 +54,7 @@ impl Sink {
                     if let Some(verdict) = self.verdict(shared) {
                         wire.write(&verdict.encode())?;
                     }
-                    self.state = State::Said;
+                    self.state = State::Sent;
                 }
             }
         }
@@ -92,7 +92,7 @@ impl Sink {
         }
     }
 
-    /// What to say at the end, if it was asked for.
+    /// The verdict at the end, if it was asked for.
     fn verdict(&mut self, shared: &mut Shared) -> Option<Response> {
         let State::Asked { request, checker } = &mut self.state else { return None };
         if let Some(fault) = checker.finish(None) {
@@ -104,7 +104,7 @@ impl Sink {
         Some(Response { connection: request.connection, length: checker.offset() as u32, status })
     }
 
-    /// What is wrong with what came before the connection broke.
+    /// The fault in the bytes before the connection broke.
     pub(super) fn broke(&mut self) -> Option<Fault> {
         match &mut self.state {
             State::Asked { checker, .. } => checker.finish(None),

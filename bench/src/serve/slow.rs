@@ -1,4 +1,4 @@
-//! `slow`: an echo that keeps what came for a while, or reads only so many bytes a second.
+//! `slow`: an echo that keeps bytes for a while, or reads only so many bytes a second.
 
 use std::io;
 use std::time::{Duration, Instant};

@@ -1,6 +1,6 @@
-//! `source`: a header, then pattern until nobody reads any more.
+//! `source`: a header, then pattern until the reader is gone.
 //!
-//! A client that asks with a header says whose stream it is and how closely it looks. For any other the stream begins when it
+//! A client that asks with a header names the connection and how closely it looks. For any other the stream begins when it
 //! has sent as many bytes of something else, or has closed its side: whether a header comes later cannot be known sooner.
 
 use std::io;
@@ -16,7 +16,7 @@ const SENT_A_TURN: usize = 2 << 20;
 
 #[derive(Debug)]
 pub(super) enum Source {
-    /// For what the client asks.
+    /// For the client's request.
     Asked { begun: Vec<u8>, connection: u32 },
     /// Whose stream, how closely it is looked at, and how far it is.
     Sending { connection: u32, verify: Verify, offset: u64 },
@@ -75,7 +75,7 @@ impl Source {
     }
 
     fn begin(&mut self, connection: u32, verify: Verify, wire: &mut Wire) -> io::Result<()> {
-        // The stream has no length: it ends when nobody reads any more.
+        // The stream has no length: it ends when the reader is gone.
         let header = Response { connection, length: u32::MAX, status: Status::Fine };
         wire.write(&header.encode())?;
         *self = Source::Sending { connection, verify, offset: HEADER as u64 };

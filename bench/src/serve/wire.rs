@@ -1,4 +1,4 @@
-//! A connection as the modes see it: what can be read now, and writing that keeps what the kernel did not take.
+//! A connection as the modes see it: reading, and writing that keeps the bytes that the kernel did not take.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -7,23 +7,23 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
-/// A connection, and what of our answer still has to go.
+/// A connection, and the rest of our answer.
 #[derive(Debug)]
 pub(super) struct Wire {
     socket: OwnedFd,
-    /// What the kernel did not take. Modes read no more while it is not empty, so it holds what one read gave rise to.
+    /// Bytes that the kernel did not take. Modes read no more while there are any, so they are the answer to one read.
     pending: Vec<u8>,
     sent: usize,
-    /// Nothing more to read until the next event. A read that gave less than asked for says so, and saves the read that would
-    /// say it again; epoll is edge triggered and tells of whatever comes after.
+    /// Nothing more to read until the next event. A read that gave less than asked for shows that, and saves the read that would
+    /// show it again; epoll is edge triggered and reports whatever comes after.
     drained: bool,
-    /// The other end has closed its side or is gone: then only reading to the end tells.
+    /// The other end has closed its side or is gone: then only reading to the end shows which.
     hung_up: bool,
     bytes_in: u64,
     bytes_out: u64,
 }
 
-/// What reading gave.
+/// Result of reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Read {
     /// This many bytes.
@@ -86,7 +86,7 @@ impl Wire {
         }
     }
 
-    /// Sends what was kept; says whether all has gone.
+    /// Sends the kept bytes; returns whether all have gone.
     pub(super) fn flush(&mut self) -> io::Result<bool> {
         if self.pending.is_empty() {
             return Ok(true);
@@ -108,7 +108,7 @@ impl Wire {
         Ok(taken)
     }
 
-    /// Sends, and keeps what was not taken; says whether all has gone.
+    /// Sends, and keeps the bytes that were not taken; returns whether all have gone.
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<bool> {
         if !self.flush()? {
             self.pending.extend_from_slice(bytes);
@@ -120,27 +120,27 @@ impl Wire {
         Ok(taken == bytes.len())
     }
 
-    /// Sends what the kernel takes now and keeps nothing: for bytes that can be made again. Says how many have gone.
+    /// Sends as much as the kernel takes now and keeps nothing: for bytes that can be made again. Returns how many have gone.
     pub(super) fn offer(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let taken = offer(&self.socket, bytes)?;
         self.bytes_out += taken as u64;
         Ok(taken)
     }
 
-    /// We say no more.
+    /// Sends a FIN.
     pub(super) fn shut(&self) {
-        // It fails when the other end is gone, which reading tells as well.
+        // It fails when the other end is gone, which reading shows as well.
         let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Write);
     }
 
-    /// Whoever drops this now makes it a reset.
+    /// Makes the close that follows a reset.
     pub(super) fn make_reset(&self) {
         // It fails on no socket that is open.
         let _ = rustix::net::sockopt::set_socket_linger(&self.socket, Some(Duration::ZERO));
     }
 }
 
-/// Sends what the kernel takes now. Less than all means that it takes no more until the next event, as epoll(7) has it.
+/// Sends as much as the kernel takes now. Less than all means that it takes no more until the next event, as epoll(7) has it.
 fn offer(socket: &OwnedFd, bytes: &[u8]) -> io::Result<usize> {
     if bytes.is_empty() {
         return Ok(0);

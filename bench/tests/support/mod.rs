@@ -1,4 +1,4 @@
-//! What tests of the whole program share: a back end as a child, and a proxy that spoils bytes on purpose.
+//! The common parts of tests of the whole program: a back end as a child, and a proxy that spoils bytes on purpose.
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
 pub(crate) mod spoiler;
@@ -37,7 +37,7 @@ impl Backend {
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the program starts");
         let mut stderr = BufReader::new(child.stderr.take().expect("it is piped"));
         let mut line = String::new();
-        stderr.read_line(&mut line).expect("it says something");
+        stderr.read_line(&mut line).expect("it prints a line");
         let (_, address) =
             line.trim().split_once("address=").unwrap_or_else(|| panic!("not listening: {line}"));
         let address = address.parse().unwrap_or_else(|_| panic!("no address: {line}"));
@@ -49,12 +49,12 @@ impl Backend {
         kill_process(Pid::from_child(&self.child), signal).expect("it is there");
     }
 
-    /// Ends it as an operator would; returns how it ended and what it said since it listened.
+    /// Ends it as an operator would; returns its status and its output since it listened.
     pub(crate) fn stop(mut self) -> (ExitStatus, String) {
         self.signal(Signal::TERM);
-        let mut said = String::new();
-        self.stderr.read_to_string(&mut said).expect("text");
-        (self.child.wait().expect("it ends"), said)
+        let mut printed = String::new();
+        self.stderr.read_to_string(&mut printed).expect("text");
+        (self.child.wait().expect("it ends"), printed)
     }
 }
 
@@ -88,7 +88,7 @@ pub(crate) fn run(settings: &Settings) -> Outcome {
     drive::run(settings, &AtomicBool::new(false), &mut |_| {}).expect("it can be run")
 }
 
-/// The books of its only part, which have to add up.
+/// The ledger of its only part, which has to add up.
 #[track_caller]
 pub(crate) fn ledger(outcome: &Outcome) -> &Ledger {
     let ledger = &outcome.parts[0].ledger;

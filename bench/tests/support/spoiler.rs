@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
-/// What is done to the bytes.
+/// A fault that is made in the bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Spoil {
     /// So many are left out.
@@ -30,7 +30,7 @@ pub(crate) enum Toward {
     Client,
 }
 
-/// Relays what comes to the address that it returns. The bytes of each connection are spoilt once, after `at` of them; but not
+/// Relays connections to the address that it returns. The bytes of each connection are spoilt once, after `at` of them; but not
 /// those of the first, with which a run only looks whether something listens.
 pub(crate) fn start(upstream: SocketAddr, toward: Toward, at: usize, spoil: Spoil) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -61,7 +61,7 @@ pub(crate) fn start(upstream: SocketAddr, toward: Toward, at: usize, spoil: Spoi
 /// A direction's part in it.
 enum Role {
     Plain,
-    /// Hands on a copy of what comes after so many bytes.
+    /// Hands on a copy of the bytes behind the first so many.
     Giver(Sender<Vec<u8>>, usize),
     Spoilt(Receiver<Vec<u8>>, usize, Spoil),
 }
@@ -75,7 +75,7 @@ fn relay(mut from: &TcpStream, mut to: &TcpStream, role: Role) {
             break;
         }
     }
-    // Whoever is gone by now does not miss it.
+    // A receiver that is gone by now does not miss it.
     let _ = to.write_all(&spoiler.held);
     let _ = to.shutdown(Shutdown::Write);
     let _ = from.shutdown(Shutdown::Read);
@@ -107,13 +107,13 @@ impl Spoiler {
         out
     }
 
-    /// What becomes of the held bytes, if there are enough of them.
+    /// The held bytes, spoilt, if there are enough of them.
     fn spoil(&self) -> Option<Vec<u8>> {
         let held = &self.held;
         match &self.role {
             Role::Plain => None,
             Role::Giver(give, _) => {
-                // As many as any cross of these tests wants; nobody may want them.
+                // As many as any cross of these tests wants; none may want them.
                 (held.len() >= 64).then(|| {
                     let _ = give.send(held.clone());
                     held.clone()

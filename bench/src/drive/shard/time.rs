@@ -1,7 +1,7 @@
-//! What time brings to a thread: the ramp, the beginning and the end of the measured time, its seconds, and what is late.
+//! A thread's events in time: the ramp, the beginning and the end of the measured time, its seconds, and late operations.
 
 use super::Shard;
-use crate::drive::book::{Tally, Window};
+use crate::drive::account::{Tally, Window};
 use crate::drive::clock::{self, SECOND};
 use crate::drive::context::Next;
 use crate::drive::lane::{Lane, Life, Phase};
@@ -10,7 +10,7 @@ use crate::drive::stage::Report;
 impl Shard<'_> {
     pub(super) fn advance(&mut self, now: u64) {
         if self.phase == Phase::Ramp {
-            self.say_up();
+            self.report_up();
             if let Some(times) = self.stage.times().filter(|times| now >= times.start) {
                 self.start(times.start, times.window, times.last);
             }
@@ -32,11 +32,11 @@ impl Shard<'_> {
         }
     }
 
-    fn say_up(&mut self) {
+    fn report_up(&mut self) {
         let standing = |lane: &Lane| lane.life == Life::Standing;
         let up = self.lanes.iter().filter(|lane| standing(lane)).all(|lane| lane.up == lane.wanted);
-        if up && !self.said_up {
-            self.said_up = true;
+        if up && !self.reported_up {
+            self.reported_up = true;
             let _ = self.reports.send(Report::Up);
         }
     }
@@ -72,7 +72,7 @@ impl Shard<'_> {
         let mut all = Tally::new();
         all.length = length;
         for lane in &mut self.lanes {
-            all.add(&lane.book.cut());
+            all.add(&lane.account.cut());
         }
         if self.second >= -((self.warmup / SECOND) as i64) {
             let _ = self.reports.send(Report::Second(self.second, Box::new(all)));
@@ -106,12 +106,12 @@ impl Shard<'_> {
 
     fn count_bytes(&mut self, counting: bool) {
         for lane in &mut self.lanes {
-            lane.book.count_bytes(counting);
+            lane.account.count_bytes(counting);
         }
     }
 
     fn outstanding(&self) -> u64 {
-        self.lanes.iter().map(|lane| lane.book.outstanding()).sum()
+        self.lanes.iter().map(|lane| lane.account.outstanding()).sum()
     }
 
     pub(super) fn is_done(&self, now: u64) -> bool {
@@ -122,7 +122,7 @@ impl Shard<'_> {
         }
     }
 
-    /// Gives up what is late.
+    /// Gives up late operations.
     fn tick(&mut self, now: u64) {
         for lane in &mut self.lanes {
             lane.expire(now);

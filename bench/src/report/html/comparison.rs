@@ -1,4 +1,4 @@
-//! The page of a comparison: the ratios first, then what they are made of, then the conditions.
+//! The page of a comparison: the ratios first, then the figures that they are made of, then the conditions.
 
 use maud::{Markup, html};
 
@@ -6,7 +6,7 @@ use super::page::{banner, conditions, figure, page};
 use crate::compare::arms::Arm;
 use crate::compare::result::{Comparison, Ratio, Sample};
 use crate::human;
-use crate::report::axis::{Axis, tell_number};
+use crate::report::axis::{Axis, number_text};
 use crate::report::svg::{Bar, Estimate, Group, HALF, bars, forest};
 
 /// Which rows a figure is drawn of.
@@ -17,7 +17,7 @@ enum Rows {
     Closed,
 }
 
-/// What is compared: its name in ratios, of which rows, its heading, whether more is better.
+/// A figure that is compared: its name in ratios, its rows, its heading, whether more is better.
 type Figure = (&'static str, Rows, &'static str, bool);
 
 /// In the order in which they are asked for. The rate of an open loop is its plan's, so it is not compared.
@@ -44,7 +44,7 @@ const REFERENCES: [Arm; 2] = [Arm::Direct, Arm::Floor];
 /// Failures listed at the top; the tables have them all.
 const REASONS: usize = 12;
 
-/// What all samples of a work and a pace have in common.
+/// The common parts of all samples of a work and a pace.
 #[derive(Clone, Copy, PartialEq)]
 struct Row<'a> {
     work: &'a str,
@@ -83,7 +83,7 @@ pub fn comparison_page(comparison: &Comparison) -> String {
         (costs(comparison, &rows, &arms, ours))
         h2 { "The numbers" }
         p.soft { "Each is the median over rounds. Times are service times in a closed loop, response times in an open one. \
-            \"-\" is what was not measured, or has too few samples. CPU, context switches and system calls are those of the proxy, for an \
+            \"-\" stands where nothing was measured, or too few samples. CPU, context switches and system calls are those of the proxy, for an \
             operation or a GB; system calls were counted by perf for a second of a round of its own in the closed loop, where the \
             column is there. The raw rows are in the samples beside this page." }
         @for row in &rows { (table(comparison, *row, &arms, ours)) }
@@ -106,7 +106,7 @@ fn rows(comparison: &Comparison) -> Vec<Row<'_>> {
     distinct(comparison.samples.iter().map(|sample| Row { work: &sample.work, pace: &sample.pace }))
 }
 
-/// What keeps the figures from being believed, by work, pace, arm and gate.
+/// Reasons not to believe the figures, by work, pace, arm and gate.
 fn verdict(comparison: &Comparison) -> Markup {
     let samples = &comparison.samples;
     let of = |sample: &Sample| format!("{}, {}, {}", sample.work, sample.pace, sample.arm);
@@ -159,7 +159,7 @@ fn left_out(comparison: &Comparison) -> Markup {
     html! {
         @if !comparison.left_out.is_empty() {
             h3 { "Left out" }
-            ul { @for what in &comparison.left_out { li { (what) } } }
+            ul { @for line in &comparison.left_out { li { (line) } } }
         }
     }
 }
@@ -236,7 +236,7 @@ fn groups(comparison: &Comparison, (figure, which, _, more_is_better): Figure) -
         let name = if Some(ours) == first { row.name() } else { format!("{}: {ours}", row.name()) };
         Group { name, noise, rows }
     };
-    // An arm that is there for a work or two stands beside what it is meant for.
+    // An arm that is there for a work or two stands beside that work.
     let mut keys = keys;
     let place =
         |row: Row<'_>| comparison.samples.iter().position(|s| s.work == row.work && s.pace == row.pace);
@@ -258,7 +258,7 @@ fn estimate(ratio: &Ratio, more_is_better: bool) -> Estimate {
     Estimate { label, low: ratio.low, middle: ratio.middle, high: ratio.high, class }
 }
 
-/// The median of what is known.
+/// The median of the known values.
 fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values.filter(|value| value.is_finite()).collect();
     values.sort_by(f64::total_cmp);
@@ -291,7 +291,7 @@ fn costs(comparison: &Comparison, rows: &[Row<'_>], arms: &[&str], ours: &str) -
         };
         let rows: Vec<Bar> = arms.iter().filter_map(bar).collect();
         let highest = rows.iter().flat_map(|bar| &bar.dots).copied().fold(0.0, f64::max);
-        let axis = Axis::from_zero(row.cost_unit(), highest, 5, tell_number);
+        let axis = Axis::from_zero(row.cost_unit(), highest, 5, number_text);
         (!rows.is_empty()).then(|| figure(&row.name(), "", &bars(HALF, &row.name(), &axis, &rows, None)))
     };
     let charts: Vec<Markup> = rows.iter().filter_map(chart).collect();
@@ -319,7 +319,7 @@ fn number(number: f64) -> String {
     }
 }
 
-/// A column of the table: its head, and what stands in it.
+/// A column of the table: its head and its cells.
 type Column = (&'static str, fn(&Sample) -> Option<f64>, fn(f64) -> String);
 
 fn microseconds(time: f64) -> String {
@@ -358,7 +358,7 @@ fn table(comparison: &Comparison, row: Row<'_>, arms: &[&str], ours: &str) -> Ma
     let of_arm = |arm| of(comparison, row, arm);
     let present: Vec<&str> = arms.iter().copied().filter(|arm| of_arm(arm).next().is_some()).collect();
     let cell =
-        |arm, (_, take, tell): &Column| median(of_arm(arm).filter_map(take)).map_or("-".to_owned(), tell);
+        |arm, (_, take, format): &Column| median(of_arm(arm).filter_map(take)).map_or("-".to_owned(), format);
     // A column in which no arm has anything is not shown.
     let is_used =
         |column: &&Column| present.iter().any(|arm| of_arm(arm).any(|sample| column.1(sample).is_some()));

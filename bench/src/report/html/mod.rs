@@ -55,7 +55,7 @@ mod tests {
             }
         }
         let body = page.split_once("</style>").expect("a style").1;
-        assert!(!body.contains("NaN") && !body.contains(">inf"), "{name} has what is no number");
+        assert!(!body.contains("NaN") && !body.contains(">inf"), "{name} has a text that is no number");
         assert!(numbers > 0 || !body.contains("<svg"), "{name}: no numbers found");
     }
 
@@ -71,9 +71,9 @@ mod tests {
 
     #[test]
     fn pages_are_whole_and_their_numbers_finite() {
-        let told = [("host".to_owned(), "two <cores> & \"more\"".to_owned())];
+        let conditions = [("host".to_owned(), "two <cores> & \"more\"".to_owned())];
         for (name, outcome) in fixture::all() {
-            check(name, &run_page(&outcome, &gates::judge(&outcome), &told));
+            check(name, &run_page(&outcome, &gates::judge(&outcome), &conditions));
         }
         for (name, comparison) in fixture::comparisons() {
             check(name, &comparison_page(&comparison));
@@ -82,9 +82,9 @@ mod tests {
 
     #[test]
     fn text_from_outside_is_escaped() {
-        let told = [("<b>host".to_owned(), "a & b <script>".to_owned())];
+        let conditions = [("<b>host".to_owned(), "a & b <script>".to_owned())];
         let outcome = fixture::mix();
-        let page = run_page(&outcome, &gates::judge(&outcome), &told);
+        let page = run_page(&outcome, &gates::judge(&outcome), &conditions);
         for wanted in
             ["&lt;b&gt;host", "a &amp; b &lt;script&gt;", "crr, &lt;&quot;16 KiB&quot;&gt; &amp; more"]
         {
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn what_failed_is_said_at_the_top() {
+    fn failures_stand_at_the_top() {
         let outcome = fixture::overloaded();
         let page = run_page(&outcome, &gates::judge(&outcome), &[]);
         let banner = page.find("INVALID: achieved").expect("a verdict");

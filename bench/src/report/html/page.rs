@@ -22,7 +22,7 @@ pub(super) fn page(title: &str, body: &Markup) -> String {
     .into_string()
 }
 
-/// A chart with what it shows and how to read it.
+/// A chart with its caption and how to read it.
 pub(super) fn figure(caption: &str, note: &str, drawing: &Markup) -> Markup {
     html! {
         figure {

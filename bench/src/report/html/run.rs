@@ -6,7 +6,7 @@ use super::page::{banner, conditions, figure, page};
 use crate::gates::{self, Gate};
 use crate::human;
 use crate::ledger::{Outcome, PartOutcome, Second, Times};
-use crate::report::axis::{Axis, tell_number, tell_share, tell_time};
+use crate::report::axis::{Axis, number_text, share_text, time_text};
 use crate::report::svg::{Bar, Lines, Series, WIDE, bars};
 use crate::report::text::{histograms, identity, withheld_because};
 use crate::report::{PERCENTILES, verdict};
@@ -21,8 +21,8 @@ const HEADROOM: f64 = 1.05;
 /// Ticks an axis has room for.
 const TICKS: usize = 8;
 
-/// The page of a run. `told` are its conditions: names and values, in the order to show them.
-pub fn run_page(outcome: &Outcome, gates: &[Gate], told: &[(String, String)]) -> String {
+/// The page of a run. `host` are its conditions: names and values, in the order to show them.
+pub fn run_page(outcome: &Outcome, gates: &[Gate], host: &[(String, String)]) -> String {
     let failed = |gate: &&Gate| !gate.passed;
     let reasons: Vec<String> =
         gates.iter().filter(failed).map(|gate| format!("{}: {}", gate.name, gate.message)).collect();
@@ -39,7 +39,7 @@ pub fn run_page(outcome: &Outcome, gates: &[Gate], told: &[(String, String)]) ->
         (generator(outcome))
         (gate_table(gates))
         h2 { "Conditions" }
-        (conditions(&[told, &settings(outcome)].concat()))
+        (conditions(&[host, &settings(outcome)].concat()))
     };
     page(&title, &body)
 }
@@ -129,7 +129,7 @@ fn percentile_plot(PartOutcome { part, ledger }: &PartOutcome) -> Markup {
     let chart = Lines {
         about: format!("{}: percentiles of times", part.name),
         x: Axis::nines("percentile", ends.fold(2.0, f64::max)),
-        y: Axis::log("time", low, high, TICKS, tell_time),
+        y: Axis::log("time", low, high, TICKS, time_text),
         series,
         shaded: None,
     };
@@ -137,13 +137,13 @@ fn percentile_plot(PartOutcome { part, ledger }: &PartOutcome) -> Markup {
         Pace::Open { .. } => {
             "Response counts from the intended time, service from the hand-over to the socket; lag is the generator's own lateness."
         }
-        Pace::Closed => "Service times of a closed loop: they hide what waiting would have cost.",
+        Pace::Closed => "Service times of a closed loop: they hide the cost of waiting.",
     };
     let note = format!("{of} A curve ends where fewer than {} samples lie above.", gates::TAIL);
     figure("Percentiles", &note, &chart.draw())
 }
 
-/// The lowest and the highest of what can stand on a logarithmic axis.
+/// The lowest and the highest value that can stand on a logarithmic axis.
 fn span(series: &[Series]) -> Option<(f64, f64)> {
     let values = series.iter().flat_map(|series| &series.points).map(|(_, y)| *y).filter(|y| *y > 0.0);
     values.fold(None, |span, y| {
@@ -163,7 +163,7 @@ fn by_second(outcome: &Outcome) -> Markup {
         outcome.seconds.iter().map(|second| (middle(second), take(second))).collect()
     };
     let x = || {
-        Axis::between("seconds since measuring began", first.at as f64, (last.at + 1) as f64, 10, tell_second)
+        Axis::between("seconds since measuring began", first.at as f64, (last.at + 1) as f64, 10, second_text)
     };
     let shaded = (first.at < 0).then(|| (first.at as f64, 0.0, "warming up, not counted".to_owned()));
     let top = |points: &[(f64, f64)]| HEADROOM * points.iter().map(|(_, y)| *y).fold(0.0, f64::max);
@@ -180,7 +180,7 @@ fn by_second(outcome: &Outcome) -> Markup {
             "operations a second",
             top(&done).max(bad.as_ref().map_or(0.0, |bad| top(&bad.points))),
             6,
-            tell_number,
+            number_text,
         ),
         series: [series("done", "s0", done)].into_iter().chain(bad).collect(),
         shaded: shaded.clone(),
@@ -211,7 +211,7 @@ fn by_second(outcome: &Outcome) -> Markup {
             (figure("Times", "", &Lines {
                 about: "median and 99th percentile by second".to_owned(),
                 x: x(),
-                y: Axis::log("time", low, high, TICKS, tell_time),
+                y: Axis::log("time", low, high, TICKS, time_text),
                 series: times,
                 shaded,
             }.draw()))
@@ -219,8 +219,8 @@ fn by_second(outcome: &Outcome) -> Markup {
     }
 }
 
-fn tell_second(second: f64) -> String {
-    if second < 0.0 { format!("-{}", tell_number(-second)) } else { tell_number(second) }
+fn second_text(second: f64) -> String {
+    if second < 0.0 { format!("-{}", number_text(-second)) } else { number_text(second) }
 }
 
 fn generator(outcome: &Outcome) -> Markup {
@@ -235,7 +235,7 @@ fn generator(outcome: &Outcome) -> Markup {
     if rows.is_empty() {
         return html! {};
     }
-    let axis = Axis::between("CPU time of the time that passed", 0.0, 1.0, 5, tell_share);
+    let axis = Axis::between("CPU time of the time that passed", 0.0, 1.0, 5, share_text);
     let note = "Beyond the line at 80 % the generator queues its own work, and its figures are of itself.";
     html! {
         h2 { "The generator" }
@@ -263,7 +263,7 @@ fn settings(outcome: &Outcome) -> Vec<(String, String)> {
     let settings = &outcome.settings;
     let seconds = |time: std::time::Duration| format!("{} s", time.as_secs_f64());
     let cores: Vec<String> = settings.cores.iter().map(usize::to_string).collect();
-    let told = [
+    let settings = [
         ("target", settings.target.to_string()),
         ("planned for", seconds(settings.duration)),
         ("warming up", seconds(settings.warmup)),
@@ -274,5 +274,5 @@ fn settings(outcome: &Outcome) -> Vec<(String, String)> {
         ("operations that may wait", human::count(settings.waiting as u64)),
         ("seed", settings.seed.to_string()),
     ];
-    told.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }

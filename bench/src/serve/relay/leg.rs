@@ -163,7 +163,7 @@ pub(super) fn pass(
     Ok(if from.readable { Progress::More } else { Progress::Waits })
 }
 
-/// Sends what the kernel takes now; returns how many bytes that were.
+/// Sends as much as the kernel takes now; returns how many bytes that were.
 fn offer(socket: &OwnedFd, bytes: &[u8], served: &mut Served) -> io::Result<usize> {
     match send(socket, bytes, SendFlags::NOSIGNAL) {
         Ok(taken) => {

@@ -136,7 +136,7 @@ impl Relay {
         self.relay(key);
     }
 
-    /// Moves what can be moved for a session, and ends it if that was its end.
+    /// Moves as much as can be moved for a session, and ends it if that was its end.
     fn relay(&mut self, key: usize) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         match session.relay(&self.epoll, &mut self.buffer, &mut self.served) {

@@ -16,12 +16,12 @@ use super::source::Source;
 use super::wire::{Read, Wire};
 
 /// How long a connection that we ended may go on sending. Closed sooner, its unread bytes would make the kernel send a reset,
-/// which may overtake our last words.
+/// which may overtake our last bytes.
 const LINGERS: Duration = Duration::from_secs(1);
 
 /// One connection's part in a mode.
 #[derive(Debug)]
-pub(super) enum Talk {
+pub(super) enum Protocol {
     Echo(Echo),
     Sink(Sink),
     Source(Source),
@@ -33,45 +33,45 @@ pub(super) enum Talk {
     Lingering(Linger),
 }
 
-impl Talk {
-    pub(super) fn new(mode: &Mode, shared: &mut Shared) -> Talk {
+impl Protocol {
+    pub(super) fn new(mode: &Mode, shared: &mut Shared) -> Protocol {
         match mode {
-            Mode::Echo => Talk::Echo(Echo),
-            Mode::Sink => Talk::Sink(Sink::default()),
-            Mode::Source => Talk::Source(Source::new(shared.served.connections)),
-            Mode::Lines { prefix } => Talk::Lines(Lines::new(prefix)),
-            Mode::Rr => Talk::Rr(Box::default()),
-            Mode::Banner { text } => Talk::Banner(Banner::new(text)),
-            Mode::Slow { delay, rate } => Talk::Slow(Slow::new(*delay, *rate)),
-            Mode::Flaky(fates) => Talk::Flaky(Flaky::new(fates, &mut shared.chance)),
+            Mode::Echo => Protocol::Echo(Echo),
+            Mode::Sink => Protocol::Sink(Sink::default()),
+            Mode::Source => Protocol::Source(Source::new(shared.served.connections)),
+            Mode::Lines { prefix } => Protocol::Lines(Lines::new(prefix)),
+            Mode::Rr => Protocol::Rr(Box::default()),
+            Mode::Banner { text } => Protocol::Banner(Banner::new(text)),
+            Mode::Slow { delay, rate } => Protocol::Slow(Slow::new(*delay, *rate)),
+            Mode::Flaky(fates) => Protocol::Flaky(Flaky::new(fates, &mut shared.chance)),
         }
     }
 
-    pub(super) fn lingering() -> Talk {
-        Talk::Lingering(Linger { until: Instant::now() + LINGERS, shut: false })
+    pub(super) fn lingering() -> Protocol {
+        Protocol::Lingering(Linger { until: Instant::now() + LINGERS, shut: false })
     }
 
-    /// Does what can be done now. Called when the connection is new, when something has changed, and when a time has come;
+    /// Does as much as can be done now. Called when the connection is new, when something has changed, and when a time has come;
     /// being called for nothing does no harm.
     pub(super) fn go(&mut self, wire: &mut Wire, shared: &mut Shared) -> io::Result<Next> {
         match self {
-            Talk::Echo(echo) => echo.go(wire, shared),
-            Talk::Sink(sink) => sink.go(wire, shared),
-            Talk::Source(source) => source.go(wire, shared),
-            Talk::Lines(lines) => lines.go(wire, shared),
-            Talk::Rr(rr) => rr.go(wire, shared),
-            Talk::Banner(banner) => banner.go(wire, shared),
-            Talk::Slow(slow) => slow.go(wire, shared),
-            Talk::Flaky(flaky) => flaky.go(wire, shared),
-            Talk::Lingering(linger) => linger.go(wire, shared),
+            Protocol::Echo(echo) => echo.go(wire, shared),
+            Protocol::Sink(sink) => sink.go(wire, shared),
+            Protocol::Source(source) => source.go(wire, shared),
+            Protocol::Lines(lines) => lines.go(wire, shared),
+            Protocol::Rr(rr) => rr.go(wire, shared),
+            Protocol::Banner(banner) => banner.go(wire, shared),
+            Protocol::Slow(slow) => slow.go(wire, shared),
+            Protocol::Flaky(flaky) => flaky.go(wire, shared),
+            Protocol::Lingering(linger) => linger.go(wire, shared),
         }
     }
 
-    /// The connection broke: says what is known to be wrong with what came before that.
+    /// The connection broke: prints the fault, if one is known, in the bytes before that.
     pub(super) fn broke(&mut self, shared: &mut Shared) {
         let fault = match self {
-            Talk::Rr(rr) => rr.broke(),
-            Talk::Sink(sink) => sink.broke(),
+            Protocol::Rr(rr) => rr.broke(),
+            Protocol::Sink(sink) => sink.broke(),
             _ => None,
         };
         if let Some(fault) = fault {
@@ -80,7 +80,7 @@ impl Talk {
     }
 }
 
-/// All is said. What still comes is thrown away until a time.
+/// All is sent. Bytes that still come are thrown away until a time.
 #[derive(Debug)]
 pub(super) struct Linger {
     until: Instant,

@@ -17,8 +17,8 @@ use slab::Slab;
 
 use super::context::{Next, Shared};
 use super::host;
+use super::protocol::Protocol;
 use super::settings::{Mode, Served, Settings};
-use super::talk::Talk;
 use super::wire::Wire;
 
 /// How often a thread looks whether it should end, and for how long it accepts nothing when descriptors have run out.
@@ -33,14 +33,14 @@ const LISTENERS: u64 = 1 << 32;
 #[derive(Debug)]
 struct Session {
     wire: Wire,
-    talk: Talk,
+    protocol: Protocol,
     /// When it wants to be called, if nothing happens sooner.
     deadline: Option<Instant>,
 }
 
 /// All that a thread has.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct Worker {
     epoll: OwnedFd,
     listeners: Vec<TcpListener>,
     core: Option<usize>,
@@ -55,18 +55,18 @@ pub(super) struct Room {
     paused: Option<Instant>,
 }
 
-impl Room {
+impl Worker {
     pub(super) fn new(
         settings: &Settings,
         number: usize,
         listeners: Vec<TcpListener>,
-    ) -> anyhow::Result<Room> {
+    ) -> anyhow::Result<Worker> {
         let epoll = epoll::create(CreateFlags::CLOEXEC).context("epoll")?;
         let seed = match &settings.mode {
             Mode::Flaky(fates) => fates.seed.wrapping_add(number as u64),
             _ => number as u64,
         };
-        let room = Room {
+        let worker = Worker {
             epoll,
             listeners,
             core: settings.core.map(|first| first + number),
@@ -77,8 +77,8 @@ impl Room {
             deadlines: BinaryHeap::new(),
             paused: None,
         };
-        room.listen().context("epoll")?;
-        Ok(room)
+        worker.listen().context("epoll")?;
+        Ok(worker)
     }
 
     fn listen(&self) -> io::Result<()> {
@@ -144,7 +144,7 @@ impl Room {
     fn accept(&mut self, listener: usize) -> io::Result<()> {
         for _ in 0..ACCEPTS {
             match accept_with(&self.listeners[listener], SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
-                Ok(socket) => self.welcome(socket)?,
+                Ok(socket) => self.admit(socket)?,
                 Err(Errno::AGAIN) => return Ok(()),
                 Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
                     return self.pause(error);
@@ -156,14 +156,14 @@ impl Room {
         Ok(())
     }
 
-    fn welcome(&mut self, socket: OwnedFd) -> io::Result<()> {
+    fn admit(&mut self, socket: OwnedFd) -> io::Result<()> {
         self.shared.served.connections += 1;
-        let talk = Talk::new(&self.mode, &mut self.shared);
+        let protocol = Protocol::new(&self.mode, &mut self.shared);
         let entry = self.sessions.vacant_entry();
         let key = entry.key();
         let interest = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
         epoll::add(&self.epoll, &socket, EventData::new_u64(key as u64), interest)?;
-        entry.insert(Session { wire: Wire::new(socket), talk, deadline: None });
+        entry.insert(Session { wire: Wire::new(socket), protocol, deadline: None });
         if !self.mode.waits_for_client() {
             self.go(key);
         }
@@ -182,7 +182,7 @@ impl Room {
         Ok(())
     }
 
-    /// Does what its time has come for.
+    /// Does the things that are due.
     fn clock(&mut self) -> io::Result<()> {
         let now = Instant::now();
         if self.paused.is_some_and(|until| now >= until) {
@@ -200,10 +200,10 @@ impl Room {
         Ok(())
     }
 
-    /// Has a session do what it can.
+    /// Has a session do as much as it can.
     fn go(&mut self, key: usize) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        match session.talk.go(&mut session.wire, &mut self.shared) {
+        match session.protocol.go(&mut session.wire, &mut self.shared) {
             Ok(Next::Wait) => session.deadline = None,
             Ok(Next::Until(deadline)) => {
                 if session.deadline != Some(deadline) {
@@ -213,7 +213,7 @@ impl Room {
             }
             Ok(Next::Again) => self.again.push(key),
             Ok(Next::End) => {
-                session.talk = Talk::lingering();
+                session.protocol = Protocol::lingering();
                 self.again.push(key);
             }
             Ok(Next::Close) => self.close(key),
@@ -222,7 +222,7 @@ impl Room {
                 self.close(key);
             }
             Err(_) => {
-                session.talk.broke(&mut self.shared);
+                session.protocol.broke(&mut self.shared);
                 self.shared.served.broken += 1;
                 self.close(key);
             }

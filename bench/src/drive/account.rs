@@ -1,4 +1,4 @@
-//! The bookkeeping of one part on one thread: each [`Operation`] is made in one place and consumed by what became of it.
+//! The bookkeeping of one part on one thread: each [`Operation`] is made in one place and consumed by its outcome.
 
 use crate::ledger::{Ledger, Times, times};
 use crate::payload::check::Checker;
@@ -17,8 +17,8 @@ impl Window {
     }
 }
 
-/// An operation that has not ended yet. It cannot be copied: every way to end it takes it away, and whoever loses one makes the
-/// counts not add up, which each run checks.
+/// An operation that has not ended yet. It cannot be copied: every way to end it takes it away, and with one that is lost the
+/// counts do not add up, which each run checks.
 #[must_use]
 #[derive(Debug)]
 pub(super) struct Operation {
@@ -34,7 +34,7 @@ impl Operation {
     }
 }
 
-/// What was done since the last second was cut off.
+/// Operations done since the last second was cut off.
 #[derive(Debug)]
 pub(super) struct Tally {
     pub(super) ok: u64,
@@ -66,15 +66,15 @@ pub(super) enum Loop {
     Open,
 }
 
-/// The books of one part on one thread.
+/// The account of one part on one thread.
 #[derive(Debug)]
-pub(super) struct Book {
+pub(super) struct Account {
     ledger: Ledger,
     tally: Tally,
     window: Window,
     shape: Loop,
     timeout: u64,
-    /// Whether bytes of now belong to the measured time; the shard says when.
+    /// Whether bytes of now belong to the measured time; the shard decides when.
     counting: bool,
     /// Dropped operations by the millisecond they were planned in: they are as late as the run's end, which is not known yet.
     drops: Vec<(u64, u64)>,
@@ -82,10 +82,10 @@ pub(super) struct Book {
 
 const MILLISECOND: u64 = 1_000_000;
 
-impl Book {
-    pub(super) fn new(shape: Loop, timeout: u64) -> Book {
+impl Account {
+    pub(super) fn new(shape: Loop, timeout: u64) -> Account {
         let window = Window { begin: u64::MAX, end: u64::MAX };
-        Book {
+        Account {
             ledger: Ledger::new(),
             tally: Tally::new(),
             window,
@@ -96,7 +96,7 @@ impl Book {
         }
     }
 
-    /// Says when the measured time is; an early end may come later, but no operation planned after it.
+    /// Sets the measured time; an early end may come later, but no operation planned after it.
     pub(super) fn measure(&mut self, window: Window) {
         self.window = window;
     }
@@ -138,7 +138,7 @@ impl Book {
         }
     }
 
-    /// It ended in an error. Whoever wanted the answer waits on and tries again: this is no better than a timeout.
+    /// It ended in an error. A client that wants the answer waits on and tries again: this is no better than a timeout.
     pub(super) fn failed(&mut self, operation: Operation, why: &'static str, now: u64) {
         self.tally.bad += 1;
         if operation.counted {
@@ -228,12 +228,12 @@ impl Book {
         }
     }
 
-    /// Bytes were not what they had to be.
+    /// Bytes were wrong.
     pub(super) fn fault(&mut self, fault: Fault) {
         self.ledger.fault(fault);
     }
 
-    /// Nothing more of this stream will be looked at: what is suspicious is named with what is known. Whether anything was.
+    /// Nothing more of this stream will be looked at: a fault that is being gathered is named by the bytes so far. Returns whether there was one.
     pub(super) fn settle(&mut self, checker: &mut Checker) -> bool {
         let fault = checker.finish(None);
         let wrong = fault.is_some();
@@ -246,12 +246,12 @@ impl Book {
         self.ledger.planned - self.ledger.ended()
     }
 
-    /// What was done since this was last asked.
+    /// Operations done since this was last asked.
     pub(super) fn cut(&mut self) -> Tally {
         std::mem::replace(&mut self.tally, Tally::new())
     }
 
-    /// Closes the books when the run has ended.
+    /// Closes the account when the run has ended.
     pub(super) fn close(mut self, now: u64) -> Ledger {
         if self.shape == Loop::Open {
             for (millisecond, count) in self.drops {
@@ -284,13 +284,13 @@ mod tests {
     const FATES: [Fate; 5] = [Fate::Ok, Fate::Failed, Fate::TimedOut, Fate::Unfinished, Fate::Dropped];
     const TIMEOUT: u64 = 500 * MILLISECOND;
 
-    fn end(book: &mut Book, operation: Operation, fate: Fate, now: u64) {
+    fn end(account: &mut Account, operation: Operation, fate: Fate, now: u64) {
         match fate {
-            Fate::Ok => book.ok(operation, now),
-            Fate::Failed => book.failed(operation, "reset", now),
-            Fate::TimedOut => book.timed_out(operation, now),
-            Fate::Unfinished => book.unfinished(operation, now),
-            Fate::Dropped => book.dropped(operation),
+            Fate::Ok => account.ok(operation, now),
+            Fate::Failed => account.failed(operation, "reset", now),
+            Fate::TimedOut => account.timed_out(operation, now),
+            Fate::Unfinished => account.unfinished(operation, now),
+            Fate::Dropped => account.dropped(operation),
         }
     }
 
@@ -303,25 +303,25 @@ mod tests {
         let arrivals = if chance.bool() { Arrivals::Constant } else { Arrivals::Poisson };
         let mut plan =
             Plan::new(chance.f64() * 2000.0 + 1.0, arrivals, Share { index: 0, of: 1 }, chance.u64(..));
-        let mut book = Book::new(if chance.bool() { Loop::Open } else { Loop::Closed }, TIMEOUT);
-        book.measure(window);
+        let mut account = Account::new(if chance.bool() { Loop::Open } else { Loop::Closed }, TIMEOUT);
+        account.measure(window);
         let (mut met, mut planned, mut last) = (vec![0; FATES.len()], 0, 0);
         while plan.peek() < window.end {
             let due = plan.take();
             let noticed = due + chance.u64(0..MILLISECOND);
-            let mut operation = book.plan(due, noticed);
+            let mut operation = account.plan(due, noticed);
             operation.hand(noticed + chance.u64(0..MILLISECOND));
             let fate = chance.usize(0..FATES.len());
             let now = noticed + chance.u64(MILLISECOND..1000 * MILLISECOND);
             last = last.max(now);
-            end(&mut book, operation, FATES[fate], now);
+            end(&mut account, operation, FATES[fate], now);
             if due >= begin {
                 planned += 1;
                 met[fate] += 1;
             }
         }
-        assert_eq!(book.outstanding(), 0);
-        (met, book.close(last), planned)
+        assert_eq!(account.outstanding(), 0);
+        (met, account.close(last), planned)
     }
 
     #[test]
@@ -344,12 +344,12 @@ mod tests {
 
     #[test]
     fn an_operation_that_is_lost_is_noticed() {
-        let mut book = Book::new(Loop::Open, TIMEOUT);
-        book.measure(Window { begin: 0, end: 10 });
-        let lost = book.plan(1, 1);
+        let mut account = Account::new(Loop::Open, TIMEOUT);
+        account.measure(Window { begin: 0, end: 10 });
+        let lost = account.plan(1, 1);
         drop(lost);
-        assert_eq!(book.outstanding(), 1);
-        assert!(!book.close(10).adds_up());
+        assert_eq!(account.outstanding(), 1);
+        assert!(!account.close(10).adds_up());
     }
 
     #[test]
@@ -364,13 +364,13 @@ mod tests {
             (Fate::Dropped, 1, 2000),
         ];
         for (fate, after, wanted) in cases {
-            let mut book = Book::new(Loop::Open, TIMEOUT);
-            book.measure(Window { begin: 0, end: 1000 * MILLISECOND });
-            let mut operation = book.plan(5 * MILLISECOND, 5 * MILLISECOND);
+            let mut account = Account::new(Loop::Open, TIMEOUT);
+            account.measure(Window { begin: 0, end: 1000 * MILLISECOND });
+            let mut operation = account.plan(5 * MILLISECOND, 5 * MILLISECOND);
             // When it was handed over makes no difference to how late it is.
             operation.hand(5 * MILLISECOND + 900_000);
-            end(&mut book, operation, fate, (5 + after) * MILLISECOND);
-            let late = book.close(2005 * MILLISECOND).response.max() / MILLISECOND;
+            end(&mut account, operation, fate, (5 + after) * MILLISECOND);
+            let late = account.close(2005 * MILLISECOND).response.max() / MILLISECOND;
             assert!(late.abs_diff(wanted) <= wanted / 500, "{fate:?}: {late} ms, wanted {wanted}");
         }
     }
@@ -378,16 +378,16 @@ mod tests {
     #[test]
     fn percentiles_are_those_of_the_sorted_samples() {
         let mut chance = Rng::with_seed(3);
-        let mut book = Book::new(Loop::Open, TIMEOUT);
-        book.measure(Window { begin: 0, end: u64::MAX });
+        let mut account = Account::new(Loop::Open, TIMEOUT);
+        account.measure(Window { begin: 0, end: u64::MAX });
         let mut samples: Vec<u64> =
             (0..200_000).map(|_| (-(1.0 - chance.f64()).ln() * 80_000.0) as u64 + 5_000).collect();
         for (at, took) in (0..).map(|number| number * 1000).zip(&samples) {
-            let operation = book.plan(at, at);
-            book.ok(operation, at + took);
+            let operation = account.plan(at, at);
+            account.ok(operation, at + took);
         }
         samples.sort_unstable();
-        let ledger = book.close(0);
+        let ledger = account.close(0);
         for quantile in [0.5, 0.9, 0.99, 0.999, 0.9999, 1.0] {
             let exact = samples[((samples.len() as f64 * quantile).ceil() as usize).max(1) - 1] as f64;
             for times in [&ledger.response, &ledger.service] {
@@ -399,13 +399,13 @@ mod tests {
 
     #[test]
     fn what_is_planned_in_the_warm_up_is_not_counted() {
-        let mut book = Book::new(Loop::Open, TIMEOUT);
-        book.measure(Window { begin: 100, end: 200 });
+        let mut account = Account::new(Loop::Open, TIMEOUT);
+        account.measure(Window { begin: 100, end: 200 });
         for (planned, counted) in [(99, 0), (100, 1), (199, 2), (200, 2)] {
-            let operation = book.plan(planned, planned);
-            book.ok(operation, 300);
-            assert_eq!(book.ledger.planned, counted, "planned at {planned}");
+            let operation = account.plan(planned, planned);
+            account.ok(operation, 300);
+            assert_eq!(account.ledger.planned, counted, "planned at {planned}");
         }
-        assert!(book.close(300).adds_up());
+        assert!(account.close(300).adds_up());
     }
 }
