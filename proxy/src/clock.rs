@@ -4,45 +4,45 @@ use std::time::Duration;
 
 /// A moment, in milliseconds of the monotonic clock, rounded down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub struct Millis(pub u64);
+pub(crate) struct Millis(pub u64);
 
 impl Millis {
     /// Now.
-    pub fn now() -> Self {
+    pub(crate) fn now() -> Self {
         Self::of(monotonic())
     }
 
     /// The moment at which the monotonic clock shows this.
-    pub fn of(monotonic: Duration) -> Self {
+    pub(crate) fn of(monotonic: Duration) -> Self {
         Self(u64::try_from(monotonic.as_millis()).unwrap_or(u64::MAX))
     }
 
     /// The first moment that is surely `span` later. Never early: what happened at 7.9 ms was stamped 7, so one millisecond is
     /// added, and a part of one counts in full.
-    pub fn after(self, span: Duration) -> Self {
+    pub(crate) fn after(self, span: Duration) -> Self {
         let millis = span.as_nanos().div_ceil(1_000_000) + 1;
         Self(self.0.saturating_add(u64::try_from(millis).unwrap_or(u64::MAX)))
     }
 
     /// [`Self::after`], where there may be no limit.
-    pub fn limit(self, span: Option<Duration>) -> Option<Self> {
+    pub(crate) fn limit(self, span: Option<Duration>) -> Option<Self> {
         span.map(|span| self.after(span))
     }
 
     /// This many milliseconds later.
-    pub fn plus(self, millis: u64) -> Self {
+    pub(crate) fn plus(self, millis: u64) -> Self {
         Self(self.0.saturating_add(millis))
     }
 }
 
 /// The monotonic clock, to the nanosecond.
-pub fn monotonic() -> Duration {
+pub(crate) fn monotonic() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }
 
 /// The earlier of two deadlines, where either may be absent.
-pub fn earlier(one: Option<Millis>, other: Option<Millis>) -> Option<Millis> {
+pub(crate) fn earlier(one: Option<Millis>, other: Option<Millis>) -> Option<Millis> {
     one.into_iter().chain(other).min()
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use weir_routing::Cores;
 
 /// The cores of this process's affinity mask, ascending.
-pub fn usable() -> Vec<usize> {
+pub(crate) fn usable() -> Vec<usize> {
     let mut cores: Vec<usize> =
         core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect();
     cores.sort_unstable();
@@ -15,7 +15,7 @@ pub fn usable() -> Vec<usize> {
 
 /// One core a shard. `shards` 0 is one a core; more shards than cores take them in turn.
 /// `quota` is how many cores' worth of time a cgroup grants; it shortens "all" only, since a list is intended as it is.
-pub fn plan(cores: &Cores, shards: usize, usable: &[usize], quota: Option<usize>) -> Vec<usize> {
+pub(crate) fn plan(cores: &Cores, shards: usize, usable: &[usize], quota: Option<usize>) -> Vec<usize> {
     let cores = match cores {
         Cores::All => &usable[..quota.unwrap_or(usable.len()).clamp(1.min(usable.len()), usable.len())],
         Cores::List(list) => &list[..],
@@ -25,7 +25,7 @@ pub fn plan(cores: &Cores, shards: usize, usable: &[usize], quota: Option<usize>
 }
 
 /// How many cores' worth of time the cgroups (version 2) of this process grant, rounded up; none: no quota.
-pub fn quota() -> Option<usize> {
+pub(crate) fn quota() -> Option<usize> {
     let membership = fs::read_to_string("/proc/self/cgroup").ok()?;
     let group = membership.lines().find_map(|line| line.strip_prefix("0::"))?;
     let root = Path::new("/sys/fs/cgroup");

@@ -20,13 +20,13 @@ use crate::listener::free;
 const CONFIGURATION: &str = include_str!("demo.toml");
 
 /// The gateway's port.
-pub const DEFAULT_PORT: u16 = 31400;
+pub(crate) const DEFAULT_PORT: u16 = 31400;
 
 /// Admin's port, counted from the gateway's; the backends are next to the gateway.
 const ADMIN: u16 = 9;
 
 /// The last port that leaves room for the others above it.
-pub const MAX_PORT: u16 = u16::MAX - ADMIN;
+pub(crate) const MAX_PORT: u16 = u16::MAX - ADMIN;
 
 /// The backends, in order of their ports.
 const BACKENDS: [&str; 2] = ["one", "two"];
@@ -42,7 +42,7 @@ const REST: Duration = Duration::from_millis(100);
 
 /// The arguments.
 #[derive(Clone, Debug)]
-pub struct Demo {
+pub(crate) struct Demo {
     /// The gateway's port; all others move with it.
     pub port: u16,
     /// The new file for the configuration, which is then served from it.
@@ -53,7 +53,7 @@ pub struct Demo {
 
 impl Demo {
     /// Runs until a signal ends it.
-    pub fn run(self) -> Result<(), Failure> {
+    pub(crate) fn run(self) -> Result<(), Failure> {
         if self.backends {
             self.refuse_taken_addresses()?;
             self.prepare()?;

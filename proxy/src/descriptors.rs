@@ -16,13 +16,13 @@ const LIMIT_A_PIPE: u64 = 32;
 const FEW_CONNECTIONS: u64 = 64;
 
 /// Pipes that the sessions of a process may hold under this descriptor limit.
-pub fn pipes_max(descriptors: u64) -> u64 {
+pub(crate) fn pipes_max(descriptors: u64) -> u64 {
     descriptors / LIMIT_A_PIPE
 }
 
 /// Listeners and shards, which take descriptors for as long as a configuration is in force.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
+pub(crate) struct Standing {
     /// Addresses that are listened on.
     pub listeners: usize,
     /// Shards.
@@ -36,7 +36,7 @@ impl Standing {
     }
 
     /// The lowest limit that leaves room for a few connections.
-    pub fn least_limit(self) -> u64 {
+    pub(crate) fn least_limit(self) -> u64 {
         let wanted = self.others() + FEW_CONNECTIONS * CONNECTION;
         // Pipes get a share of the limit itself.
         let mut limit = wanted;
@@ -47,7 +47,7 @@ impl Standing {
     }
 
     /// How many connections a limit leaves room for; one at least.
-    pub fn connections(self, limit: u64) -> u64 {
+    pub(crate) fn connections(self, limit: u64) -> u64 {
         let others = self.others() + pipes_max(limit) * PIPE;
         (limit.saturating_sub(others) / CONNECTION).max(1)
     }

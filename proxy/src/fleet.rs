@@ -25,7 +25,7 @@ use crate::panics;
 use crate::shard::{self, Message, NewTable, Shard, Start, tail_bytes_max};
 
 /// The shards, and what they share.
-pub struct Fleet {
+pub(crate) struct Fleet {
     shards: Vec<ShardHandle>,
     /// Of the listeners of the table in force.
     sockets: Vec<Sockets>,
@@ -39,7 +39,7 @@ pub struct Fleet {
 
 /// What a table is bound to beside the boards that are its own.
 #[derive(Clone, Debug)]
-pub struct Shared {
+pub(crate) struct Shared {
     /// How many shards there are.
     pub shards: usize,
     /// The process's limit of descriptors.
@@ -63,7 +63,7 @@ impl Fleet {
     /// Starts one shard on each of `cores` (one may occur more than once), without a table.
     ///
     /// Errors: a thread or a ring could not be made.
-    pub fn start(settings: &Settings, cores: Vec<usize>) -> anyhow::Result<Self> {
+    pub(crate) fn start(settings: &Settings, cores: Vec<usize>) -> anyhow::Result<Self> {
         let descriptors = sys::raise_descriptor_limit();
         let shard_load = ShardLoad::new(cores.len());
         let process = Limit::new(settings.max_connections);
@@ -122,12 +122,12 @@ impl Fleet {
     }
 
     /// What the loader binds tables to.
-    pub fn shared(&self) -> Shared {
+    pub(crate) fn shared(&self) -> Shared {
         self.shared.clone()
     }
 
     /// Gives every shard its copy of a table. Nothing here takes long or waits.
-    pub fn hand_out(&mut self, generation: u64, copies: Vec<NewTable>, sockets: Vec<Sockets>) {
+    pub(crate) fn hand_out(&mut self, generation: u64, copies: Vec<NewTable>, sockets: Vec<Sockets>) {
         self.sockets = sockets;
         self.handed_out = generation;
         self.shared.health.set_in_force(generation);
@@ -137,7 +137,7 @@ impl Fleet {
     }
 
     /// A holder of a table is done with it; the last one has it freed elsewhere.
-    pub fn retire(&self, in_force: Arc<InForce>) {
+    pub(crate) fn retire(&self, in_force: Arc<InForce>) {
         if let Some(in_force) = Arc::into_inner(in_force) {
             // Nobody listens only while the process ends.
             let _ = self.retired_tables.send(in_force);
@@ -145,40 +145,40 @@ impl Fleet {
     }
 
     /// Closes every listener, as a reload that has none of them would: what the kernel has completed is served.
-    pub fn stop_accepting(&self) {
+    pub(crate) fn stop_accepting(&self) {
         self.sockets.iter().for_each(Sockets::turn_away);
         self.shards.iter().for_each(|shard| shard.tell(Message::CloseListeners));
     }
 
     /// Whether some listener is open, or is still being emptied, or is on its way to a shard with a table.
-    pub fn is_accepting(&self) -> bool {
+    pub(crate) fn is_accepting(&self) -> bool {
         self.metrics.listeners() > 0 || self.metrics.generation() < self.handed_out
     }
 
     /// Connections that are open, being dialled, or on their way from one shard to another.
-    pub fn active(&self) -> u64 {
+    pub(crate) fn active(&self) -> u64 {
         self.shard_load.total()
     }
 
     /// Resets what is left, spread over this time.
-    pub fn reset_all(&self, spread: Duration) {
+    pub(crate) fn reset_all(&self, spread: Duration) {
         self.shards.iter().for_each(|shard| shard.tell(Message::ResetAll(spread)));
     }
 
     /// Offers the shards again what their mailboxes had no room for; whether nothing waits any more.
-    pub fn deliver(&self) -> bool {
+    pub(crate) fn deliver(&self) -> bool {
         // Each gets its turn, also behind one that has no room.
         let without_room = self.shards.iter().filter(|shard| !shard.deliver());
         without_room.count() == 0
     }
 
     /// Orders the shards to end.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.shards.iter().for_each(|shard| shard.tell(Message::Stop));
     }
 
     /// Waits for the end of the shards that have taken all their messages, the order to end above all.
-    pub fn join(self) {
+    pub(crate) fn join(self) {
         for shard in self.shards.into_iter().filter(ShardHandle::deliver) {
             // A shard that panicked has ended the process.
             let _ = shard.executor.join();
@@ -186,12 +186,12 @@ impl Fleet {
     }
 
     /// What the shards count.
-    pub fn metrics(&self) -> Arc<Metrics> {
+    pub(crate) fn metrics(&self) -> Arc<Metrics> {
         Arc::clone(&self.metrics)
     }
 
     /// What the process knows of the endpoints.
-    pub fn health(&self) -> Arc<HealthBoard> {
+    pub(crate) fn health(&self) -> Arc<HealthBoard> {
         Arc::clone(&self.shared.health)
     }
 }

@@ -5,8 +5,6 @@
 //! admin server. It hands each new table to the `fleet` of shards. A `shard` then takes a connection through admission,
 //! `dial` and `relay` to its `outcome`.
 
-#![allow(unreachable_pub)]
-
 pub mod front;
 
 #[cfg(feature = "runtime")]
@@ -26,6 +24,7 @@ mod demo;
 #[cfg(feature = "runtime")]
 mod descriptors;
 #[cfg(feature = "runtime")]
+#[allow(unreachable_pub)]
 mod dial;
 #[cfg(feature = "runtime")]
 mod fleet;
@@ -46,8 +45,10 @@ mod preflight;
 #[cfg(feature = "runtime")]
 mod reason;
 #[cfg(feature = "runtime")]
+#[allow(unreachable_pub)]
 mod relay;
 #[cfg(feature = "runtime")]
+#[allow(unreachable_pub)]
 mod shard;
 #[cfg(feature = "runtime")]
 mod version;

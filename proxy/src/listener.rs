@@ -1,7 +1,7 @@
 //! Listening sockets: one lock an address for the process, one SO_REUSEPORT socket a shard.
 
-pub mod free;
-pub mod lock;
+pub(crate) mod free;
+pub(crate) mod lock;
 
 use std::fmt;
 use std::io;
@@ -17,19 +17,19 @@ use self::lock::{Lock, Taken, lock};
 use crate::os::sys;
 
 /// Handshakes that may wait to be accepted, a shard; the kernel cuts it to `net.core.somaxconn`.
-pub const BACKLOG: i32 = 4096;
+pub(crate) const BACKLOG: i32 = 4096;
 
 /// What accepted sockets inherit: the built-in policy. A destination that wants something else sets it.
-pub const INHERITED_KEEPALIVE: Keepalive =
+pub(crate) const INHERITED_KEEPALIVE: Keepalive =
     Keepalive { time: Duration::from_secs(60), interval: Duration::from_secs(15), probes: 4 };
 
 /// The number of a listener of the process; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ListenerId(pub u32);
+pub(crate) struct ListenerId(pub u32);
 
 /// An address of this process.
 #[derive(Debug)]
-pub struct Listener {
+pub(crate) struct Listener {
     /// With the port that port 0 became.
     pub address: SocketAddr,
     sockets: Sockets,
@@ -38,7 +38,7 @@ pub struct Listener {
 /// The sockets of a listener, one a shard; each shard holds its own as well, and closes it once it is empty. The loader, which binds
 /// them, and the control loop, which ends accepting, share them.
 #[derive(Clone, Debug)]
-pub struct Sockets(Arc<Mutex<Held>>);
+pub(crate) struct Sockets(Arc<Mutex<Held>>);
 
 /// What a listener holds until it turns clients away.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ struct Held {
 
 /// Why an address could not be taken.
 #[derive(Debug)]
-pub struct BindError {
+pub(crate) struct BindError {
     /// What was to be bound.
     pub address: SocketAddr,
     /// For whom.
@@ -95,7 +95,7 @@ impl Listener {
     /// Locks and binds `address`, with a socket for each shard. Nobody can connect yet.
     ///
     /// Errors: what took the address, if that can be told.
-    pub fn bind(gateway: &Arc<str>, address: SocketAddr, shards: usize) -> Result<Self, BindError> {
+    pub(crate) fn bind(gateway: &Arc<str>, address: SocketAddr, shards: usize) -> Result<Self, BindError> {
         let fail =
             |error: io::Error, holder| BindError { address, gateway: Arc::clone(gateway), error, holder };
         let refused = |Taken { error, holder }| fail(error, holder);
@@ -115,14 +115,14 @@ impl Listener {
     }
 
     /// Its sockets.
-    pub fn sockets(&self) -> &Sockets {
+    pub(crate) fn sockets(&self) -> &Sockets {
         &self.sockets
     }
 
     /// From now on clients may connect: what they begin waits in the queues.
     ///
     /// Errors: another listens there; it came between binding and this.
-    pub fn listen(&self, gateway: &Arc<str>) -> Result<(), BindError> {
+    pub(crate) fn listen(&self, gateway: &Arc<str>) -> Result<(), BindError> {
         for socket in self.sockets.of_shards() {
             rustix::net::listen(socket, BACKLOG).map_err(|error| BindError {
                 address: self.address,
@@ -137,7 +137,7 @@ impl Listener {
 
 impl Sockets {
     /// One a shard; none once clients are turned away.
-    pub fn of_shards(&self) -> Vec<Arc<OwnedFd>> {
+    pub(crate) fn of_shards(&self) -> Vec<Arc<OwnedFd>> {
         self.lock().sockets.clone()
     }
 
@@ -147,7 +147,7 @@ impl Sockets {
 
     /// Lets no more connections begin, and gives up the sockets, which the shards empty and close. Dropping SYNs would let
     /// clients wait for a second until they try again; now they find whoever listens there next, or are refused at once.
-    pub fn turn_away(&self) {
+    pub(crate) fn turn_away(&self) {
         let (sockets, lock) = {
             let mut held = self.lock();
             (std::mem::take(&mut held.sockets), held.lock.take())
@@ -165,19 +165,19 @@ impl Sockets {
 }
 
 /// Whether a socket bound to `bound` gets what is sent to its port at `ip`. `is_local`: whether this host holds `ip`.
-pub fn is_on(bound: SocketAddr, ip: IpAddr, is_local: impl FnOnce() -> bool) -> bool {
+pub(crate) fn is_on(bound: SocketAddr, ip: IpAddr, is_local: impl FnOnce() -> bool) -> bool {
     let wanted = bound.ip();
     ip == wanted || (wanted.is_unspecified() && ip.is_ipv4() == wanted.is_ipv4() && is_local())
 }
 
 /// Whether connecting to `address` would lead back to a socket bound to `bound`.
-pub fn reaches(bound: SocketAddr, address: SocketAddr) -> bool {
+pub(crate) fn reaches(bound: SocketAddr, address: SocketAddr) -> bool {
     let ip = address.ip().to_canonical();
     address.port() == bound.port() && is_on(bound, ip, || is_local(ip))
 }
 
 /// Whether this host holds the address: only then can a socket be bound to it.
-pub fn is_local(ip: IpAddr) -> bool {
+pub(crate) fn is_local(ip: IpAddr) -> bool {
     ip.is_loopback() || std::net::UdpSocket::bind((ip, 0)).is_ok()
 }
 

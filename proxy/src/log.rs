@@ -39,7 +39,7 @@ thread_local! {
 
 /// The process log: texts go in here, and a reload changes its level.
 #[derive(Clone, Debug)]
-pub struct Log {
+pub(crate) struct Log {
     queue: Arc<Queue>,
     level: reload::Handle<LevelFilter, Registry>,
 }
@@ -48,7 +48,7 @@ impl Log {
     /// Starts the process log and its thread. Only the first of a process gets the lines of `tracing`.
     ///
     /// Errors: there is no thread for it.
-    pub fn start(level: LogLevel) -> io::Result<Self> {
+    pub(crate) fn start(level: LogLevel) -> io::Result<Self> {
         let (queue, texts) = Queue::new();
         let writing = queue.clone();
         thread::Builder::new().name("log".into()).spawn(move || {
@@ -67,25 +67,25 @@ impl Log {
     }
 
     /// From now on this level.
-    pub fn set_level(&self, level: LogLevel) {
+    pub(crate) fn set_level(&self, level: LogLevel) {
         // Fails only if the subscriber is gone, and the log with it.
         let _ = self.level.reload(filter(level));
     }
 
     /// Queues a text of whole lines.
-    pub fn print(&self, text: String) {
+    pub(crate) fn print(&self, text: String) {
         if !text.is_empty() {
             self.queue.push(text.into_bytes());
         }
     }
 
     /// Texts that were dropped.
-    pub fn dropped(&self) -> u64 {
+    pub(crate) fn dropped(&self) -> u64 {
         self.queue.dropped.load(Ordering::Relaxed)
     }
 
     /// Waits, before the process ends, until everything so far is written or the reader takes nothing more.
-    pub fn flush(&self) {
+    pub(crate) fn flush(&self) {
         let wanted = self.queue.pushed.load(Ordering::Acquire);
         let (mut last, mut since) = (0, Instant::now());
         loop {

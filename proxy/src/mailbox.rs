@@ -14,7 +14,7 @@ const CAPACITY: usize = 4096;
 
 /// A mailbox.
 #[derive(Debug)]
-pub struct Mailbox<Message> {
+pub(crate) struct Mailbox<Message> {
     queue: ConcurrentQueue<Message>,
     doorbell: OwnedFd,
 }
@@ -23,13 +23,13 @@ impl<Message> Mailbox<Message> {
     /// An empty one.
     ///
     /// Errors: no descriptor left for the doorbell.
-    pub fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let doorbell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         Ok(Self { queue: ConcurrentQueue::bounded(CAPACITY), doorbell })
     }
 
     /// Puts a message in and rings. Gives it back if the mailbox is full.
-    pub fn send(&self, message: Message) -> Result<(), Message> {
+    pub(crate) fn send(&self, message: Message) -> Result<(), Message> {
         match self.queue.push(message) {
             Ok(()) => {
                 // Full (2^64 rings) cannot be, and a doorbell is rung for its edge, not for its count.
@@ -41,17 +41,17 @@ impl<Message> Mailbox<Message> {
     }
 
     /// The next message.
-    pub fn take(&self) -> Option<Message> {
+    pub(crate) fn take(&self) -> Option<Message> {
         self.queue.pop().ok()
     }
 
     /// Whether no message waits.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
 
     /// The descriptor that the ring polls.
-    pub fn doorbell(&self) -> BorrowedFd<'_> {
+    pub(crate) fn doorbell(&self) -> BorrowedFd<'_> {
         self.doorbell.as_fd()
     }
 }

@@ -7,25 +7,25 @@ use crate::reason::Reason;
 
 /// The record of one connection, consumed by its end. Dropped without one, it counts [`Reason::Internal`].
 #[derive(Debug)]
-pub struct Record {
+pub(crate) struct Record {
     series: Arc<Series>,
     is_ended: bool,
 }
 
 impl Record {
     /// Counts a connection as opened: its route was decided, or it will not get one.
-    pub fn open(series: Arc<Series>) -> Self {
+    pub(crate) fn open(series: Arc<Series>) -> Self {
         series.opened.add(1);
         Self { series, is_ended: false }
     }
 
     /// The counters that it moves.
-    pub fn series(&self) -> &Arc<Series> {
+    pub(crate) fn series(&self) -> &Arc<Series> {
         &self.series
     }
 
     /// Counts the end.
-    pub fn end(mut self, reason: Reason) {
+    pub(crate) fn end(mut self, reason: Reason) {
         self.is_ended = true;
         self.series.close(reason);
     }

@@ -27,7 +27,7 @@ thread_local! {
 
 /// Work that panicked. The log has the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Panicked;
+pub(crate) struct Panicked;
 
 impl fmt::Display for Panicked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -36,7 +36,7 @@ impl fmt::Display for Panicked {
 }
 
 /// From now on panics are lines of the log, and a shard's ends the process.
-pub fn start(log: &Log) {
+pub(crate) fn start(log: &Log) {
     let log = log.clone();
     std::panic::set_hook(Box::new(move |panic| {
         let thread = thread::current();
@@ -53,12 +53,12 @@ pub fn start(log: &Log) {
 }
 
 /// From now on a panic of this thread ends the process. `session` names the session that it is serving.
-pub fn end_the_process(session: fn() -> String) {
+pub(crate) fn end_the_process(session: fn() -> String) {
     SHARD.set(Some(session));
 }
 
 /// Does this work, and counts it if it panics.
-pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, Panicked> {
+pub(crate) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, Panicked> {
     // The caller drops or remakes whatever the work was given.
     catch_unwind(AssertUnwindSafe(work)).map_err(|_: Box<dyn Any + Send>| {
         CAUGHT.fetch_add(1, Ordering::Relaxed);
@@ -67,14 +67,14 @@ pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, Panicked> {
 }
 
 /// Does a thread's work to its end, and begins it again after each panic.
-pub fn kept(mut work: impl FnMut()) {
+pub(crate) fn kept(mut work: impl FnMut()) {
     while caught(&mut work).is_err() {
         thread::sleep(REST);
     }
 }
 
 /// How many panics were caught.
-pub fn total() -> u64 {
+pub(crate) fn total() -> u64 {
     CAUGHT.load(Ordering::Relaxed)
 }
 

@@ -35,7 +35,7 @@ const CAP_NET_BIND_SERVICE: u32 = 10;
 
 /// The readings of a host.
 #[derive(Debug)]
-pub struct Host {
+pub(crate) struct Host {
     /// The features of its io_uring, or why it has none.
     pub ring: io::Result<Features>,
     /// `kernel.io_uring_disabled`: 0 allows every process, 1 the privileged ones, 2 none. Linux has it since 6.6.
@@ -58,7 +58,7 @@ pub struct Host {
 
 /// The demands of a configuration on a host.
 #[derive(Clone, Debug, Default)]
-pub struct Wanted {
+pub(crate) struct Wanted {
     /// Each listener (a gateway, admin) with its lowest port other than 0.
     pub ports: Vec<(String, u16)>,
     /// The cores it names.
@@ -69,7 +69,7 @@ pub struct Wanted {
 
 /// One thing a host does not allow.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
+pub(crate) struct Finding {
     /// The present state.
     pub found: String,
     /// The state that is needed, and its purpose.
@@ -92,7 +92,7 @@ impl Finding {
 }
 
 /// Everything that keeps Weir from running here.
-pub fn findings(host: &Host, wanted: &Wanted) -> Vec<Finding> {
+pub(crate) fn findings(host: &Host, wanted: &Wanted) -> Vec<Finding> {
     let mut findings = Vec::new();
     match &host.ring {
         Ok(features) => findings.extend(missing_features(*features)),
@@ -172,7 +172,7 @@ fn limits(host: &Host) -> Vec<Finding> {
 }
 
 /// The finding for a descriptor limit that is too low for these listeners and shards.
-pub fn few_descriptors(limit: Option<u64>, standing: Standing) -> Option<Finding> {
+pub(crate) fn few_descriptors(limit: Option<u64>, standing: Standing) -> Option<Finding> {
     let limit = limit?;
     let least = standing.least_limit();
     let found = format!("this process may open {limit} descriptors (RLIMIT_NOFILE)");
@@ -191,7 +191,7 @@ pub fn few_descriptors(limit: Option<u64>, standing: Standing) -> Option<Finding
 }
 
 /// The hard limit of descriptors; none: no limit.
-pub fn descriptor_limit() -> Option<u64> {
+pub(crate) fn descriptor_limit() -> Option<u64> {
     getrlimit(Resource::Nofile).maximum
 }
 
@@ -264,7 +264,7 @@ fn list(cores: &[usize]) -> String {
 }
 
 /// A hint for the log about a setting that limits only under load.
-pub fn hint(host: &Host) -> Option<&'static str> {
+pub(crate) fn hint(host: &Host) -> Option<&'static str> {
     (host.tw_reuse.is_some_and(|value| value != 1)).then_some(
         "net.ipv4.tcp_tw_reuse is not 1: about 470 connections a second that clients end first are all that one upstream \
          address takes; `sysctl -w net.ipv4.tcp_tw_reuse=1` lifts that",
@@ -273,7 +273,7 @@ pub fn hint(host: &Host) -> Option<&'static str> {
 
 impl Host {
     /// Reads this host, and raises the soft limits of descriptors and locked memory to the hard ones.
-    pub fn read() -> Self {
+    pub(crate) fn read() -> Self {
         Self {
             locked_bytes: raised(Resource::Memlock),
             descriptors: raised(Resource::Nofile),

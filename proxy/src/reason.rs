@@ -2,7 +2,7 @@
 
 /// Whose fault an end was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// An orderly end.
     Ok,
     /// The client's.
@@ -17,7 +17,7 @@ pub enum Fault {
 
 impl Fault {
     /// The metric label.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
             Self::Client => "client",
@@ -33,27 +33,27 @@ macro_rules! reasons {
         /// Why a connection ended.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(u8)]
-        pub enum Reason {
+        pub(crate) enum Reason {
             $($(#[doc = $about])* $name,)*
         }
 
         impl Reason {
             /// All of them; a reason's index here is `reason as usize`.
-            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+            pub(crate) const ALL: &'static [Self] = &[$(Self::$name,)*];
 
             /// The metric label and log word.
-            pub fn as_str(self) -> &'static str {
+            pub(crate) fn as_str(self) -> &'static str {
                 match self { $(Self::$name => $word,)* }
             }
 
             /// Whose fault it was.
-            pub fn fault(self) -> Fault {
+            pub(crate) fn fault(self) -> Fault {
                 match self { $(Self::$name => Fault::$fault,)* }
             }
 
             /// The text of `docs/metrics.md`, which is this enum's documentation.
             #[cfg(test)]
-            pub fn about(self) -> &'static str {
+            pub(crate) fn about(self) -> &'static str {
                 match self { $(Self::$name => concat!($($about),*).trim_ascii(),)* }
             }
         }

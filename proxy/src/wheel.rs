@@ -26,7 +26,7 @@ struct Node {
 const UNSET: Node = Node { tick: 0, next: NONE, previous: NONE, bucket: NONE };
 
 /// The wheel. Slots are small integers, as of a slab.
-pub struct Wheel {
+pub(crate) struct Wheel {
     /// Ticks served so far.
     now: u64,
     heads: [u32; LEVELS * WIDTH as usize],
@@ -36,7 +36,7 @@ pub struct Wheel {
 
 impl Wheel {
     /// A wheel that begins at `now`.
-    pub fn new(now: Millis) -> Self {
+    pub(crate) fn new(now: Millis) -> Self {
         Self {
             now: now.0 / TICK,
             heads: [NONE; LEVELS * WIDTH as usize],
@@ -46,7 +46,7 @@ impl Wheel {
     }
 
     /// Makes the slot fire at the deadline, or earlier if it was set to earlier.
-    pub fn set(&mut self, slot: u32, deadline: Millis) {
+    pub(crate) fn set(&mut self, slot: u32, deadline: Millis) {
         let index = slot as usize;
         if index >= self.nodes.len() {
             self.nodes.resize(index + 1, UNSET);
@@ -63,14 +63,14 @@ impl Wheel {
     }
 
     /// The slot fires no more.
-    pub fn clear(&mut self, slot: u32) {
+    pub(crate) fn clear(&mut self, slot: u32) {
         if self.nodes.get(slot as usize).is_some_and(|node| node.bucket != NONE) {
             self.unlink(slot);
         }
     }
 
     /// Takes out every slot whose deadline has passed.
-    pub fn expire(&mut self, now: Millis, fired: &mut Vec<u32>) {
+    pub(crate) fn expire(&mut self, now: Millis, fired: &mut Vec<u32>) {
         let target = now.0 / TICK;
         while self.now < target {
             // Nothing lies between here and the next occupied bucket: a process that was stopped for an hour does not count ticks.
@@ -92,7 +92,7 @@ impl Wheel {
     }
 
     /// When to look again: at or before the earliest deadline. `None`: nothing is set.
-    pub fn next(&self) -> Option<Millis> {
+    pub(crate) fn next(&self) -> Option<Millis> {
         self.next_tick().map(|tick| Millis(tick * TICK))
     }
 

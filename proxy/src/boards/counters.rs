@@ -10,21 +10,21 @@ use crate::reason::Reason;
 
 /// A counter with one writer: no locked instruction.
 #[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
+pub(crate) struct Counter(AtomicU64);
 
 impl Counter {
     /// By the owning shard only.
-    pub fn add(&self, n: u64) {
+    pub(crate) fn add(&self, n: u64) {
         self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
     }
 
     /// By the owning shard only.
-    pub fn set(&self, n: u64) {
+    pub(crate) fn set(&self, n: u64) {
         self.0.store(n, Relaxed);
     }
 
     /// By anyone.
-    pub fn get(&self) -> u64 {
+    pub(crate) fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }
 }
@@ -32,7 +32,7 @@ impl Counter {
 /// What one shard counts beside its connections. It has cache lines of its own, for its shard writes it all the time.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-pub struct ShardCounters {
+pub(crate) struct ShardCounters {
     /// Sockets this shard accepted and gave to another.
     pub handed_over: Counter,
     /// Bytes moved by splice.
@@ -57,7 +57,7 @@ pub struct ShardCounters {
 }
 
 /// The highest errno of Linux, EHWPOISON.
-pub const MAX_ERRNO: usize = 133;
+pub(crate) const MAX_ERRNO: usize = 133;
 
 /// Accepts that failed, by errno.
 #[derive(Debug)]
@@ -71,20 +71,20 @@ impl Default for AcceptErrors {
 
 impl ShardCounters {
     /// Counts an accept that failed.
-    pub fn accept_failed(&self, error: &std::io::Error) {
+    pub(crate) fn accept_failed(&self, error: &std::io::Error) {
         let errno = error.raw_os_error().map_or(0, |errno| errno as usize);
         self.accept_errors.0[errno.min(MAX_ERRNO)].add(1);
     }
 
     /// Accepts that failed with this errno, at most [`MAX_ERRNO`].
-    pub fn accepts_failed(&self, errno: usize) -> u64 {
+    pub(crate) fn accepts_failed(&self, errno: usize) -> u64 {
         self.accept_errors.0[errno].get()
     }
 }
 
 /// What one shard counts of connections with the same ids of one table.
 #[derive(Debug)]
-pub struct Series {
+pub(crate) struct Series {
     /// Connections whose route was decided, or that ended without one.
     pub opened: Counter,
     closed: [Counter; Reason::ALL.len()],
@@ -110,12 +110,12 @@ impl Default for Series {
 
 impl Series {
     /// Counts an end.
-    pub fn close(&self, reason: Reason) {
+    pub(crate) fn close(&self, reason: Reason) {
         self.closed[reason as usize].add(1);
     }
 
     /// By anyone.
-    pub fn read(&self) -> Reading {
+    pub(crate) fn read(&self) -> Reading {
         // Ends first: an end that is seen belongs to a beginning that is seen as well.
         let closed = std::array::from_fn(|reason| self.closed[reason].get());
         fence(Acquire);
@@ -131,7 +131,7 @@ impl Series {
 
 /// What one series, or several with the same labels, counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Reading {
+pub(crate) struct Reading {
     /// Connections that were opened.
     pub opened: u64,
     /// Those that ended, by reason.
@@ -146,7 +146,7 @@ pub struct Reading {
 
 impl Reading {
     /// Adds another's.
-    pub fn add(&mut self, other: &Self) {
+    pub(crate) fn add(&mut self, other: &Self) {
         self.opened += other.opened;
         self.closed.iter_mut().zip(&other.closed).for_each(|(sum, n)| *sum += n);
         self.bytes_up += other.bytes_up;
@@ -155,7 +155,7 @@ impl Reading {
     }
 
     /// Connections that have not ended.
-    pub fn active(&self) -> u64 {
+    pub(crate) fn active(&self) -> u64 {
         self.opened - self.closed.iter().sum::<u64>()
     }
 }

@@ -18,7 +18,7 @@ use crate::boards::prometheus::text::Family;
 use crate::reason::Reason;
 
 /// How a dial can fail at an endpoint. [`Reason::LimitProcess`] is not among them: it is not about the endpoint.
-pub const FAILURES: [Reason; 5] = [
+pub(crate) const FAILURES: [Reason; 5] = [
     Reason::ConnectRefused,
     Reason::ConnectTimeout,
     Reason::ConnectError,
@@ -27,11 +27,11 @@ pub const FAILURES: [Reason; 5] = [
 ];
 
 /// Failed dials, in the order of [`FAILURES`].
-pub type Failed = [u64; FAILURES.len()];
+pub(crate) type Failed = [u64; FAILURES.len()];
 
 /// One endpoint, as all shards see it.
 #[derive(Debug, Default)]
-pub struct EndpointRow {
+pub(crate) struct EndpointRow {
     connections: AtomicU64,
     connected: AtomicU64,
     failed_in_a_row: AtomicU64,
@@ -42,12 +42,12 @@ pub struct EndpointRow {
 
 impl EndpointRow {
     /// Open and dialling connections of the process.
-    pub fn connections(&self) -> u64 {
+    pub(crate) fn connections(&self) -> u64 {
         self.connections.load(Relaxed)
     }
 
     /// Counts one connection, until it is dropped.
-    pub fn connect(self: &Arc<Self>) -> EndpointUse {
+    pub(crate) fn connect(self: &Arc<Self>) -> EndpointUse {
         self.connections.fetch_add(1, Relaxed);
         EndpointUse(Arc::clone(self))
     }
@@ -62,11 +62,11 @@ impl EndpointRow {
 
 /// One open or dialling connection to an endpoint.
 #[derive(Debug)]
-pub struct EndpointUse(Arc<EndpointRow>);
+pub(crate) struct EndpointUse(Arc<EndpointRow>);
 
 impl EndpointUse {
     /// The dial has connected.
-    pub fn connected(&self) {
+    pub(crate) fn connected(&self) {
         self.0.connected.fetch_add(1, Relaxed);
         // Read first: an endpoint that has not failed keeps this word clean.
         if self.0.failed_in_a_row.load(Relaxed) > 0 {
@@ -84,7 +84,7 @@ impl Drop for EndpointUse {
 /// Wakes the health thread when a dial has failed. The first failure costs a shard one call; those that follow cost a load
 /// until the thread has found every endpoint well again.
 #[derive(Debug, Default)]
-pub struct Bell {
+pub(crate) struct Bell {
     is_rung: AtomicBool,
     listener: OnceLock<Thread>,
 }
@@ -97,18 +97,18 @@ impl Bell {
     }
 
     /// The calling thread is the one to be unparked.
-    pub fn listen(&self) {
+    pub(crate) fn listen(&self) {
         // A second listener of one board would be a defect; the first keeps it.
         let _ = self.listener.set(std::thread::current());
     }
 
     /// Whether it was rung since [`Self::silence`].
-    pub fn is_rung(&self) -> bool {
+    pub(crate) fn is_rung(&self) -> bool {
         self.is_rung.load(Ordering::Acquire)
     }
 
     /// From now on a failure wakes the listener again. What failed before has to be looked for after this.
-    pub fn silence(&self) {
+    pub(crate) fn silence(&self) {
         self.is_rung.swap(false, Ordering::AcqRel);
     }
 }
@@ -121,7 +121,7 @@ type DestinationKey = (Arc<str>, Option<Arc<str>>, Option<u16>);
 
 /// The rows by name. No shard looks here; names are looked up once a table.
 #[derive(Debug, Default)]
-pub struct HealthBoard {
+pub(crate) struct HealthBoard {
     endpoints: Mutex<HashMap<EndpointKey, Arc<EndpointRow>>>,
     positions: Mutex<HashMap<DestinationKey, Arc<AtomicU64>>>,
     in_force: AtomicU64,
@@ -130,7 +130,7 @@ pub struct HealthBoard {
 
 /// The rows of one table, by its ids.
 #[derive(Clone, Debug)]
-pub struct Rows {
+pub(crate) struct Rows {
     /// By endpoint.
     pub endpoints: Vec<Arc<EndpointRow>>,
     /// Round robin's position in the process, by destination.
@@ -140,7 +140,7 @@ pub struct Rows {
 
 impl Rows {
     /// A dial to the endpoint with this index has failed.
-    pub fn fail(&self, endpoint: usize, reason: Reason) {
+    pub(crate) fn fail(&self, endpoint: usize, reason: Reason) {
         self.endpoints[endpoint].fail(reason);
         self.bell.ring();
     }
@@ -148,7 +148,7 @@ impl Rows {
 
 /// What has become of the dials to one endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reading {
+pub(crate) struct Reading {
     /// Its service.
     pub service: Arc<str>,
     /// Its address, whose port may be `CLIENTS_PORT`.
@@ -175,7 +175,7 @@ impl HealthBoard {
     /// The rows of a table that may become this generation: those that are known, and new ones. Positions that no table uses any
     /// more go. So do rows of endpoints, but when their series are rendered: an endpoint that was gone and is back between two
     /// scrapes has never left, and its counters go on.
-    pub fn rows(&self, generation: u64, table: &Table) -> Rows {
+    pub(crate) fn rows(&self, generation: u64, table: &Table) -> Rows {
         let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
         let mut positions = self.positions.lock().unwrap_or_else(PoisonError::into_inner);
         let rows = Rows {
@@ -212,17 +212,17 @@ impl HealthBoard {
     }
 
     /// The table that routes from now on: endpoints that only older ones have are not waited for any more.
-    pub fn set_in_force(&self, generation: u64) {
+    pub(crate) fn set_in_force(&self, generation: u64) {
         self.in_force.store(generation, Relaxed);
     }
 
     /// What rings when a dial has failed.
-    pub fn bell(&self) -> &Bell {
+    pub(crate) fn bell(&self) -> &Bell {
         &self.bell
     }
 
     /// Every endpoint that a table or a session has, or that has not been forgotten since, in the order of names and addresses.
-    pub fn read(&self) -> Vec<Reading> {
+    pub(crate) fn read(&self) -> Vec<Reading> {
         let in_force = self.in_force.load(Relaxed);
         let endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
         let mut readings: Vec<Reading> = endpoints
@@ -243,7 +243,7 @@ impl HealthBoard {
     }
 
     /// Every endpoint's series, in Prometheus' text format 0.0.4.
-    pub fn render(&self, out: &mut String) {
+    pub(crate) fn render(&self, out: &mut String) {
         forget_unused(&mut self.endpoints.lock().unwrap_or_else(PoisonError::into_inner));
         let readings = self.read();
         let named: Vec<(String, &Reading)> =

@@ -17,7 +17,7 @@ use crate::reason::Reason;
 
 /// A table in force on one shard.
 #[derive(Clone, Debug)]
-pub struct InForce {
+pub(crate) struct InForce {
     /// Which table this is, counted from 1.
     pub generation: u64,
     /// The shard's own copy.
@@ -69,7 +69,7 @@ impl Way {
 
 /// Where a dial to an endpoint may end up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Leads {
+pub(crate) enum Leads {
     /// Somewhere else.
     Away,
     /// Perhaps back to its own socket: where nothing listens on a port of this host that the kernel also draws source ports
@@ -88,7 +88,7 @@ struct ServiceLimits {
 
 impl InForce {
     /// Binds a table to the boards. `bound`: every address that this process will listen on.
-    pub fn new(
+    pub(crate) fn new(
         generation: u64,
         table: Table,
         labels: Arc<Labels>,
@@ -132,7 +132,7 @@ impl InForce {
     }
 
     /// Reserves a place of the destination's service, and of its subset; `None`: one of them is full.
-    pub fn reserve(&self, destination: DestinationId) -> Option<[Option<Reservation>; 2]> {
+    pub(crate) fn reserve(&self, destination: DestinationId) -> Option<[Option<Reservation>; 2]> {
         let (service, subset) = self.table.service_of(destination);
         let limits = &self.limits[service.index()];
         let of_service = limits.service.reserve()?;
@@ -144,17 +144,17 @@ impl InForce {
     }
 
     /// Counts a connection to an endpoint.
-    pub fn connect(&self, endpoint: EndpointId) -> crate::boards::health::EndpointUse {
+    pub(crate) fn connect(&self, endpoint: EndpointId) -> crate::boards::health::EndpointUse {
         self.rows.endpoints[endpoint.index()].connect()
     }
 
     /// Counts a dial to an endpoint that failed.
-    pub fn fail(&self, endpoint: EndpointId, reason: Reason) {
+    pub(crate) fn fail(&self, endpoint: EndpointId, reason: Reason) {
         self.rows.fail(endpoint.index(), reason);
     }
 
     /// Where dialling an endpoint at this port leads to.
-    pub fn leads(&self, endpoint: EndpointId, port: u16) -> Leads {
+    pub(crate) fn leads(&self, endpoint: EndpointId, port: u16) -> Leads {
         match &self.ways[endpoint.index()] {
             Way::One(leads) => *leads,
             Way::ByPort { own, .. } if own.binary_search(&port).is_ok() => Leads::BackToUs,

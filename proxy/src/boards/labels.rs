@@ -7,7 +7,7 @@ use weir_routing::{DestinationId, GatewayId, RouteId, Table};
 
 /// A ids through one table, by its ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct SeriesIds {
+pub(crate) struct SeriesIds {
     /// The gateway that took the connection.
     pub gateway: GatewayId,
     /// The route that matched.
@@ -18,7 +18,7 @@ pub struct SeriesIds {
 
 /// Where connections came in and went, by name. "" where there is none, and in place of names that are gone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SeriesKey {
+pub(crate) struct SeriesKey {
     /// The gateway. "": one that is gone, of which only the bytes of services are shown.
     pub gateway: Arc<str>,
     /// The route; "" where none took it.
@@ -31,7 +31,7 @@ pub struct SeriesKey {
 
 /// The names behind the ids of one table, made with it. Tables that are the same but for their shard share one.
 #[derive(Debug)]
-pub struct Labels {
+pub(crate) struct Labels {
     pub(super) gateways: Vec<Arc<str>>,
     pub(super) routes: Vec<Arc<str>>,
     /// Service, and "service/subset" or "".
@@ -42,7 +42,7 @@ pub struct Labels {
 
 impl Labels {
     /// Of this table.
-    pub fn new(table: &Table) -> Self {
+    pub(crate) fn new(table: &Table) -> Self {
         let none: Arc<str> = Arc::from("");
         let subsets: Vec<Vec<Arc<str>>> = table
             .parts()
@@ -72,7 +72,7 @@ impl Labels {
     }
 
     /// The names behind ids.
-    pub fn key(&self, ids: SeriesIds) -> SeriesKey {
+    pub(crate) fn key(&self, ids: SeriesIds) -> SeriesKey {
         let (service, subset) = match ids.destination {
             Some(id) => self.destinations[id.index()].clone(),
             None => (Arc::clone(&self.none), Arc::clone(&self.none)),

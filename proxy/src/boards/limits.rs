@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// One limit, shared by all shards. It outlives tables: a reload changes its maximum, never its count.
 #[derive(Debug)]
-pub struct Limit {
+pub(crate) struct Limit {
     maximum: AtomicU64,
     used: AtomicU64,
 }
@@ -19,17 +19,17 @@ const UNLIMITED: u64 = u64::MAX;
 
 impl Limit {
     /// A limit nobody has reserved of; `None`: only counted.
-    pub fn new(maximum: Option<u64>) -> Arc<Self> {
+    pub(crate) fn new(maximum: Option<u64>) -> Arc<Self> {
         Arc::new(Self { maximum: AtomicU64::new(maximum.unwrap_or(UNLIMITED)), used: AtomicU64::new(0) })
     }
 
     /// Changes the maximum; what is reserved stays.
-    pub fn set_maximum(&self, maximum: Option<u64>) {
+    pub(crate) fn set_maximum(&self, maximum: Option<u64>) {
         self.maximum.store(maximum.unwrap_or(UNLIMITED), Relaxed);
     }
 
     /// Reserves a place; `None`: the limit is reached. Compare-and-swap, never read, then add.
-    pub fn reserve(self: &Arc<Self>) -> Option<Reservation> {
+    pub(crate) fn reserve(self: &Arc<Self>) -> Option<Reservation> {
         let maximum = self.maximum.load(Relaxed);
         self.used
             .fetch_update(Relaxed, Relaxed, |used| (used < maximum).then(|| used + 1))
@@ -38,14 +38,14 @@ impl Limit {
     }
 
     /// Places reserved now.
-    pub fn used(&self) -> u64 {
+    pub(crate) fn used(&self) -> u64 {
         self.used.load(Relaxed)
     }
 }
 
 /// A place under a limit, given back by dropping it.
 #[derive(Debug)]
-pub struct Reservation(Arc<Limit>);
+pub(crate) struct Reservation(Arc<Limit>);
 
 impl Drop for Reservation {
     fn drop(&mut self) {
@@ -59,11 +59,16 @@ type LimitKey = (Arc<str>, Option<Arc<str>>);
 
 /// The limits of services and subsets by name. Only the control thread looks here, once a table.
 #[derive(Debug, Default)]
-pub struct LimitsBoard(Mutex<HashMap<LimitKey, Arc<Limit>>>);
+pub(crate) struct LimitsBoard(Mutex<HashMap<LimitKey, Arc<Limit>>>);
 
 impl LimitsBoard {
     /// The limit of a service or subset, with its maximum as of now. One that was there keeps its count.
-    pub fn limit(&self, service: &Arc<str>, subset: Option<&Arc<str>>, maximum: Option<u64>) -> Arc<Limit> {
+    pub(crate) fn limit(
+        &self,
+        service: &Arc<str>,
+        subset: Option<&Arc<str>>,
+        maximum: Option<u64>,
+    ) -> Arc<Limit> {
         let mut limits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let limit =
             limits.entry((Arc::clone(service), subset.cloned())).or_insert_with(|| Limit::new(maximum));
@@ -72,41 +77,41 @@ impl LimitsBoard {
     }
 
     /// Forgets those that no table and no session holds.
-    pub fn prune(&self) {
+    pub(crate) fn prune(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, limit| Arc::strong_count(limit) > 1);
     }
 }
 
 /// Sessions a shard has, with what was handed to it and has not arrived.
 #[derive(Clone, Debug)]
-pub struct ShardLoad(Arc<[Arc<Limit>]>);
+pub(crate) struct ShardLoad(Arc<[Arc<Limit>]>);
 
 /// A session more than this is too little to move a socket for.
 const CLEARLY_MORE: u64 = 2;
 
 impl ShardLoad {
     /// One row a shard.
-    pub fn new(shards: usize) -> Self {
+    pub(crate) fn new(shards: usize) -> Self {
         Self((0..shards).map(|_| Limit::new(None)).collect())
     }
 
     /// Counts a session to a shard.
-    pub fn add(&self, shard: usize) -> Reservation {
+    pub(crate) fn add(&self, shard: usize) -> Reservation {
         self.0[shard].reserve().expect("a shard has no limit of sessions")
     }
 
     /// Sessions of a shard.
-    pub fn sessions(&self, shard: usize) -> u64 {
+    pub(crate) fn sessions(&self, shard: usize) -> u64 {
         self.0[shard].used()
     }
 
     /// Sessions of all shards.
-    pub fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         self.0.iter().map(|sessions| sessions.used()).sum()
     }
 
     /// The shard that a new socket of `here` should go to: the least loaded, if `here` has at least two and a quarter more.
-    pub fn less_loaded_than(&self, here: usize) -> Option<usize> {
+    pub(crate) fn less_loaded_than(&self, here: usize) -> Option<usize> {
         let (least, shard) =
             self.0.iter().enumerate().map(|(shard, sessions)| (sessions.used(), shard)).min()?;
         let mine = self.0[here].used();

@@ -1,10 +1,10 @@
 //! The boards: all that shards share with each other and with readers. Limits, endpoints, counters; a table bound to its rows
 //! of them (`in_force`); and their text for Prometheus.
 
-pub mod counters;
-pub mod health;
-pub mod in_force;
-pub mod labels;
-pub mod limits;
-pub mod prometheus;
-pub mod registry;
+pub(crate) mod counters;
+pub(crate) mod health;
+pub(crate) mod in_force;
+pub(crate) mod labels;
+pub(crate) mod limits;
+pub(crate) mod prometheus;
+pub(crate) mod registry;

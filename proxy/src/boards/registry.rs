@@ -22,7 +22,7 @@ use super::labels::{Labels, Names, SeriesIds, SeriesKey};
 
 /// The series of one shard, by ids of the table that it routes by.
 #[derive(Debug)]
-pub struct ShardSeries {
+pub(crate) struct ShardSeries {
     /// Of the table whose series are kept here; none before the first.
     labels: Option<Arc<Labels>>,
     series: HashMap<SeriesIds, Arc<Series>>,
@@ -39,7 +39,7 @@ struct Opened {
 
 impl ShardSeries {
     /// Those of a new shard; `registry` takes them over.
-    pub fn new(registry: &Registry) -> Self {
+    pub(crate) fn new(registry: &Registry) -> Self {
         // Unbounded, so that the shard never waits. It is emptied at each scrape and with each table, and a table's series are no
         // more than its ids.
         let opened = Arc::new(ConcurrentQueue::unbounded());
@@ -48,14 +48,14 @@ impl ShardSeries {
     }
 
     /// From now on series of the table with these labels are kept. Those of the last one live on in their sessions.
-    pub fn follow(&mut self, labels: &Arc<Labels>) {
+    pub(crate) fn follow(&mut self, labels: &Arc<Labels>) {
         self.labels = Some(Arc::clone(labels));
         self.series.clear();
     }
 
     /// The series of these ids of the table with these labels. Where this is not the table that is followed (a listener that
     /// is closing belongs to an older one) the series is made for this connection alone: kept, it would hold its names.
-    pub fn of(&mut self, labels: &Arc<Labels>, ids: SeriesIds) -> Arc<Series> {
+    pub(crate) fn of(&mut self, labels: &Arc<Labels>, ids: SeriesIds) -> Arc<Series> {
         if !self.labels.as_ref().is_some_and(|followed| Arc::ptr_eq(followed, labels)) {
             return open(&self.opened, labels, ids);
         }
@@ -75,7 +75,7 @@ fn open(opened: &ConcurrentQueue<Opened>, labels: &Arc<Labels>, ids: SeriesIds) 
 
 /// All series of all shards, for readers and the loader. A shard takes its lock once, at the start.
 #[derive(Debug, Default)]
-pub struct Registry(Mutex<Known>);
+pub(crate) struct Registry(Mutex<Known>);
 
 impl Registry {
     fn lock(&self) -> MutexGuard<'_, Known> {
@@ -83,7 +83,7 @@ impl Registry {
     }
 
     /// Takes the labels of a table, before any shard gets it.
-    pub fn enter(&self, labels: &Arc<Labels>) {
+    pub(crate) fn enter(&self, labels: &Arc<Labels>) {
         let mut known = self.lock();
         known.tables.push(Arc::clone(labels));
         known.settle();
@@ -93,7 +93,7 @@ impl Registry {
     }
 
     /// The counters of each set of labels.
-    pub fn readings(&self) -> BTreeMap<SeriesKey, Reading> {
+    pub(crate) fn readings(&self) -> BTreeMap<SeriesKey, Reading> {
         let mut known = self.lock();
         known.settle();
         known.fold();
@@ -105,7 +105,7 @@ impl Registry {
     }
 
     /// The gateways of the newest table.
-    pub fn gateways(&self) -> Vec<Arc<str>> {
+    pub(crate) fn gateways(&self) -> Vec<Arc<str>> {
         self.lock().tables.last().map(|labels| labels.gateways.clone()).unwrap_or_default()
     }
 }

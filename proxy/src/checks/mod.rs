@@ -17,7 +17,7 @@ use crate::panics;
 /// Starts the thread. It lives as long as the process.
 ///
 /// Errors: the system gives no thread.
-pub fn start(board: Arc<HealthBoard>) -> io::Result<()> {
+pub(crate) fn start(board: Arc<HealthBoard>) -> io::Result<()> {
     thread::Builder::new().name("weir-health".into()).spawn(move || panics::kept(|| watch(&board))).map(drop)
 }
 

@@ -35,7 +35,7 @@ const MAX_EVENTS: usize = 1024;
 
 /// Why Weir does not run.
 #[derive(Debug)]
-pub enum Failure {
+pub(crate) enum Failure {
     /// The configuration has problems.
     Refused(Refused),
     /// The host does not allow it.
@@ -63,7 +63,7 @@ impl From<anyhow::Error> for Failure {
 }
 
 /// Runs Weir until a signal ends it. `tests` is for the start alone: a reload is refused by a failing `[[test]]` in any case.
-pub fn run(origin: Origin, tests: Tests) -> Result<(), Failure> {
+pub(crate) fn run(origin: Origin, tests: Tests) -> Result<(), Failure> {
     signals::ignore_reload();
     let first = First::read(origin)?;
     let host = host::allowed(&first.unresolved.compiled)?;
@@ -71,12 +71,12 @@ pub fn run(origin: Origin, tests: Tests) -> Result<(), Failure> {
 }
 
 /// The same on a host that [`look_at_host`] has found to allow it.
-pub fn run_on(host: &Host, origin: Origin, tests: Tests) -> Result<(), Failure> {
+pub(crate) fn run_on(host: &Host, origin: Origin, tests: Tests) -> Result<(), Failure> {
     First::read(origin)?.run(host, tests)
 }
 
 /// Whether this host allows what a configuration wants, asked before anything is done for it.
-pub fn look_at_host(origin: &Origin) -> Result<Host, Failure> {
+pub(crate) fn look_at_host(origin: &Origin) -> Result<Host, Failure> {
     Ok(host::allowed(&load::compile(origin.read()?, &Resolved::new())?.compiled)?)
 }
 

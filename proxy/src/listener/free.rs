@@ -15,7 +15,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::lock::lock;
 
 /// How long a start asks for addresses that are taken: far longer than what is left of a process takes to go.
-pub const PATIENCE: Duration = Duration::from_secs(1);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long it waits before it asks again.
 const STEP: Duration = Duration::from_millis(2);
@@ -24,7 +24,7 @@ const STEP: Duration = Duration::from_millis(2);
 const LISTEN: &str = "0A";
 
 /// Binds an address that nobody may share, and asks again until then if it is taken.
-pub fn bind_alone(address: SocketAddr, until: Instant) -> io::Result<TcpListener> {
+pub(crate) fn bind_alone(address: SocketAddr, until: Instant) -> io::Result<TcpListener> {
     loop {
         match TcpListener::bind(address) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
@@ -39,7 +39,7 @@ pub fn bind_alone(address: SocketAddr, until: Instant) -> io::Result<TcpListener
 /// is left to the bind, which names it.
 ///
 /// Errors: something still listens there; it would share the address with us if it runs under the same user id.
-pub fn wait_for_leftovers(address: SocketAddr, until: Instant) -> io::Result<()> {
+pub(crate) fn wait_for_leftovers(address: SocketAddr, until: Instant) -> io::Result<()> {
     if address.port() == 0 || !is_listened_on(address) {
         return Ok(());
     }

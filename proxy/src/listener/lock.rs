@@ -29,14 +29,14 @@ const MAX_TEXT: u64 = 32;
 /// The lock of one address, held until it is dropped. Neither: the name belongs to another user, or the port is not known yet,
 /// and the bind finds out.
 #[derive(Debug, Default)]
-pub struct Lock {
+pub(crate) struct Lock {
     _file: Option<LockFile>,
     _name: Option<UnixListener>,
 }
 
 /// Why an address could not be locked.
 #[derive(Debug)]
-pub struct Taken {
+pub(crate) struct Taken {
     /// What the kernel answered.
     pub error: io::Error,
     /// The pid of the Weir that holds it, where that is known.
@@ -46,7 +46,7 @@ pub struct Taken {
 /// Locks an address for this process. Port 0 stands for no address, so there is nothing to lock.
 ///
 /// Errors: another process of this user holds it, or there is no descriptor left.
-pub fn lock(address: SocketAddr) -> Result<Lock, Taken> {
+pub(crate) fn lock(address: SocketAddr) -> Result<Lock, Taken> {
     if address.port() == 0 {
         return Ok(Lock::default());
     }

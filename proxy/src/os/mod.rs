@@ -1,4 +1,4 @@
 //! The operating system, as safe functions: all unsafe code of the program stands here, and nothing here knows of sessions.
 
-pub mod ring;
-pub mod sys;
+pub(crate) mod ring;
+pub(crate) mod sys;

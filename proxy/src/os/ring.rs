@@ -41,13 +41,13 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 const _: () = assert!(COMPLETIONS >= 2 * SUBMISSIONS);
 
 /// Generations wrap here: a completion would have to be late by 16 million sessions of one shard to be taken for a later one's.
-pub const GENERATIONS: u32 = 1 << GENERATION_BITS;
+pub(crate) const GENERATIONS: u32 = 1 << GENERATION_BITS;
 const GENERATION_BITS: u32 = 24;
 const KIND_BITS: u32 = 8;
 
 /// A session's slot, and which of its sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SlotId {
+pub(crate) struct SlotId {
     /// The slot.
     pub slot: u32,
     /// Below [`GENERATIONS`].
@@ -56,7 +56,7 @@ pub struct SlotId {
 
 /// A descriptor whose readiness is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Watched {
+pub(crate) enum Watched {
     /// The client's socket of a session.
     Client(SlotId),
     /// The upstream's socket of a session.
@@ -67,7 +67,7 @@ pub enum Watched {
 
 /// A request to the ring, by which it is cancelled and its completions are known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Request {
+pub(crate) enum Request {
     /// The multishot accept of the listener with this number.
     Accept(u32),
     /// A multishot poll.
@@ -132,7 +132,7 @@ impl Tag {
 
 /// One completion.
 #[derive(Debug)]
-pub enum Completion {
+pub(crate) enum Completion {
     /// Of a listener's accept.
     Accepted {
         /// The listener's number.
@@ -162,7 +162,7 @@ pub enum Completion {
 
 /// What a poll's mask says beside that it has woken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Readiness {
+pub(crate) struct Readiness {
     /// POLLERR: the connection is dead.
     pub error: bool,
     /// POLLRDHUP or POLLHUP: its peer sends no more.
@@ -185,7 +185,7 @@ enum Submission {
 }
 
 /// The ring. Made and used by one thread (SINGLE_ISSUER).
-pub struct Ring {
+pub(crate) struct Ring {
     uring: IoUring,
     can_gather: bool,
     /// Addresses of connects that the kernel may not have read yet; never grown beyond its first capacity, so they do not move.
@@ -207,7 +207,7 @@ impl Ring {
     /// Sets up a ring for the calling thread.
     ///
     /// Errors: those of io_uring_setup(2); `preflight` explains them.
-    pub fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let uring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
@@ -230,7 +230,7 @@ impl Ring {
     }
 
     /// Accepts until cancelled; each completion is a non-blocking, close-on-exec socket.
-    pub fn accept(&mut self, listener: BorrowedFd<'_>, number: u32) {
+    pub(crate) fn accept(&mut self, listener: BorrowedFd<'_>, number: u32) {
         let entry = opcode::AcceptMulti::new(Fd(listener.as_raw_fd()))
             .flags(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC)
             .build();
@@ -238,26 +238,26 @@ impl Ring {
     }
 
     /// Reports readiness until cancelled, edge-triggered; arming reports the present state.
-    pub fn poll(&mut self, socket: BorrowedFd<'_>, watched: Watched) {
+    pub(crate) fn poll(&mut self, socket: BorrowedFd<'_>, watched: Watched) {
         let mask = libc::POLLIN | libc::POLLOUT | libc::POLLRDHUP;
         let entry = opcode::PollAdd::new(Fd(socket.as_raw_fd()), mask as u32).multi(true).build();
         self.push_plain(entry, Tag::of(Request::Poll(watched)));
     }
 
     /// Connects. The socket is a blocking one: with O_NONBLOCK the ring gives up at EINPROGRESS.
-    pub fn connect(&mut self, socket: BorrowedFd<'_>, address: SockAddr, id: SlotId) {
+    pub(crate) fn connect(&mut self, socket: BorrowedFd<'_>, address: SockAddr, id: SlotId) {
         let tag = Tag::of(Request::Connect(id));
         self.push(Submission::Connect { socket: Fd(socket.as_raw_fd()), address, tag });
     }
 
     /// Ends a request: its own last completion follows. Of a request that is over already nothing comes.
-    pub fn cancel(&mut self, request: Request) {
+    pub(crate) fn cancel(&mut self, request: Request) {
         let entry = opcode::AsyncCancel::new(Tag::of(request).0).build().flags(squeue::Flags::SKIP_SUCCESS);
         self.push_plain(entry, Tag::CANCEL);
     }
 
     /// Whether the kernel refuses requests, for want of memory: they happen later.
-    pub fn is_refused(&self) -> bool {
+    pub(crate) fn is_refused(&self) -> bool {
         self.is_refused
     }
 
@@ -269,7 +269,7 @@ impl Ring {
     ///
     /// `gather`: at least this long unless many completions come, where the kernel can do that (Linux 6.12). Whatever comes
     /// waits so long, an accept or a doorbell as well.
-    pub fn turn(
+    pub(crate) fn turn(
         &mut self,
         sleep: Duration,
         gather: Duration,
@@ -435,7 +435,7 @@ const PROBED_POLL: u64 = 2;
 
 /// What a shard needs of io_uring, and whether this kernel has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Features {
+pub(crate) struct Features {
     /// Completions are run by the one thread that asks for them (IORING_SETUP_SINGLE_ISSUER and DEFER_TASKRUN).
     pub defer_taskrun: bool,
     /// One accept for all connections of a listener.
@@ -446,7 +446,7 @@ pub struct Features {
 
 /// Tries what a shard needs.
 /// Errors: no ring at all could be made (ENOSYS: none in this kernel; EPERM: forbidden; ENOMEM: locked memory).
-pub fn probe() -> io::Result<Features> {
+pub(crate) fn probe() -> io::Result<Features> {
     let mut builder = IoUring::builder();
     let deferred = builder.setup_single_issuer().setup_defer_taskrun().build(8);
     let defer_taskrun = deferred.is_ok();

@@ -12,7 +12,7 @@ use rustix::net::sockopt;
 use weir_routing::Keepalive;
 
 /// Bytes that the peer has not acknowledged or that have not been sent (SIOCOUTQ).
-pub fn unsent(socket: BorrowedFd<'_>) -> io::Result<usize> {
+pub(crate) fn unsent(socket: BorrowedFd<'_>) -> io::Result<usize> {
     let mut bytes: libc::c_int = 0;
     // SAFETY: SIOCOUTQ (the same request as TIOCOUTQ) writes one int.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &mut bytes) };
@@ -21,7 +21,7 @@ pub fn unsent(socket: BorrowedFd<'_>) -> io::Result<usize> {
 
 /// When TCP has last heard from a peer that owes an acknowledgement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LastHeard {
+pub(crate) struct LastHeard {
     /// How long ago anything came from the peer.
     pub age: Duration,
     /// Whether something was sent after that, so that an answer is due.
@@ -29,7 +29,7 @@ pub struct LastHeard {
 }
 
 /// When TCP has last heard from the peer; `None`: it has acknowledged everything, or there is no connection any more.
-pub fn last_heard(socket: BorrowedFd<'_>) -> Option<LastHeard> {
+pub(crate) fn last_heard(socket: BorrowedFd<'_>) -> Option<LastHeard> {
     if unsent(socket).ok()? == 0 {
         return None;
     }
@@ -60,7 +60,7 @@ fn tcp_info(socket: BorrowedFd<'_>) -> io::Result<libc::tcp_info> {
 
 /// `recv`: how many bytes it read, and how many it left in the socket, a FIN counting one (TCP_INQ, see [`set_options`]);
 /// `None`: the kernel did not report it.
-pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Option<usize>)> {
+pub(crate) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Option<usize>)> {
     /// Room for one control message of one int, aligned as its header.
     #[repr(C, align(8))]
     struct Control([u8; 24]);
@@ -93,7 +93,7 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, 
 const UNSENT_MAX: libc::c_int = 256 << 10;
 
 /// The leg's peer has shown that it reads: its send buffer may grow as the kernel likes.
-pub fn lift_unsent_bound(socket: BorrowedFd<'_>) -> io::Result<()> {
+pub(crate) fn lift_unsent_bound(socket: BorrowedFd<'_>) -> io::Result<()> {
     set_tcp_option(socket, libc::TCP_NOTSENT_LOWAT, 0)
 }
 
@@ -101,18 +101,18 @@ pub fn lift_unsent_bound(socket: BorrowedFd<'_>) -> io::Result<()> {
 const TCP_INQ: libc::c_int = 36;
 
 /// The other end of a connected socket.
-pub fn peer(socket: BorrowedFd<'_>) -> io::Result<SocketAddr> {
+pub(crate) fn peer(socket: BorrowedFd<'_>) -> io::Result<SocketAddr> {
     let address = rustix::net::getpeername(socket)?.ok_or(io::ErrorKind::NotConnected)?;
     Ok(SocketAddr::try_from(address)?)
 }
 
 /// This end of a connected socket.
-pub fn local(socket: BorrowedFd<'_>) -> io::Result<SocketAddr> {
+pub(crate) fn local(socket: BorrowedFd<'_>) -> io::Result<SocketAddr> {
     Ok(SocketAddr::try_from(rustix::net::getsockname(socket)?)?)
 }
 
 /// Whether this host has an address from which it could dial another one. A connected UDP socket is given one, and sends nothing.
-pub fn has_source_address(to: SocketAddr) -> bool {
+pub(crate) fn has_source_address(to: SocketAddr) -> bool {
     let any: SocketAddr = match to {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
@@ -123,7 +123,7 @@ pub fn has_source_address(to: SocketAddr) -> bool {
 
 /// Options of either leg: segments leave at once, urgent bytes stay where they are in the stream, reads say what they left
 /// ([`receive`]), send buffers are bounded at first, dead peers are noticed.
-pub fn set_options(
+pub(crate) fn set_options(
     socket: BorrowedFd<'_>,
     keepalive: Option<Keepalive>,
     user_timeout: Option<Duration>,
@@ -137,7 +137,7 @@ pub fn set_options(
 }
 
 /// TCP_USER_TIMEOUT; `None` leaves the kernel's.
-pub fn set_user_timeout(socket: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Result<()> {
+pub(crate) fn set_user_timeout(socket: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Result<()> {
     let Some(timeout) = timeout else { return Ok(()) };
     Ok(sockopt::set_tcp_user_timeout(socket, u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX))?)
 }
@@ -157,7 +157,7 @@ fn set_tcp_option(socket: BorrowedFd<'_>, option: libc::c_int, value: libc::c_in
 }
 
 /// Dead peers are noticed, or not.
-pub fn set_keepalive(socket: BorrowedFd<'_>, keepalive: Option<Keepalive>) -> io::Result<()> {
+pub(crate) fn set_keepalive(socket: BorrowedFd<'_>, keepalive: Option<Keepalive>) -> io::Result<()> {
     sockopt::set_socket_keepalive(socket, keepalive.is_some())?;
     if let Some(keepalive) = keepalive {
         sockopt::set_tcp_keepidle(socket, keepalive.time)?;
@@ -169,12 +169,12 @@ pub fn set_keepalive(socket: BorrowedFd<'_>, keepalive: Option<Keepalive>) -> io
 
 /// Resets a connection at once, whatever is queued and whoever still holds the socket: `close` with linger 0 would wait for an
 /// armed poll. An error means that there was nothing left to reset.
-pub fn reset(socket: BorrowedFd<'_>) {
+pub(crate) fn reset(socket: BorrowedFd<'_>) {
     let _ = rustix::net::connect_unspec(socket);
 }
 
 /// Leads all SYNs that a group of SO_REUSEPORT listeners gets to one of them: the `index`th to have listened.
-pub fn steer_new_handshakes(listener: BorrowedFd<'_>, index: u32) -> io::Result<()> {
+pub(crate) fn steer_new_handshakes(listener: BorrowedFd<'_>, index: u32) -> io::Result<()> {
     let code = (libc::BPF_RET | libc::BPF_K) as u16;
     let mut program = [libc::sock_filter { code, jt: 0, jf: 0, k: index }];
     let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
@@ -184,7 +184,7 @@ pub fn steer_new_handshakes(listener: BorrowedFd<'_>, index: u32) -> io::Result<
 
 /// Takes a listener out of the kernel's look-up: a new SYN finds another listener of its address or is refused with a reset.
 /// Handshakes that have begun complete, and its queue stays.
-pub fn turn_away_new_handshakes(listener: BorrowedFd<'_>) -> io::Result<()> {
+pub(crate) fn turn_away_new_handshakes(listener: BorrowedFd<'_>) -> io::Result<()> {
     // It listens only on an interface that no packet comes in by: interfaces are numbered from 1 up.
     let no_interface = libc::c_int::MAX;
     // SAFETY: the option is one int.
@@ -203,7 +203,7 @@ unsafe fn set_socket_option<T>(socket: BorrowedFd<'_>, name: libc::c_int, value:
 }
 
 /// Raises the soft limit of open descriptors to the hard one and returns it.
-pub fn raise_descriptor_limit() -> u64 {
+pub(crate) fn raise_descriptor_limit() -> u64 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
@@ -212,14 +212,14 @@ pub fn raise_descriptor_limit() -> u64 {
 }
 
 /// Gives a connected socket to the glommio executor of this thread.
-pub fn adopt_stream(stream: TcpStream) -> glommio::net::TcpStream {
+pub(crate) fn adopt_stream(stream: TcpStream) -> glommio::net::TcpStream {
     // SAFETY: the descriptor is an open socket, and `into_raw_fd` has just given up its only owner.
     unsafe { glommio::net::TcpStream::from_raw_fd(stream.into_raw_fd()) }
 }
 
 /// Ignores a signal, as opposed to handling it and doing nothing: a write to a terminal of a background process would be
 /// restarted for ever by a handled SIGTTOU.
-pub fn ignore_signal(signal: libc::c_int) {
+pub(crate) fn ignore_signal(signal: libc::c_int) {
     // SAFETY: SIG_IGN runs no code of ours, and `signal` touches no memory.
     unsafe { libc::signal(signal, libc::SIG_IGN) };
 }

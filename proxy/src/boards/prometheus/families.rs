@@ -7,7 +7,7 @@ macro_rules! families {
     ($($section:literal { $($id:ident: $kind:ident $name:literal [$($label:literal),*] $unit:literal, $since:literal, $help:literal;)* })*) => {
         $($(
             #[doc = $help]
-            pub const $id: Family = Family {
+            pub(crate) const $id: Family = Family {
                 name: $name,
                 kind: Kind::$kind,
                 labels: &[$($label),*],
@@ -19,7 +19,7 @@ macro_rules! families {
 
         /// All of them, under the headings of the page.
         #[cfg(test)]
-        pub const SECTIONS: &[(&str, &[Family])] = &[$(($section, &[$($id),*])),*];
+        pub(crate) const SECTIONS: &[(&str, &[Family])] = &[$(($section, &[$($id),*])),*];
     };
 }
 

@@ -1,10 +1,10 @@
 //! The counters of shards and connections, in Prometheus' text format. `families` lists what there is, `text` writes the format;
 //! [`super::counters`] counts.
 
-pub mod families;
+pub(crate) mod families;
 #[cfg(test)]
 mod page;
-pub mod text;
+pub(crate) mod text;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ fn grouped<'a, const N: usize>(
 
 /// All that shards count.
 #[derive(Debug)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     shards: Vec<Arc<ShardCounters>>,
     shard_load: ShardLoad,
     pipes_max: u64,
@@ -57,7 +57,7 @@ pub struct Metrics {
 
 impl Metrics {
     /// Of these shards, with what their pipes and tails may take together.
-    pub fn new(
+    pub(crate) fn new(
         shards: Vec<Arc<ShardCounters>>,
         shard_load: ShardLoad,
         pipes_max: u64,
@@ -69,17 +69,17 @@ impl Metrics {
     }
 
     /// The lowest generation that a shard routes by.
-    pub fn generation(&self) -> u64 {
+    pub(crate) fn generation(&self) -> u64 {
         self.shards.iter().map(|shard| shard.generation.get()).min().unwrap_or(0)
     }
 
     /// Listening sockets that are open, those that are being emptied included.
-    pub fn listeners(&self) -> u64 {
+    pub(crate) fn listeners(&self) -> u64 {
         self.shards.iter().map(|shard| shard.listeners.get()).sum()
     }
 
     /// Everything of the shards, in Prometheus' text format 0.0.4.
-    pub fn render(&self, out: &mut String) {
+    pub(crate) fn render(&self, out: &mut String) {
         let readings = self.registry.readings();
         // Of a gateway that is gone only the bytes of services that are still there are shown.
         let (gone, shown): (Vec<_>, Vec<_>) = readings.iter().partition(|(key, _)| key.gateway.is_empty());

@@ -3,11 +3,11 @@
 use std::fmt::{Display, Write};
 
 /// The media type of this format.
-pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The type of the series of a family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Only grows.
     Counter,
     /// Goes up and down.
@@ -16,7 +16,7 @@ pub enum Kind {
 
 impl Kind {
     /// The word of the format.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Counter => "counter",
             Self::Gauge => "gauge",
@@ -26,7 +26,7 @@ impl Kind {
 
 /// All series of one name.
 #[derive(Debug)]
-pub struct Family {
+pub(crate) struct Family {
     /// With its prefix and, for a counter, its suffix.
     pub name: &'static str,
     /// Its type.
@@ -45,13 +45,13 @@ pub struct Family {
 
 impl Family {
     /// Writes the two lines above the samples.
-    pub fn head(&self, out: &mut String) {
+    pub(crate) fn head(&self, out: &mut String) {
         let Self { name, kind, help, .. } = self;
         let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {}", kind.as_str());
     }
 
     /// Writes one sample, with a value for each label.
-    pub fn sample(&self, out: &mut String, labels: &[&str], value: impl Display) {
+    pub(crate) fn sample(&self, out: &mut String, labels: &[&str], value: impl Display) {
         debug_assert_eq!(labels.len(), self.labels.len(), "{}", self.name);
         out.push_str(self.name);
         for (place, (label, value)) in self.labels.iter().zip(labels).enumerate() {
@@ -75,7 +75,7 @@ impl Family {
     }
 
     /// Writes a family that has one sample without labels.
-    pub fn single(&self, out: &mut String, value: impl Display) {
+    pub(crate) fn single(&self, out: &mut String, value: impl Display) {
         self.head(out);
         self.sample(out, &[], value);
     }
