@@ -38,7 +38,7 @@ impl Backend {
                     return;
                 }
                 let Ok(stream) = stream else { continue };
-                // Small answers leave at once. No timeouts: how long a connection lives is not for a backend to say.
+                // Small answers leave at once. No timeouts: its client decides how long a connection lives.
                 let _ = stream.set_nodelay(true);
                 accepted.fetch_add(1, Ordering::SeqCst);
                 let serve = serve.clone();
@@ -156,10 +156,10 @@ pub fn refusing() -> SocketAddr {
     listener.local_addr().expect("a listener has an address")
 }
 
-/// An address where connecting gets no answer: its accept queue is full, and nobody accepts.
+/// An address where connecting gets no answer: its accept queue is full, and no thread accepts.
 #[derive(Debug)]
 pub struct BlackHole {
-    /// What to dial.
+    /// The address to dial.
     pub address: SocketAddr,
     _listener: TcpListener,
     _queued: Vec<TcpStream>,

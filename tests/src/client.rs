@@ -1,4 +1,4 @@
-//! Clients, and the calls on a socket that both ends of a test use: ends that are told apart, resets on purpose.
+//! Clients, and the calls on a socket that both ends of a test use: FIN and reset as different ends, resets on purpose.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -24,7 +24,7 @@ pub fn connect(address: SocketAddr) -> TcpStream {
     try_connect(address).unwrap_or_else(|error| panic!("connecting to {address}: {error}"))
 }
 
-/// Connects, or says why not.
+/// Connects, or returns the error.
 pub fn try_connect(address: SocketAddr) -> io::Result<TcpStream> {
     patient(TcpStream::connect_timeout(&address, PATIENCE)?)
 }
@@ -58,7 +58,7 @@ pub fn reset(stream: TcpStream) {
     SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("a socket takes SO_LINGER");
 }
 
-/// Whether an error says that the other side reset the connection.
+/// Whether an error means that the other side reset the connection.
 pub fn is_reset(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::ConnectionAborted)
 }

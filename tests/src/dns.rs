@@ -1,5 +1,5 @@
-//! A name server on port 53 of a loopback address of its own, which answers as a test tells it, and what a process is run under so
-//! that it asks this one: a mount namespace with a resolv.conf and a hosts file of its own.
+//! A name server on port 53 of a loopback address of its own, which answers as a test sets it, and the prefix that makes a process ask
+//! this one: a mount namespace with a resolv.conf and a hosts file of its own.
 
 use std::collections::HashMap;
 use std::io;
@@ -22,14 +22,14 @@ pub enum Asked {
     Aaaa = 28,
 }
 
-/// What the server does with a question.
+/// The server's reply to a question.
 #[derive(Clone, Debug)]
 pub enum Reply {
     /// These addresses, with this TTL in seconds.
     Addresses(Vec<IpAddr>, u32),
     /// The name is there and has none.
     NoAddress,
-    /// NXDOMAIN. What a test says nothing of is answered so.
+    /// NXDOMAIN, the reply to every name that a test has not set.
     NoName,
     /// SERVFAIL.
     Failure,
@@ -88,7 +88,7 @@ impl NameServer {
         self.files.path().join("resolv.conf")
     }
 
-    /// What a program is to be run under to ask this server.
+    /// The prefix of a command that is to ask this server.
     pub fn under(&self) -> Vec<String> {
         let bind = |from: &Path, to: &str| format!("mount --bind {} {to}", from.display());
         let hosts = bind(&self.hosts(), "/etc/hosts");

@@ -34,7 +34,7 @@ pub struct Sending {
     pub end: End,
 }
 
-/// What one end received.
+/// The bytes that one end received, and how they ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Received {
     /// Verified bytes.
@@ -129,7 +129,7 @@ impl Exchange<'_> {
         let left = self.sending.length - self.sent;
         if left == 0 {
             if self.sending.end == End::Fin {
-                // A reset that arrives first makes this fail, and is told by the next read.
+                // A reset that arrives first makes this fail, and shows in the next read.
                 let _ = self.stream.shutdown(Shutdown::Write);
                 self.finished = true;
             }
@@ -144,7 +144,7 @@ impl Exchange<'_> {
         Ok(())
     }
 
-    /// A reset is told once, to whichever call comes first: what is readable is still read, then it is the end.
+    /// A reset shows once, in whichever call comes first: readable bytes are still read, then it is the end.
     fn failed(&mut self, error: &std::io::Error) -> Result<(), String> {
         match error.kind() {
             ErrorKind::WouldBlock | ErrorKind::Interrupted => return Ok(()),

@@ -1,4 +1,4 @@
-//! What a test needs of the host. Where it is missing the test says so and is skipped; in CI it must run.
+//! A test's needs of the host. Where one is missing, the test prints that it is skipped; in CI it must run.
 
 use std::path::PathBuf;
 

@@ -1,5 +1,5 @@
-//! What the tests from outside stand on: Weir as a child process, clients and backends that behave and misbehave, streams
-//! whose every byte says where it belongs. The claims themselves are in `tests/`, one test binary for all of them.
+//! The ground of the tests from outside: Weir as a child process, clients and backends that behave and misbehave, streams
+//! whose every byte shows where it belongs. The claims themselves are in `tests/`, one test binary for all of them.
 //!
 //! A test takes its [`turn`] first: those that measure time run alone, the others next to each other.
 

@@ -97,7 +97,7 @@ fn quoted(text: &str) -> Option<(String, &str)> {
 pub struct Answer {
     /// 200.
     pub status: u16,
-    /// What follows the head.
+    /// The body.
     pub body: String,
 }
 

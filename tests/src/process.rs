@@ -38,7 +38,7 @@ impl Process {
         Self { child, lines, readers: vec![stdout, stderr] }
     }
 
-    /// Starts it with nobody who reads what it prints on stderr but the caller.
+    /// Starts it with a stderr that only the caller reads.
     pub fn spawn_unread(command: &mut Command) -> (Self, ChildStderr) {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("starting {command:?}: {error}"));
@@ -127,7 +127,7 @@ impl Process {
         }
     }
 
-    /// What it holds.
+    /// The descriptors that it holds.
     pub fn descriptors(&self) -> Descriptors {
         let mut found = Descriptors { others: 0, pipes: 0 };
         let directory = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("the process is there");

@@ -92,7 +92,7 @@ impl Launch {
         Weir::ready(Process::spawn(&mut self.command(config)), directory, admin)
     }
 
-    /// Starts it where it should not start, and returns what it said.
+    /// Starts it where it should not start, and returns its output.
     pub fn fail(self) -> program::Output {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let config = directory.path().join("weir.toml");
@@ -275,7 +275,7 @@ pub fn free_admin() -> SocketAddr {
     addresses.find(|address| TcpListener::bind(address).is_ok()).expect("a free port between 20000 and 30000")
 }
 
-/// The configuration with its admin server at this address, unless it says itself where.
+/// The configuration with its admin server at this address, unless it has an `admin` of its own.
 pub fn with_admin(toml: &str, admin: SocketAddr) -> String {
     let line = format!("admin = \"{admin}\"\n");
     if toml.contains("admin =") {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use weir_tests::{busy, program};
 
-/// What `check` says of one file.
+/// The output of `check` for one file.
 fn check_text(toml: &str, arguments: &[&str]) -> program::Output {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("weir.toml");
@@ -38,7 +38,7 @@ fn every_fixture_passes() {
 }
 
 #[test]
-fn a_name_that_nobody_asked_for_is_no_problem_of_the_file() {
+fn a_name_that_was_not_resolved_is_no_problem_of_the_file() {
     let _turn = busy();
     let by_name = smallest().replace("10.0.0.11:5432", "db.example.com:5432");
     for (toml, code) in [(by_name.clone(), 0), (by_name.replace("\"db\"", "\"dp\""), 1)] {
@@ -197,7 +197,7 @@ fn the_environment_fills_values_in() {
 }
 
 #[test]
-fn what_is_not_in_this_version_says_so() {
+fn keys_of_later_versions_are_refused_by_name() {
     let _turn = busy();
     let gateway = |line: &str| smallest().replace("[gateway.edge]\n", &format!("[gateway.edge]\n{line}\n"));
     let policy = |line: &str| format!("{}\n[service.db.policy]\n{line}\n", smallest());
@@ -236,7 +236,7 @@ fn what_is_not_in_this_version_says_so() {
         assert_eq!(output.code, 1, "{key} is taken");
         assert!(output.stderr.contains(&words), "no {words:?} in\n{}", output.stderr);
     }
-    // What asks for what is so anyway is accepted.
+    // A key whose value asks for the present behaviour is accepted.
     for toml in [
         format!("{}\n[proxy]\nmetrics = \"off\"\ntrusted_peers = []\n", smallest()),
         gateway("interception = \"none\"\nproxy_protocol = \"off\"\nfreebind = false"),

@@ -1,5 +1,5 @@
 //! Churn: connections of all sizes and endings, many at once, each byte verified at both ends. Nothing is lost, doubled or
-//! crossed, each end is told as it was, and afterwards Weir holds nothing.
+//! crossed, each end is passed on as it was, and afterwards Weir holds nothing.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -18,7 +18,7 @@ use crate::support::edge_with;
 /// Connections at once.
 const LANES: u32 = 32;
 
-/// How a connection is to go: both of its ends make it from (seed, number), so that nothing else must be told.
+/// How a connection is to go: both of its ends make it from (seed, number), so that they need to exchange nothing else.
 #[derive(Clone, Copy, Debug)]
 struct Plan {
     up: u64,
@@ -61,7 +61,7 @@ impl Plan {
         Self { up, down, ending }
     }
 
-    /// What one side sends and how.
+    /// The bytes that one side sends, and how.
     fn sending(self, number: u32, way: Way) -> Sending {
         let (length, after, resets) = match way {
             Way::Up => (self.up, Ending::SpeakAfterFin, Ending::ClientResets),
@@ -71,7 +71,7 @@ impl Plan {
         Sending { connection: number, way, length, after_end: self.ending == after, end }
     }
 
-    /// Whether what one side received is what the plan says. `way` is the stream it received.
+    /// Whether one side received the bytes of the plan. `way` is the stream it received.
     fn judge(self, way: Way, received: Received) -> Result<(), String> {
         let (length, resets) = match way {
             Way::Up => (self.up, self.ending == Ending::ClientResets),
@@ -91,7 +91,7 @@ impl Plan {
     }
 }
 
-/// What went wrong, by connection.
+/// Violations, by connection.
 type Faults = Arc<Mutex<BTreeMap<u32, String>>>;
 
 fn note(faults: &Faults, number: u32, verdict: Result<(), String>) {
@@ -100,7 +100,7 @@ fn note(faults: &Faults, number: u32, verdict: Result<(), String>) {
     }
 }
 
-/// The upstream's end: a header of four bytes says which connection this is.
+/// The upstream's end: a header of four bytes names the connection.
 fn serve(mut stream: TcpStream, seed: u64, faults: &Faults) {
     let mut header = [0; 4];
     stream.set_read_timeout(Some(PATIENCE)).expect("a socket takes a timeout");
@@ -126,7 +126,7 @@ fn call(address: SocketAddr, seed: u64, number: u32) -> Result<(), String> {
     plan.judge(Way::Down, received)
 }
 
-/// What stands between clients and upstreams.
+/// The proxy between clients and upstreams, or none.
 enum Between {
     /// Weir, with this `relay`.
     Weir(&'static str),

@@ -12,7 +12,7 @@ use weir_tests::client::{
 use weir_tests::wait::ms;
 use weir_tests::{Backend, Namespace, Weir, holds_for, quiet, wait_for};
 
-/// What `keepalive` below takes from the last answer on.
+/// The time that `keepalive` below takes from the last answer on.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Between two looks at what is unacknowledged, and what a busy machine adds.
@@ -87,7 +87,7 @@ keepalive = {{ time = "1s", interval = "1s", probes = 2 }}
         Pair { weir, stays, goes, _backend: (backend, upstreams) }
     }
 
-    /// Nothing that the far host sends arrives any more. It goes on hearing, and says nothing.
+    /// Nothing that the far host sends arrives any more. It still receives, and answers nothing.
     fn fall_silent(&self) {
         self.far.ip(&format!("route add blackhole {WEIR}/32"));
     }
@@ -132,17 +132,17 @@ fn a_peer_that_vanishes_with_bytes_under_way_ends_the_session_when_keepalive_say
 }
 
 #[test]
-fn what_a_vanished_peer_had_sent_is_delivered_first() {
+fn bytes_of_a_vanished_peer_are_delivered_first() {
     let _turn = quiet();
     for leg in [Leg::Client, Leg::Upstream] {
         let Some(hosts) = Hosts::new() else { return };
         let pair = hosts.pair(leg, "auto", false);
         warm(&pair);
-        write_all(&pair.goes, b"last words");
+        write_all(&pair.goes, b"final bytes");
         assert!(is_readable(&pair.stays, Duration::from_secs(5)));
         hosts.fall_silent();
         write_all(&pair.stays, b"are you there?");
-        assert_eq!(read_to_end(&pair.stays), (b"last words".to_vec(), End::Reset), "{leg:?}");
+        assert_eq!(read_to_end(&pair.stays), (b"final bytes".to_vec(), End::Reset), "{leg:?}");
     }
 }
 
@@ -155,7 +155,7 @@ fn a_peer_that_keeps_its_window_closed_and_answers_lives() {
         let mut pair = hosts.pair(leg, relay, leg == Leg::Client);
         warm(&pair);
         let written = write_until_held_back(&pair.stays, &block, 1 << 30);
-        assert!(written < 64 << 20, "{written} bytes went to nobody");
+        assert!(written < 64 << 20, "{written} bytes went nowhere");
         // The kernel's probes are more than PATIENCE apart by then.
         let alive = holds_for(4 * PATIENCE, || pair.weir.is_running() && !is_readable(&pair.stays, ms(0)));
         assert!(alive, "{leg:?}, {relay}: a peer that reads slowly was given up");

@@ -1,4 +1,4 @@
-//! `weir demo`: the first two minutes of a stranger.
+//! `weir demo`: a newcomer's first two minutes.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
@@ -17,7 +17,7 @@ fn local(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
-/// Asks the demo through `nc`, as its own text tells to.
+/// Asks the demo through `nc`, by the command that it prints.
 fn nc(port: u16, flags: &str) -> String {
     let script = format!("echo hello | nc {flags} 127.0.0.1 {port}");
     program::run_command(Command::new("sh").args(["-c", &script])).stdout

@@ -1,4 +1,4 @@
-//! Dialling: refused, unanswered, the next endpoint, and nobody at all.
+//! Dialling: refused, unanswered, the next endpoint, and no endpoint at all.
 
 use std::time::Instant;
 

@@ -72,7 +72,7 @@ fn another_weir_may_have_the_address_while_sessions_drain() {
 }
 
 #[test]
-fn what_is_left_at_drain_timeout_is_reset() {
+fn sessions_left_at_drain_timeout_are_reset() {
     let _turn = quiet();
     let (backend, upstreams) = Backend::manual();
     let mut weir = Weir::start(&edge_with("drain_timeout = \"1s\"", &[backend.address], ""));

@@ -59,7 +59,7 @@ impl Stage {
     }
 }
 
-/// What both sides of a table's row are: (relay, leg, bytes pending).
+/// The conditions of a table's row: (relay, leg, bytes pending).
 fn each(policy: &str, row: impl Fn(&Stage, Leg, Sides, &[u8])) {
     let _turn = busy();
     let mut pending = vec![0; PENDING];
@@ -77,7 +77,7 @@ fn each(policy: &str, row: impl Fn(&Stage, Leg, Sides, &[u8])) {
         let moved = |by: &str| stage.weir.metric(&format!("weir_{by}_bytes_total"), &[]);
         match relay {
             "copy" => assert_eq!(moved("spliced"), 0.0),
-            // What arrives in the moment between a splice that found nothing and the look behind it is copied.
+            // Bytes that arrive between a splice that found nothing and the look behind it are copied.
             "splice" => assert!(moved("spliced") > 10.0 * moved("copied")),
             _ => assert!(moved("copied") > 0.0),
         }

@@ -116,7 +116,7 @@ fn endpoints_by_name_are_said_to_be_left_out() {
     let _turn = busy();
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("weir.toml");
-    let check = |endpoint: &str, said: bool| {
+    let check = |endpoint: &str, noted: bool| {
         let text = format!(
             "[gateway.edge]\nlisten = [\"0.0.0.0:80\"]\nto = [{{ service = \"db\" }}]\n[service.db]\nendpoints = [\"{endpoint}\"]\n"
         );
@@ -125,7 +125,7 @@ fn endpoints_by_name_are_said_to_be_left_out() {
             ["explain", "-c", file.to_str().unwrap(), "--source", "10.0.0.1", "--destination", "10.0.0.2:80"];
         let output = program::run("weirctl", &arguments);
         assert_eq!(output.code, 0, "{}", output.stderr);
-        assert_eq!(output.stderr.contains("db.example.com"), said, "{}", output.stderr);
+        assert_eq!(output.stderr.contains("db.example.com"), noted, "{}", output.stderr);
     };
     check("db.example.com:5432", true);
     check("10.0.0.11:5432", false);
@@ -233,5 +233,5 @@ fn ten_thousand_rules_are_explained_at_the_cost_of_a_check() {
     assert!(output.len() < 120_000, "{} bytes", output.len());
     assert_eq!(output.matches("arrival ").count(), 5, "the first five show their walk");
     let command = "`weirctl explain --source 10.39.0.99 --destination 192.0.2.1:5432 --gateway edge`";
-    assert!(output.contains(command), "the others say how to see it");
+    assert!(output.contains(command), "the others name the command that shows it");
 }

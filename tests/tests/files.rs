@@ -28,7 +28,7 @@ fn answers_within(deadline: Duration, address: SocketAddr, name: &str) {
 type Put = fn(&Path);
 
 #[test]
-fn what_is_no_file_is_refused_by_name_within_a_second_and_the_next_good_content_is_taken() {
+fn a_thing_that_is_no_file_is_refused_by_name_within_a_second_and_the_next_good_content_is_taken() {
     let _turn = quiet();
     let (one, two) = (Backend::lines("one"), Backend::lines("two"));
     let directory = tempfile::tempdir().unwrap();
@@ -54,7 +54,7 @@ fn what_is_no_file_is_refused_by_name_within_a_second_and_the_next_good_content_
         put(&path);
         let put_at = Instant::now();
         weir.line(&["error", &format!("{kind}.toml")]);
-        assert!(put_at.elapsed() <= ms(1000), "{kind}: said after {:?}", put_at.elapsed());
+        assert!(put_at.elapsed() <= ms(1000), "{kind}: reported after {:?}", put_at.elapsed());
         let output = program::run("weir", &["check", "-c", root.to_str().unwrap()]);
         assert_eq!(output.code, 1, "{kind}: {}", output.stderr);
         assert!(output.stderr.contains(&format!("{kind}.toml")), "{}", output.stderr);
@@ -132,7 +132,7 @@ fn a_pipe_is_read_once_and_said_not_to_be_watched() {
         weir.line(&["read once"]);
         let address = listening.rsplit('=').next().and_then(|word| word.trim().parse().ok()).unwrap();
         answers_within(ms(1000), address, "one");
-        // What was read stays what there is.
+        // The table that was read stays in force.
         weir.signal(Signal::HUP);
         weir.line(&["generation=2", "in force"]);
         answers_within(ms(1000), address, "one");

@@ -18,7 +18,7 @@ const ROUNDS: usize = 5;
 /// How long `/live` may take on an idle machine.
 const LIVE: Duration = Duration::from_millis(50);
 
-/// How long after TERM the line that says so may come.
+/// How long after TERM its line in the log may come.
 const HEARD: Duration = Duration::from_millis(100);
 
 /// A gateway with this many listeners, and routes of which the first ones are warned of: host bits in a network.
@@ -36,7 +36,7 @@ fn large(listeners: usize, routes: usize, warnings: usize) -> String {
     toml
 }
 
-/// A server of this process that answers at once: how late it is tells how late this machine makes anybody.
+/// A server of this process that answers at once: how late it is shows how late this machine makes any server.
 fn reference() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("it is bound");
@@ -63,7 +63,7 @@ fn worst(address: SocketAddr, stop: &AtomicBool) -> Duration {
     worst
 }
 
-/// What `work` returns, and the worst of each server while it is done.
+/// The result of `work`, and the longest delay of each server during it.
 fn worst_while<T, const N: usize>(servers: &[SocketAddr; N], work: impl FnOnce() -> T) -> (T, [Duration; N]) {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {

@@ -24,7 +24,7 @@ fn rush(address: SocketAddr) -> Vec<TcpStream> {
     threads.into_iter().filter_map(|thread| thread.join().expect("no panic")).collect()
 }
 
-/// Each round fills the limit exactly, whatever shard a connection lands on; what goes makes room for as many.
+/// Each round fills the limit exactly, whatever shard a connection lands on; connections that end make room for as many.
 fn check(toml: &str, reason: &str) {
     let _turn = busy();
     let mut weir = Weir::start(toml);

@@ -15,10 +15,10 @@ use crate::support::edge_with;
 
 const PORTS: [u16; 2] = [32631, 32632];
 
-/// No connect takes longer. A SYN that nobody answers is sent again only after a second.
+/// No connect takes longer. A SYN without an answer is sent again only after a second.
 const LONGEST: Duration = ms(100);
 
-/// What the clients of one address met.
+/// The results of one address's clients.
 #[derive(Debug, Default)]
 struct Met {
     served: AtomicU64,

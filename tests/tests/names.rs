@@ -1,4 +1,4 @@
-//! Host names: what name servers say is followed, what they do not say changes nothing, and one that is silent delays no other.
+//! Host names: answers of name servers are followed, silence changes nothing, and one silent server delays no other.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -82,7 +82,7 @@ fn only_an_answer_without_an_address_ages_it() {
 }
 
 #[test]
-fn a_name_is_one_host_and_the_search_list_adds_nobody_elses_addresses() {
+fn a_name_is_one_host_and_the_search_list_adds_no_other_hosts_addresses() {
     let Some(names) = NameServer::start() else { return };
     let _turn = quiet();
     let one = Backend::lines("one");
@@ -174,7 +174,7 @@ fn hosts_and_resolv_conf_are_read_again_when_they_change() {
     std::fs::copy(second.resolv_conf(), first.resolv_conf()).unwrap();
     assert!(wait_for(ms(4000), || serves(listening)), "another name server is not asked");
     second.reply("db.test", Asked::A, Reply::NoName);
-    assert!(wait_for(ms(9000), || !serves(listening)), "it says that there is no such name");
+    assert!(wait_for(ms(9000), || !serves(listening)), "the name server answers that there is no such name");
     std::fs::write(first.hosts(), format!("127.0.0.1 localhost\n{} db.test\n", one.address.ip())).unwrap();
     assert!(wait_for(ms(4000), || serves(listening)), "the hosts file is not read");
 }

@@ -9,7 +9,7 @@ use weir_tests::{Weir, busy, program};
 /// The pages of the repository, beside those in `docs/`.
 const PAGES: [&str; 5] = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "bench/README.md"];
 
-/// What makes a block without a gateway a whole configuration.
+/// Makes a block without a gateway a whole configuration.
 const OTHER_GATEWAY: &str = "
 [gateway.other]
 listen = [\"127.0.0.1:1\"]
@@ -235,7 +235,7 @@ fn functions_that_a_page_names_beside_a_file_are_in_it() {
     none("a function that is named beside a file stands in it", &broken);
 }
 
-/// The steps that a file's opening says it is of: "(step 6 of the walk)", "(steps 4 and 6 of the walk)".
+/// The steps that a file's opening names: "(step 6 of the walk)", "(steps 4 and 6 of the walk)".
 fn steps_of(text: &str) -> Vec<usize> {
     let opening: Vec<&str> = text.lines().map_while(|line| line.strip_prefix("//!")).collect();
     let opening = opening.join("");

@@ -1,4 +1,4 @@
-//! What Weir refuses before it binds anything: a host that does not allow it (3), an address that is taken (1).
+//! Refusals before anything is bound: a host that does not allow Weir (3), an address that is taken (1).
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -10,7 +10,7 @@ use weir_tests::{Backend, Launch, Weir, busy, host, program};
 
 use crate::support::{edge, edge_with, for_all_users};
 
-/// An address nobody dials: these Weirs never get that far.
+/// An address that is never dialled: these Weirs do not get that far.
 fn nowhere() -> [std::net::SocketAddr; 1] {
     ["127.0.0.1:1".parse().unwrap()]
 }
@@ -58,7 +58,7 @@ fn more_ports_than_descriptors_are_a_finding_of_run_and_a_warning_of_check() {
 }
 
 #[test]
-fn a_demo_that_is_not_allowed_writes_no_file_and_tells_nobody_what_to_type() {
+fn a_demo_that_is_not_allowed_writes_no_file_and_prints_no_commands() {
     if host::has(&["prlimit"]) {
         let _turn = busy();
         let directory = tempfile::tempdir().unwrap();

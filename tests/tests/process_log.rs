@@ -15,7 +15,7 @@ use weir_tests::{Backend, program, quiet, wait_for};
 
 use crate::support::{edge, fixed};
 
-/// What a pipe is made to hold, so that few lines fill it.
+/// The capacity that a pipe is given, so that few lines fill it.
 const PIPE_BYTES: usize = 4096;
 
 /// Lines that a log without a reader may still take: those in the pipe and those that wait.
@@ -112,7 +112,7 @@ fn a_process_whose_stderr_is_gone_goes_on() {
         weir.signal(Signal::USR2);
         assert_eq!(ask_once(gateway, "hello").expect("served"), "one hello");
     }
-    assert!(wait_for(ms(2000), || dropped(admin) > 0.0), "a line that reached nobody is not counted");
+    assert!(wait_for(ms(2000), || dropped(admin) > 0.0), "a line that reached no reader is not counted");
     weir.signal(Signal::TERM);
     assert_eq!(weir.exit_at_once(Duration::from_secs(2)).code(), Some(0));
 }

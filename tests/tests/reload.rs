@@ -265,7 +265,7 @@ fn an_address_that_cannot_be_bound_refuses_the_reload() {
 }
 
 #[test]
-fn what_needs_a_restart_is_said() {
+fn changes_that_need_a_restart_are_reported() {
     let _turn = busy();
     let two = Two::new();
     let mut weir = Weir::start(&edge_with("shards = 1", &[two.one.address], ""));
@@ -285,7 +285,7 @@ impl Drop for Stop<'_> {
     }
 }
 
-/// Reloads again and again under short connections and long lines: nobody notices.
+/// Reloads again and again under short connections and long lines, and no client notices.
 fn under_load(reloads: u32, every: Duration) {
     let _turn = quiet();
     let two = Two::new();

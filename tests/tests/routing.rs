@@ -101,7 +101,7 @@ endpoints = ["{}"]
 }
 
 #[test]
-fn what_nothing_takes_is_reset() {
+fn a_connection_that_no_rule_takes_is_reset() {
     let _turn = busy();
     let one = Backend::lines("one");
     let mut weir = Weir::start(&format!(

@@ -1,4 +1,4 @@
-//! What Istio's documents and tests show, spelled natively: cases by their id, the gateway named `mesh`, arrivals made by hand,
+//! The cases of Istio's documents and tests, spelled natively: cases by their id, the gateway named `mesh`, arrivals made by hand,
 //! no sockets. R are routing cases, V are problems at load whose text has Istio's words.
 
 use std::net::{IpAddr, SocketAddr};
@@ -348,7 +348,7 @@ fn references_to_nothing_are_problems_at_load() {
 }
 
 #[test]
-fn what_istio_refuses_is_refused_in_its_words() {
+fn configurations_that_istio_refuses_are_refused_in_its_words() {
     let rule = |condition: &str| format!("{A_AND_B}{}", route(condition, &to("a")));
     let weights = |first: i64, second: i64| {
         let to = format!("{{ service = \"a\", weight = {first} }}, {{ service = \"b\", weight = {second} }}");

@@ -193,7 +193,7 @@ impl Stalled {
 
 impl Drop for Stalled {
     fn drop(&mut self) {
-        // The kernel lets go of a traced thread whose tracer has ended.
+        // The kernel resumes a traced thread whose tracer has ended.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

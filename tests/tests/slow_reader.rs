@@ -13,7 +13,7 @@ use crate::support::edge_with;
 /// Connections that are stopped at once.
 const STOPPED: usize = 16;
 
-/// What Weir's own memory may grow by under them.
+/// How much Weir's own memory may grow under them.
 const GROWTH: u64 = 16 << 20;
 
 /// Pages of all TCP sockets of this host, in bytes.
@@ -43,11 +43,14 @@ fn check(relay: &str, upstream: &Backend, stop: impl Fn(SocketAddr) -> TcpStream
         let before = moved();
         holds_for(ms(200), || moved() == before)
     };
-    assert!(wait_for(Duration::from_secs(10), quiet_down), "{relay}: bytes go on moving to nobody");
+    assert!(
+        wait_for(Duration::from_secs(10), quiet_down),
+        "{relay}: bytes still move, although no reader takes them"
+    );
     let (bytes, kernel) = (moved(), kernel_memory());
     let flat = holds_for(Duration::from_secs(2), || weir.resident() < resident + GROWTH);
     assert!(flat, "{relay}: grew from {resident} to {}", weir.resident());
-    assert_eq!(moved(), bytes, "{relay}: bytes moved while nobody read");
+    assert_eq!(moved(), bytes, "{relay}: bytes moved while no reader read");
     assert!(kernel_memory() < kernel + (64 << 20), "{relay}: the kernel's memory grew from {kernel}");
     assert_eq!(ask_once(other, "hello").expect("others are served"), "one hello");
     // A leg that is stuck holds a tail or a pipe. How `auto` moves it depends on how fast the first bytes came.
@@ -100,7 +103,7 @@ fn an_upstream_that_does_not_read_holds_its_client_back() {
             |address| {
                 let stream = connect(address);
                 let written = write_until_held_back(&stream, &block, 1 << 30);
-                assert!(written < 64 << 20, "{written} bytes went to nobody");
+                assert!(written < 64 << 20, "{written} bytes went nowhere");
                 stream
             },
             || drop(upstreams),
@@ -111,7 +114,7 @@ fn an_upstream_that_does_not_read_holds_its_client_back() {
 /// Memory of this host that programs could still have.
 fn available() -> u64 {
     let table = std::fs::read_to_string("/proc/meminfo").expect("/proc is mounted");
-    let line = table.lines().find(|line| line.starts_with("MemAvailable:")).expect("it is told");
+    let line = table.lines().find(|line| line.starts_with("MemAvailable:")).expect("the kernel reports it");
     line.split_whitespace().nth(1).and_then(|word| word.parse::<u64>().ok()).expect("KiB") << 10
 }
 
@@ -127,10 +130,10 @@ fn settled_memory() -> u64 {
     available()
 }
 
-/// What of the host's memory each of many readers takes that read nothing from the start.
+/// The host's memory that each of many readers takes which read nothing from the start.
 fn memory_a_stalled_reader(address: SocketAddr) -> u64 {
     const READERS: u64 = 200;
-    // What ended before gives its memory back later.
+    // Connections that ended before give their memory back later.
     let before = settled_memory();
     let held: Vec<TcpStream> = (0..READERS).map(|_| connect(address)).collect();
     for stream in &held {
@@ -162,7 +165,7 @@ fn long_a_stalled_reader_takes_no_more_memory_than_behind_haproxy() {
     }
 }
 
-/// What a stalled reader takes behind Weir, and then behind HAProxy.
+/// The memory of a stalled reader behind Weir, and then behind HAProxy.
 fn memory_beside_haproxy(source: &Backend, relay: &str, option: &str) -> (u64, u64) {
     let mut weir = Weir::start(&edge_with(&format!("relay = \"{relay}\""), &[source.address], ""));
     let own = memory_a_stalled_reader(weir.address("edge"));

@@ -1,5 +1,5 @@
-//! The rules of the house that a machine can hold: where unsafe may stand, what `routing` may depend on, how files open, and
-//! what stands in none of them.
+//! The house rules that a machine can check: where unsafe code may stand, which crates `routing` may depend on, which files may
+//! wait, how files open, and which words stand in none of them.
 
 mod imports;
 
@@ -16,8 +16,8 @@ const ROUTING: [&str; 4] = ["fastrand", "ipnet", "serde", "toml"];
 /// The only file of the tests that sleeps.
 const SLEEPS: &str = "tests/src/wait.rs";
 
-/// Files of the program that may sleep, or wait for other threads or for whoever reads stderr: threads of their own, and what comes before
-/// and after the time that Weir runs.
+/// Files of the program that may sleep, or wait for other threads or for the reader of stderr: threads of their own, and the code
+/// that runs before and after Weir serves.
 const MAY_WAIT: [(&str, &[&str]); 14] = [
     ("proxy/src/cli.rs", &["report::print", "stderr("]),
     ("proxy/src/front/report.rs", &["stderr("]),
@@ -35,11 +35,11 @@ const MAY_WAIT: [(&str, &[&str]); 14] = [
     ("proxy/src/control/watch.rs", &["_blocking("]),
 ];
 
-/// Lines of a file that is one noun, tests not counted.
+/// Lines of a file, its unit tests not counted.
 const LONGEST: usize = 600;
 
 /// Crates of the workspace.
-const ROOMS: [&str; 5] = ["routing", "proxy", "tools", "bench", "tests"];
+const CRATES: [&str; 5] = ["routing", "proxy", "tools", "bench", "tests"];
 
 /// A file of ours: its path from the root of the workspace, and its text.
 pub(crate) struct File {
@@ -62,8 +62,8 @@ fn walk(directory: &Path, extension: &str, found: &mut Vec<PathBuf>) {
 /// All files of the workspace's crates with this extension.
 fn files(extension: &str) -> Vec<File> {
     let mut paths = Vec::new();
-    for room in ROOMS {
-        walk(&workspace().join(room), extension, &mut paths);
+    for krate in CRATES {
+        walk(&workspace().join(krate), extension, &mut paths);
     }
     paths.sort();
     let read = |path: PathBuf| {
@@ -100,24 +100,24 @@ fn has_word(line: &str, word: &str) -> bool {
 }
 
 #[test]
-fn unsafe_stands_in_its_rooms_and_says_why_it_is_sound() {
+fn unsafe_stands_in_few_files_and_states_why_it_is_sound() {
     let mut broken = Vec::new();
     for file in sources().iter().filter(|file| file.path != "tests/tests/tidy.rs") {
         let lines: Vec<&str> = file.text.lines().collect();
         for (number, _) in code(file).filter(|(_, line)| has_word(line, "unsafe")) {
             let before = &lines[number.saturating_sub(9)..number];
             if !UNSAFE.contains(&file.path.as_str()) {
-                broken.push(format!("{}:{number}: unsafe outside its rooms", file.path));
+                broken.push(format!("{}:{number}: unsafe outside its files", file.path));
             } else if !before.iter().any(|line| line.to_lowercase().contains("safety")) {
-                broken.push(format!("{}:{number}: no word on what makes it sound", file.path));
+                broken.push(format!("{}:{number}: no comment on why it is sound", file.path));
             }
         }
     }
-    none("unsafe has one room with a small door", &broken);
+    none("unsafe code is confined to few files", &broken);
 }
 
 #[test]
-fn routing_depends_on_few_crates_and_on_no_other_room() {
+fn routing_depends_on_few_crates_and_on_none_of_ours() {
     let manifest = std::fs::read_to_string(workspace().join("routing/Cargo.toml")).expect("a manifest");
     let (_, after) = manifest.split_once("[dependencies]\n").expect("dependencies");
     let block = after.split("\n[").next().unwrap_or_default();
@@ -188,7 +188,7 @@ fn lines_that<'f>(files: impl Iterator<Item = &'f File>, is_wrong: impl Fn(&str)
 }
 
 #[test]
-fn arrows_between_rooms_go_one_way() {
+fn imports_between_crates_go_one_way() {
     let forbidden = [
         ("routing", &["weir", "weir-tools", "weir-bench", "weir-tests"][..]),
         ("proxy", &["weir-tools", "weir-bench", "weir-tests"]),
@@ -196,12 +196,12 @@ fn arrows_between_rooms_go_one_way() {
         ("bench", &["weir", "weir-routing", "weir-tools", "weir-tests"]),
     ];
     let mut broken = Vec::new();
-    for (room, names) in forbidden {
+    for (krate, names) in forbidden {
         let manifest =
-            std::fs::read_to_string(workspace().join(room).join("Cargo.toml")).expect("a manifest");
+            std::fs::read_to_string(workspace().join(krate).join("Cargo.toml")).expect("a manifest");
         for name in names {
             if manifest.lines().any(|line| line.split(['.', ' ', '=']).next() == Some(name)) {
-                broken.push(format!("{room} -> {name}"));
+                broken.push(format!("{krate} -> {name}"));
             }
         }
     }
@@ -245,7 +245,7 @@ fn only_the_waiting_of_the_tests_sleeps() {
 }
 
 #[test]
-fn what_runs_waits_for_nothing_and_prints_through_its_log() {
+fn a_running_weir_waits_for_nothing_and_prints_through_its_log() {
     let words = [
         "thread::sleep(",
         "thread::park(",
@@ -275,7 +275,7 @@ fn what_runs_waits_for_nothing_and_prints_through_its_log() {
 }
 
 #[test]
-fn files_are_one_noun_long() {
+fn files_are_short() {
     let mut broken = Vec::new();
     for file in sources().iter().filter(|file| !file.path.contains("/tests/")) {
         let lines = file.text.lines().take_while(|line| !line.starts_with("#[cfg(test)]")).count();
@@ -287,7 +287,7 @@ fn files_are_one_noun_long() {
 }
 
 #[test]
-fn the_house_has_its_papers() {
+fn the_repository_has_its_pages() {
     let broken: Vec<String> = [
         "README.md",
         "LICENSE",
@@ -303,7 +303,7 @@ fn the_house_has_its_papers() {
     .filter(|name| !workspace().join(name).exists())
     .map(str::to_owned)
     .collect();
-    none("what every repository has", &broken);
+    none("pages that every repository has", &broken);
     let license = std::fs::read_to_string(workspace().join("LICENSE")).expect("a license");
     for words in ["Apache License", "MIT License", "END OF TERMS AND CONDITIONS", "The Weir authors"] {
         assert!(license.contains(words), "LICENSE lacks {words:?}");

@@ -1,4 +1,4 @@
-//! Dials that fail: how they are counted and logged although another endpoint takes over, and when the client is told.
+//! Dials that fail: how they are counted and logged although another endpoint takes over, and when the client is reset.
 
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -59,7 +59,7 @@ fn a_dead_endpoint_is_counted_and_logged_although_another_one_takes_over() {
         let _ = ask_once(address, "hello");
         lines_with(&weir, "connects again") == 1
     };
-    assert!(wait_for(Duration::from_secs(10), over), "nothing says that it is over:\n{}", weir.output());
+    assert!(wait_for(Duration::from_secs(10), over), "no line reports that it is over:\n{}", weir.output());
     weir.clean();
 }
 
@@ -75,7 +75,7 @@ fn an_endpoint_that_never_answers_is_counted_though_its_clients_are_less_patient
     assert!(wait_for(ms(2000), || dialling(&weir)));
     reset(hasty);
     weir.expect_closed("client_gone", 1);
-    assert_eq!(timed_out(&weir), 0.0, "a client that leaves at once says nothing of the endpoint");
+    assert_eq!(timed_out(&weir), 0.0, "a client that leaves at once shows nothing about the endpoint");
     let patient = connect(address);
     assert!(holds_for(ms(1200), || true));
     reset(patient);
@@ -101,7 +101,7 @@ fn an_endpoint_that_is_a_listener_of_its_own_is_a_loop() {
 /// A connection from a port that the kernel need not choose.
 fn connect_from_port(port: u16, address: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    socket.bind(&SocketAddr::from(([127, 0, 0, 1], port)).into()).expect("a port that nobody has");
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], port)).into()).expect("a free port");
     socket.connect(&address.into()).expect("Weir listens");
     socket.into()
 }
@@ -113,7 +113,7 @@ struct Case {
     /// Set once Weir runs: a variable of `/proc/sys/net`, its value, and what it is set to again.
     host: Option<[&'static str; 3]>,
     reason: &'static str,
-    /// How many attempts fail, and when the client is told.
+    /// How many attempts fail, and when the client is reset.
     attempts: f64,
     after: Duration,
 }
@@ -122,7 +122,7 @@ const PORTS: &str = "ipv4/ip_local_port_range";
 const ALL_PORTS: &str = "32768 60999";
 
 #[test]
-fn what_the_host_knows_at_once_is_told_within_connect_timeout() {
+fn a_failure_that_the_host_knows_at_once_ends_within_connect_timeout() {
     let _turn = quiet();
     for Case { name, endpoint, host, reason, attempts, after } in [
         Case {
