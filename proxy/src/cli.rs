@@ -1,4 +1,4 @@
-//! The arguments of `weir`, and which exit code says what: 0 fine, 1 failed, 2 usage, 3 the host does not allow it.
+//! The arguments of `weir`, and its exit codes: 0 fine, 1 failed, 2 usage, 3 the host does not allow it.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -48,7 +48,7 @@ enum Command {
         #[arg(long)]
         skip_tests: bool,
     },
-    /// Read a configuration and tell all that is wrong with it; bind nothing, ask no name server
+    /// Read a configuration and print every problem in it; bind nothing, ask no name server
     Check {
         #[command(flatten)]
         configuration: Configuration,
@@ -149,7 +149,7 @@ fn check(origin: &Origin, strict: bool, json: bool, shown: Shown) -> ExitCode {
     if refused { ExitCode::from(FAILED) } else { ExitCode::SUCCESS }
 }
 
-/// Says why the proxy ended, if it did not end well.
+/// Prints why the proxy ended, if it did not end well.
 fn end(result: Result<(), Failure>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,

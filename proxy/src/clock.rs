@@ -1,4 +1,4 @@
-//! A shard's clock: whole milliseconds of the monotonic clock, read once a turn and handed to whatever decides.
+//! A shard's clock: whole milliseconds of the monotonic clock, read once a turn; everything that decides gets it as an argument.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ impl Millis {
         Self(u64::try_from(monotonic.as_millis()).unwrap_or(u64::MAX))
     }
 
-    /// The first moment that is surely `span` later. Never early: what happened at 7.9 ms was stamped 7, so one millisecond is
+    /// The first moment that is surely `span` later. Never early: an event at 7.9 ms was stamped 7, so one millisecond is
     /// added, and a part of one counts in full.
     pub(crate) fn after(self, span: Duration) -> Self {
         let millis = span.as_nanos().div_ceil(1_000_000) + 1;

@@ -37,7 +37,7 @@ pub(crate) struct Fleet {
     handed_out: u64,
 }
 
-/// What a table is bound to beside the boards that are its own.
+/// The boards and limits that every table is bound to.
 #[derive(Clone, Debug)]
 pub(crate) struct Shared {
     /// How many shards there are.
@@ -48,7 +48,7 @@ pub(crate) struct Shared {
     pub process: Arc<Limit>,
     /// Where series get their labels.
     pub registry: Arc<Registry>,
-    /// What is known of endpoints.
+    /// The rows of endpoints.
     pub health: Arc<HealthBoard>,
 }
 
@@ -121,7 +121,7 @@ impl Fleet {
         })
     }
 
-    /// What the loader binds tables to.
+    /// The boards and limits that the loader binds tables to.
     pub(crate) fn shared(&self) -> Shared {
         self.shared.clone()
     }
@@ -132,22 +132,22 @@ impl Fleet {
         self.handed_out = generation;
         self.shared.health.set_in_force(generation);
         for (shard, copy) in self.shards.iter().zip(copies) {
-            shard.tell(Message::InForce(Box::new(copy)));
+            shard.send(Message::InForce(Box::new(copy)));
         }
     }
 
-    /// A holder of a table is done with it; the last one has it freed elsewhere.
+    /// Gives up a holder's table; the last holder's is freed in a thread for that.
     pub(crate) fn retire(&self, in_force: Arc<InForce>) {
         if let Some(in_force) = Arc::into_inner(in_force) {
-            // Nobody listens only while the process ends.
+            // It fails only while the process ends.
             let _ = self.retired_tables.send(in_force);
         }
     }
 
-    /// Closes every listener, as a reload that has none of them would: what the kernel has completed is served.
+    /// Closes every listener, as a reload that has none of them would: connections that the kernel has completed are served.
     pub(crate) fn stop_accepting(&self) {
         self.sockets.iter().for_each(Sockets::turn_away);
-        self.shards.iter().for_each(|shard| shard.tell(Message::CloseListeners));
+        self.shards.iter().for_each(|shard| shard.send(Message::CloseListeners));
     }
 
     /// Whether some listener is open, or is still being emptied, or is on its way to a shard with a table.
@@ -160,12 +160,12 @@ impl Fleet {
         self.shard_load.total()
     }
 
-    /// Resets what is left, spread over this time.
+    /// Resets every session, evenly over this time.
     pub(crate) fn reset_all(&self, spread: Duration) {
-        self.shards.iter().for_each(|shard| shard.tell(Message::ResetAll(spread)));
+        self.shards.iter().for_each(|shard| shard.send(Message::ResetAll(spread)));
     }
 
-    /// Offers the shards again what their mailboxes had no room for; whether nothing waits any more.
+    /// Offers the shards again the messages that their mailboxes had no room for; whether none waits any more.
     pub(crate) fn deliver(&self) -> bool {
         // Each gets its turn, also behind one that has no room.
         let without_room = self.shards.iter().filter(|shard| !shard.deliver());
@@ -174,7 +174,7 @@ impl Fleet {
 
     /// Orders the shards to end.
     pub(crate) fn stop(&self) {
-        self.shards.iter().for_each(|shard| shard.tell(Message::Stop));
+        self.shards.iter().for_each(|shard| shard.send(Message::Stop));
     }
 
     /// Waits for the end of the shards that have taken all their messages, the order to end above all.
@@ -185,21 +185,21 @@ impl Fleet {
         }
     }
 
-    /// What the shards count.
+    /// The counters of the shards.
     pub(crate) fn metrics(&self) -> Arc<Metrics> {
         Arc::clone(&self.metrics)
     }
 
-    /// What the process knows of the endpoints.
+    /// The health board.
     pub(crate) fn health(&self) -> Arc<HealthBoard> {
         Arc::clone(&self.shared.health)
     }
 }
 
 impl ShardHandle {
-    /// Puts a message behind those that wait, and delivers what there is room for: the mailbox of a shard that is busy taking in
+    /// Puts a message behind those that wait, and delivers as many as there is room for: the mailbox of a shard that is busy taking in
     /// sockets may be full, and the control loop must not wait for it.
-    fn tell(&self, message: Message) {
+    fn send(&self, message: Message) {
         self.waiting.borrow_mut().push_back(message);
         self.deliver();
     }

@@ -19,7 +19,7 @@ use crate::os::sys;
 /// Handshakes that may wait to be accepted, a shard; the kernel cuts it to `net.core.somaxconn`.
 pub(crate) const BACKLOG: i32 = 4096;
 
-/// What accepted sockets inherit: the built-in policy. A destination that wants something else sets it.
+/// The keepalive that accepted sockets inherit: that of the built-in policy. A destination that wants something else sets it.
 pub(crate) const INHERITED_KEEPALIVE: Keepalive =
     Keepalive { time: Duration::from_secs(60), interval: Duration::from_secs(15), probes: 4 };
 
@@ -40,7 +40,7 @@ pub(crate) struct Listener {
 #[derive(Clone, Debug)]
 pub(crate) struct Sockets(Arc<Mutex<Held>>);
 
-/// What a listener holds until it turns clients away.
+/// The parts that a listener holds until it turns clients away.
 #[derive(Debug)]
 struct Held {
     sockets: Vec<Arc<OwnedFd>>,
@@ -51,11 +51,11 @@ struct Held {
 /// Why an address could not be taken.
 #[derive(Debug)]
 pub(crate) struct BindError {
-    /// What was to be bound.
+    /// The address that was to be bound.
     pub address: SocketAddr,
     /// For whom.
     pub gateway: Arc<str>,
-    /// What the kernel said.
+    /// The kernel's error.
     pub error: io::Error,
     /// The Weir that holds it, if one does.
     pub holder: Option<i32>,
@@ -92,14 +92,14 @@ impl fmt::Display for BindError {
 impl std::error::Error for BindError {}
 
 impl Listener {
-    /// Locks and binds `address`, with a socket for each shard. Nobody can connect yet.
+    /// Locks and binds `address`, with a socket for each shard. No client can connect yet.
     ///
-    /// Errors: what took the address, if that can be told.
+    /// Errors: the holder of the address, where it can be found out.
     pub(crate) fn bind(gateway: &Arc<str>, address: SocketAddr, shards: usize) -> Result<Self, BindError> {
         let fail =
             |error: io::Error, holder| BindError { address, gateway: Arc::clone(gateway), error, holder };
         let refused = |Taken { error, holder }| fail(error, holder);
-        // Port 0 is known only after binding, and then nobody else can have it.
+        // Port 0 is known only after binding, and then no other process can have it.
         let early = if address.port() == 0 { None } else { Some(lock(address).map_err(refused)?) };
         let first = bound(address).map_err(|error| fail(error, None))?;
         let address = sys::local(first.as_fd()).map_err(|error| fail(error, None))?;
@@ -146,7 +146,7 @@ impl Sockets {
     }
 
     /// Lets no more connections begin, and gives up the sockets, which the shards empty and close. Dropping SYNs would let
-    /// clients wait for a second until they try again; now they find whoever listens there next, or are refused at once.
+    /// clients wait for a second until they try again; now they find the next listener there, or are refused at once.
     pub(crate) fn turn_away(&self) {
         let (sockets, lock) = {
             let mut held = self.lock();
@@ -199,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_owner_is_told_who_holds_the_address() {
+    fn a_second_owner_learns_who_holds_the_address() {
         let gateway: Arc<str> = "edge".into();
         let any = "127.0.0.1:0".parse().expect("an address");
         let first = Listener::bind(&gateway, any, 2).expect("a free port");
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_turned_away_is_refused_or_served_by_the_next_and_what_was_completed_stays() {
+    fn new_clients_are_refused_or_served_by_the_next_listener_and_completed_handshakes_stay() {
         use rustix::net::{SocketFlags, accept_with};
         use std::net::TcpStream;
         let gateway: Arc<str> = "edge".into();
@@ -225,7 +225,7 @@ mod tests {
                 (0..20).map(|_| TcpStream::connect(address).expect("it listens")).collect();
             let sockets = old.sockets().of_shards();
             old.sockets().turn_away();
-            let error = TcpStream::connect(address).expect_err("nobody listens");
+            let error = TcpStream::connect(address).expect_err("there is no listener");
             assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
             // Though the old one is still there, as it is while a process drains.
             let next = Listener::bind(&gateway, address, shards).expect("the address is free again");

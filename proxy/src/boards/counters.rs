@@ -1,5 +1,5 @@
-//! Counters. Each block of them is written by one shard with relaxed stores, and summed by its readers: [`ShardCounters`] is what a
-//! shard counts beside its connections, a [`Series`] what it counts of connections with the same labels.
+//! Counters. Each block of them is written by one shard with relaxed stores, and summed by its readers: [`ShardCounters`] are those of
+//! the shard itself, and a [`Series`] those of its connections with the same labels.
 //!
 //! Opened and closed stand side by side in a series, and active is their difference, so that opened = closed + active in
 //! every scrape.
@@ -29,7 +29,7 @@ impl Counter {
     }
 }
 
-/// What one shard counts beside its connections. It has cache lines of its own, for its shard writes it all the time.
+/// A shard's counters beside those of its connections, in cache lines of its own: the shard writes them all the time.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct ShardCounters {
@@ -82,7 +82,7 @@ impl ShardCounters {
     }
 }
 
-/// What one shard counts of connections with the same ids of one table.
+/// One shard's counters of connections with the same ids of one table.
 #[derive(Debug)]
 pub(crate) struct Series {
     /// Connections whose route was decided, or that ended without one.
@@ -129,7 +129,7 @@ impl Series {
     }
 }
 
-/// What one series, or several with the same labels, counted.
+/// The values of one series, or of several with the same labels.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Reading {
     /// Connections that were opened.

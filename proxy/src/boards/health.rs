@@ -1,5 +1,5 @@
-//! The health board: what the process knows of each endpoint, in a few atomics touched when a dial begins and ends, never per
-//! byte. Rows belong to (service, address), are found by name when a table is handed out, and outlive tables.
+//! The health board: a row for each endpoint, a few atomics touched when a dial begins and ends, never per byte. Rows belong to
+//! (service, address), are found by name when a table is handed out, and outlive tables.
 //!
 //! Shards write here, `/metrics` and the health thread ([`crate::checks`]) read.
 
@@ -107,7 +107,7 @@ impl Bell {
         self.is_rung.load(Ordering::Acquire)
     }
 
-    /// From now on a failure wakes the listener again. What failed before has to be looked for after this.
+    /// From now on a failure wakes the listener again. Earlier failures have to be looked for after this.
     pub(crate) fn silence(&self) {
         self.is_rung.swap(false, Ordering::AcqRel);
     }
@@ -146,7 +146,7 @@ impl Rows {
     }
 }
 
-/// What has become of the dials to one endpoint.
+/// The dials to one endpoint and their results.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reading {
     /// Its service.
@@ -163,7 +163,7 @@ pub(crate) struct Reading {
     pub is_failing: bool,
 }
 
-/// Rows that are kept for the next scrape. Where nobody scrapes, those of endpoints that are gone would otherwise pile up.
+/// Rows that are kept for the next scrape. Without scrapes, those of endpoints that are gone would otherwise pile up.
 const MOST_UNREAD: usize = 10_000;
 
 /// Forgets rows that no table and no session has.
@@ -211,12 +211,12 @@ impl HealthBoard {
         rows
     }
 
-    /// The table that routes from now on: endpoints that only older ones have are not waited for any more.
+    /// The table that routes from now on: a failing endpoint that only older tables have counts no longer.
     pub(crate) fn set_in_force(&self, generation: u64) {
         self.in_force.store(generation, Relaxed);
     }
 
-    /// What rings when a dial has failed.
+    /// The bell that rings when a dial has failed.
     pub(crate) fn bell(&self) -> &Bell {
         &self.bell
     }

@@ -1,5 +1,5 @@
-//! What a shard decides by: its own copy of the table, with the rows of the boards that the table's ids stand for.
-//! Made by the loader, once a table and shard; nothing is looked up by name per connection.
+//! A table bound to the boards: a shard's own copy, with the rows that the table's ids stand for. The loader makes it, once a table
+//! and shard; nothing is looked up by name per connection.
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -24,20 +24,20 @@ pub(crate) struct InForce {
     pub table: Table,
     /// Whether anything looks at the original destination's address, which costs a call on a wildcard listener.
     pub wants_destination: bool,
-    /// What its connections are counted under; one for all shards.
+    /// The labels of its connections' counters; one for all shards.
     pub labels: Arc<Labels>,
     rows: Rows,
     limits: Vec<ServiceLimits>,
     /// By endpoint.
-    ways: Vec<Way>,
+    leads: Vec<EndpointLeads>,
     source_ports: RangeInclusive<u16>,
 }
 
-/// Where dials to an endpoint lead to.
+/// Where dials to an endpoint lead.
 #[derive(Clone, Debug)]
-enum Way {
+enum EndpointLeads {
     /// It has one port.
-    One(Leads),
+    OnePort(Leads),
     /// It is dialled on the port that the client dialled.
     ByPort {
         /// The ports at which one of this process's own listeners answers there, sorted.
@@ -47,7 +47,7 @@ enum Way {
     },
 }
 
-impl Way {
+impl EndpointLeads {
     fn new(address: SocketAddr, bound: &[SocketAddr], source_ports: &RangeInclusive<u16>) -> Self {
         let ip = address.ip().to_canonical();
         if address.port() == CLIENTS_PORT {
@@ -57,7 +57,7 @@ impl Way {
             own.sort_unstable();
             return Self::ByPort { own, is_local };
         }
-        Self::One(if bound.iter().any(|&bound| reaches(bound, address)) {
+        Self::OnePort(if bound.iter().any(|&bound| reaches(bound, address)) {
             Leads::BackToUs
         } else if source_ports.contains(&address.port()) && is_local(ip) {
             Leads::PerhapsToItself
@@ -110,8 +110,9 @@ impl InForce {
             })
             .collect();
         let source_ports = source_ports();
-        let ways = table.parts().endpoints.iter();
-        let ways = ways.map(|endpoint| Way::new(endpoint.address, bound, &source_ports)).collect();
+        let leads = table.parts().endpoints.iter();
+        let leads =
+            leads.map(|endpoint| EndpointLeads::new(endpoint.address, bound, &source_ports)).collect();
         let asks = |route: &Route| {
             route
                 .blocks
@@ -125,7 +126,7 @@ impl InForce {
             labels,
             rows: health.rows(generation, &table),
             limits: service_limits,
-            ways,
+            leads,
             source_ports,
             table,
         }
@@ -155,16 +156,18 @@ impl InForce {
 
     /// Where dialling an endpoint at this port leads to.
     pub(crate) fn leads(&self, endpoint: EndpointId, port: u16) -> Leads {
-        match &self.ways[endpoint.index()] {
-            Way::One(leads) => *leads,
-            Way::ByPort { own, .. } if own.binary_search(&port).is_ok() => Leads::BackToUs,
-            Way::ByPort { is_local: true, .. } if self.source_ports.contains(&port) => Leads::PerhapsToItself,
-            Way::ByPort { .. } => Leads::Away,
+        match &self.leads[endpoint.index()] {
+            EndpointLeads::OnePort(leads) => *leads,
+            EndpointLeads::ByPort { own, .. } if own.binary_search(&port).is_ok() => Leads::BackToUs,
+            EndpointLeads::ByPort { is_local: true, .. } if self.source_ports.contains(&port) => {
+                Leads::PerhapsToItself
+            }
+            EndpointLeads::ByPort { .. } => Leads::Away,
         }
     }
 }
 
-/// Ports that the kernel gives to sockets which ask for none; its own default where it does not say.
+/// Ports that the kernel gives to sockets which ask for none; its own default where that cannot be read.
 fn source_ports() -> RangeInclusive<u16> {
     let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
     let mut ports = text.split_whitespace().filter_map(|word| word.parse().ok());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use weir_routing::{DestinationId, GatewayId, RouteId, Table};
 
-/// A ids through one table, by its ids.
+/// The ids of one table that a series counts connections by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct SeriesIds {
     /// The gateway that took the connection.
@@ -16,7 +16,7 @@ pub(crate) struct SeriesIds {
     pub destination: Option<DestinationId>,
 }
 
-/// Where connections came in and went, by name. "" where there is none, and in place of names that are gone.
+/// The names of a series: where its connections came in and went. "" where there is none, and in place of names that are gone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct SeriesKey {
     /// The gateway. "": one that is gone, of which only the bytes of services are shown.
@@ -32,6 +32,7 @@ pub(crate) struct SeriesKey {
 /// The names behind the ids of one table, made with it. Tables that are the same but for their shard share one.
 #[derive(Debug)]
 pub(crate) struct Labels {
+    /// By id, as all of them.
     pub(super) gateways: Vec<Arc<str>>,
     pub(super) routes: Vec<Arc<str>>,
     /// Service, and "service/subset" or "".
@@ -86,7 +87,7 @@ impl Labels {
     }
 }
 
-/// Names of tables or of series, by what they name.
+/// Names of tables or of series, by kind.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     pub(super) gateways: HashSet<Arc<str>>,

@@ -18,12 +18,12 @@ pub(crate) struct Limit {
 const UNLIMITED: u64 = u64::MAX;
 
 impl Limit {
-    /// A limit nobody has reserved of; `None`: only counted.
+    /// A limit without reservations; `None`: it only counts.
     pub(crate) fn new(maximum: Option<u64>) -> Arc<Self> {
         Arc::new(Self { maximum: AtomicU64::new(maximum.unwrap_or(UNLIMITED)), used: AtomicU64::new(0) })
     }
 
-    /// Changes the maximum; what is reserved stays.
+    /// Changes the maximum; reservations stay.
     pub(crate) fn set_maximum(&self, maximum: Option<u64>) {
         self.maximum.store(maximum.unwrap_or(UNLIMITED), Relaxed);
     }

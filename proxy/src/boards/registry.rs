@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn what_leaves_is_added_to_the_labels_that_stay() {
+    fn readings_of_names_that_leave_are_added_to_the_labels_that_stay() {
         // One connection through edge, canary, db/v1, and then a table without some of these names.
         #[track_caller]
         fn check(next: &Arc<Labels>, expected: [&str; 4]) {

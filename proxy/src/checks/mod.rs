@@ -1,4 +1,4 @@
-//! The health thread: what has to be done about endpoints beside the data path. It logs the dials that failed, from the counts
+//! The health thread: work on endpoints beside the data path. It logs the dials that failed, from the counts
 //! that shards leave on the health board, and sleeps while every endpoint connects.
 
 mod outages;

@@ -1,4 +1,4 @@
-//! When to log that dials to a service fail: at the first failure, then at most every ten seconds with what has come together,
+//! When to log that dials to a service fail: at the first failure, then at most every ten seconds with the sums since,
 //! and once more when every endpoint connects again. Pure: readings of the board and the time are arguments.
 
 use std::collections::HashMap;
@@ -48,8 +48,8 @@ pub(super) enum Line {
 /// A service, as the log knows it.
 #[derive(Debug, Default)]
 struct Service {
-    /// What the last line told.
-    told: Totals,
+    /// The totals at the last line.
+    logged: Totals,
     warned: Option<Instant>,
     outage: Option<Outage>,
 }
@@ -57,7 +57,7 @@ struct Service {
 #[derive(Debug)]
 struct Outage {
     since: Instant,
-    /// What was told of it.
+    /// The lines about it so far.
     failed: u64,
 }
 
@@ -78,7 +78,7 @@ impl Totals {
         sum
     }
 
-    /// What was added since.
+    /// The increase since.
     fn since(&self, before: &Self) -> Self {
         let mut added = Self { connected: self.connected - before.connected, ..*self };
         added.failed.iter_mut().zip(before.failed).for_each(|(sum, before)| *sum -= before);
@@ -103,7 +103,7 @@ pub(super) struct Outages {
 }
 
 impl Outages {
-    /// What is to be logged now. The readings of a service stand next to each other.
+    /// The lines that are due now. The readings of a service stand next to each other.
     pub(super) fn look(&mut self, now: Instant, readings: &[Reading]) -> Vec<Line> {
         let mut lines = Vec::new();
         let mut seen = Vec::new();
@@ -140,8 +140,8 @@ impl Outages {
 
 impl Service {
     fn look(&mut self, name: &Arc<str>, now: Instant, totals: Totals, readings: &[Reading]) -> Option<Line> {
-        self.told.lower_to(&totals);
-        let new = totals.since(&self.told);
+        self.logged.lower_to(&totals);
+        let new = totals.since(&self.logged);
         let failing: Vec<&Reading> = readings.iter().filter(|reading| reading.is_failing).collect();
         if new.all_failed() > 0 {
             self.outage.get_or_insert(Outage { since: now, failed: 0 });
@@ -150,7 +150,7 @@ impl Service {
         let service = Arc::clone(name);
         let may_warn = self.warned.is_none_or(|warned| now.duration_since(warned) >= QUIET);
         if new.all_failed() > 0 && may_warn {
-            self.told = totals;
+            self.logged = totals;
             self.warned = Some(now);
             outage.failed += new.all_failed();
             let (reasons, endpoints) = (reasons(&new.failed), endpoints(&failing));
@@ -163,17 +163,17 @@ impl Service {
             });
         }
         if outage.failed == 0 && failing.is_empty() && new.all_failed() == 0 {
-            // It was never told of, and what failed has left the table: nothing is to be told any more.
+            // It has no line yet, and the endpoint that failed has left the table: none is due any more.
             self.outage = None;
             return None;
         }
-        // One that nothing was told of waits for its warning: an endpoint that fails now and then must not fill the log.
+        // A failure without a line waits for its warning: an endpoint that fails now and then must not fill the log.
         if !failing.is_empty() || outage.failed == 0 {
             return None;
         }
         let failed = outage.failed + new.all_failed();
         let lasted = now.duration_since(outage.since);
-        self.told = totals;
+        self.logged = totals;
         self.outage = None;
         Some(Line::Over { service, failed, lasted })
     }
@@ -199,7 +199,7 @@ fn endpoints(failing: &[&Reading]) -> String {
 mod tests {
     use super::*;
 
-    /// What the board shows of one endpoint: refused and connected dials so far, and whether the last one failed.
+    /// A reading of one endpoint: refused and connected dials so far, and whether the last one failed.
     fn reading(port: u16, refused: u64, connected: u64, is_failing: bool) -> Reading {
         let mut failed = Failed::default();
         failed[0] = refused;
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_failure_is_told_at_once_and_the_others_every_ten_seconds() {
+    fn the_first_failure_is_logged_at_once_and_the_others_every_ten_seconds() {
         check(&[
             (0, &[reading(1, 0, 5, false)], None),
             (1, &[reading(1, 1, 5, true)], failing(1, 5, "10.0.0.1:1")),

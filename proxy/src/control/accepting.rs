@@ -44,7 +44,7 @@ pub(super) fn start(listener: TcpListener) -> io::Result<Receiver<Accepted>> {
 }
 
 /// Accepts for ever. A descriptor is kept aside for when there are no others: given up for the connection that waits, and taken
-/// back when that has been served.
+/// back when that one has been served.
 fn accept(listener: &TcpListener, accepted: &Sender<Accepted>) {
     let mut spare = spare();
     let mut deadline = DEADLINE;

@@ -87,7 +87,7 @@ struct Place {
 struct Places(Vec<Place>);
 
 impl Places {
-    /// Whether there is room for one more; what has ended leaves, and where that is not enough the oldest silent one.
+    /// Whether there is room for one more; ended ones leave, and where that is not enough the oldest silent one.
     fn make_room(&mut self) -> bool {
         self.0.retain(|place| place.stage.get() != Stage::Ended);
         if self.0.len() < MAX_CONNECTIONS {

@@ -17,7 +17,7 @@ use crate::fleet::Shared;
 use crate::listener::{Listener, ListenerId, Sockets};
 use crate::shard::NewTable;
 
-/// What tables are bound to. It knows what the last table that it made ready has.
+/// Binds tables to listeners and boards. It keeps the listeners of the last table that it made ready.
 pub(super) struct Binder {
     shared: Shared,
     limits: LimitsBoard,
@@ -26,14 +26,14 @@ pub(super) struct Binder {
     generation: u64,
 }
 
-/// A listener that is open, and what it was asked for: with port 0 that is not its address.
+/// A listener that is open, and the address that was asked for: with port 0 that is another one.
 struct Open {
     id: ListenerId,
     asked: Asked,
     listener: Listener,
 }
 
-/// What a gateway's `listen` asks for. Port 0 stands for another port each time it is written.
+/// An address that a gateway's `listen` asks for. Port 0 stands for another port each time it is written.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Asked {
     address: SocketAddr,
@@ -41,7 +41,7 @@ struct Asked {
     free: Option<(Arc<str>, usize)>,
 }
 
-/// A listener, for the line that says so.
+/// A listener, for the log and the admin server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Bound {
     /// Whose it is.
@@ -128,7 +128,8 @@ impl Binder {
         Ok(ReadyTable { generation: self.generation, copies, listeners, opened, sockets })
     }
 
-    /// Binds what the table asks for and is not open yet, all of it before any of it listens, and forgets what it does not ask for.
+    /// Binds the listeners that the table asks for and that are not open yet, all of them before any listens, and forgets those that it
+    /// does not ask for.
     fn bind(&mut self, table: &Table, wanted: &[(Asked, GatewayId)]) -> anyhow::Result<Change> {
         let Shared { shards, descriptors, .. } = self.shared;
         let least = self.standing(wanted.len()).least_limit();

@@ -1,4 +1,4 @@
-//! What a configuration wants of this host, and whether the host allows it. `preflight` looks at the host and words the findings.
+//! A configuration's demands on this host, and whether the host meets them. `preflight` looks at the host and words the findings.
 
 use weir_routing::{Compiled, Problem, Settings};
 

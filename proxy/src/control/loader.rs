@@ -1,5 +1,5 @@
-//! Makes a configuration ready in a thread of its own: reads, parses, compiles and tests it, prints what is wrong with it, and has
-//! it bound. What the control loop gets nothing can refuse any more, so that signals and the admin server are never late however
+//! Makes a configuration ready in a thread of its own: reads, parses, compiles and tests it, prints its problems, and has
+//! it bound. The control loop gets a table that cannot be refused any more, so that signals and the admin server are never late, however
 //! large it is.
 
 use std::io;
@@ -19,10 +19,10 @@ use crate::front::report::{self, Shown};
 use crate::log::Log;
 use crate::panics;
 
-/// How long a configuration waits for the addresses of names that it brings. What comes later is another table.
+/// How long a configuration waits for the addresses of names that it brings. A later answer makes another table.
 const WAIT_FOR_NAMES: Duration = Duration::from_secs(1);
 
-/// What makes a new table.
+/// A reason to make a new table.
 #[derive(Clone, Debug)]
 pub(super) enum Job {
     /// Files may have changed: a text that was read before is not taken again.
@@ -36,7 +36,7 @@ pub(super) enum Job {
 /// A configuration that may come into force.
 #[derive(Debug)]
 pub(super) struct Fresh {
-    /// The texts and what became of them.
+    /// The texts, compiled.
     pub(super) loaded: Loaded,
     /// The addresses it was compiled with.
     pub(super) resolved: Resolved,
@@ -54,7 +54,8 @@ impl Fresh {
     }
 }
 
-/// Tests what was compiled with the addresses in `resolved`; first compiles it again if it names hosts that were not among them.
+/// Runs the `[[test]]`s of a configuration that was compiled with the addresses in `resolved`; first compiles it again if it names
+/// hosts that were not among them.
 pub(super) fn fresh(
     mut loaded: Loaded,
     mut resolved: Resolved,
@@ -100,7 +101,7 @@ pub(super) fn start(
     Ok(jobs)
 }
 
-/// What the thread knows.
+/// The state of the thread.
 struct Loader {
     reader: Reader,
     resolver: Resolver,
@@ -110,7 +111,7 @@ struct Loader {
     in_force: Arc<Sources>,
     /// The host names of that table, and the addresses it was made with; none before the first that this thread made.
     addresses: Option<(Vec<Arc<str>>, Resolved)>,
-    /// What was read last; none where the same text may well be taken the next time.
+    /// The last reading; none where the same text may well be taken the next time.
     last: Option<Reading>,
 }
 

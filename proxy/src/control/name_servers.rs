@@ -16,7 +16,7 @@ use hickory_resolver::proto::rr::{Name, RecordType};
 use hickory_resolver::{Hosts, TokioResolver, system_conf};
 use tracing::warn;
 
-/// What is read to find out whom to ask.
+/// The files that name the servers and hosts.
 const FILES: [&str; 2] = ["/etc/hosts", "/etc/resolv.conf"];
 
 /// The TTL of an answer that has none.
@@ -59,7 +59,7 @@ impl Family {
     }
 }
 
-/// What came of a question.
+/// The answer to a question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     /// These addresses, for so long.
@@ -83,7 +83,7 @@ pub(super) struct NameServers {
     read: [Option<Seen>; 2],
 }
 
-/// What changes with a file's text: device, inode, size, time.
+/// The marks of a file that change with its text: device, inode, size, time.
 type Seen = (u64, u64, u64, i64, i64);
 
 impl NameServers {
@@ -91,7 +91,7 @@ impl NameServers {
     pub(super) fn from_system() -> Self {
         let read = seen();
         let (config, options) = system_conf::read_system_conf().unwrap_or_else(|error| {
-            // What the C library does without one.
+            // As the C library does without one.
             warn!("/etc/resolv.conf cannot be read ({error}); name servers are asked on 127.0.0.1");
             let local = NameServerConfig::udp_and_tcp(IpAddr::from([127, 0, 0, 1]));
             (ResolverConfig::from_parts(None, Vec::new(), vec![local]), ResolverOpts::default())
@@ -136,28 +136,28 @@ impl NameServers {
         for (at, candidate) in candidates.iter().enumerate() {
             let is_last = at + 1 == candidates.len();
             match self.ask_servers(candidate, family).await {
-                Asked::Said(Answer::NoAddress) if !is_last => {
+                Asked::Answered(Answer::NoAddress) if !is_last => {
                     // A name is one host: where it has addresses of the other family, those of this one are not looked for
                     // under another name.
                     match self.ask_servers(candidate, family.other()).await {
-                        Asked::Said(Answer::NoAddress | Answer::NoName) => worst = Answer::NoAddress,
-                        Asked::Said(_) => return Answer::NoAddress,
+                        Asked::Answered(Answer::NoAddress | Answer::NoName) => worst = Answer::NoAddress,
+                        Asked::Answered(_) => return Answer::NoAddress,
                         Asked::Failed(why) | Asked::Silent(why) => return Answer::Silence(why),
                     }
                 }
-                Asked::Said(Answer::NoAddress) => worst = Answer::NoAddress,
-                Asked::Said(Answer::NoName) => {}
-                Asked::Said(found) => return found,
-                // As everywhere on the host: a zone that fails is passed over, and what follows is believed.
+                Asked::Answered(Answer::NoAddress) => worst = Answer::NoAddress,
+                Asked::Answered(Answer::NoName) => {}
+                Asked::Answered(found) => return found,
+                // As everywhere on the host: a zone that fails is passed over, and the next answer is believed.
                 Asked::Failed(why) => worst = Answer::Silence(why),
-                // The one that nobody answered for may well be the one, and the next may be somebody else's.
+                // The name without an answer may well be the right one, and the next name another owner's.
                 Asked::Silent(why) => return Answer::Silence(why),
             }
         }
         worst
     }
 
-    /// What the hosts file says: it knows all of a name that it knows at all.
+    /// The answer of the hosts file: where it has a name it has all of its addresses.
     fn of_hosts(&self, name: &Name, family: Family) -> Option<Answer> {
         let known = |family: Family| {
             self.hosts.lookup_static_host(&Query::query(name.to_lowercase(), family.record_type()))
@@ -181,17 +181,17 @@ impl NameServers {
                         let ttl = records.iter().map(|record| record.ttl).min();
                         let addresses = sorted(records.iter().filter_map(|record| record.data.ip_addr()));
                         if addresses.is_empty() {
-                            return Asked::Said(Answer::NoAddress);
+                            return Asked::Answered(Answer::NoAddress);
                         }
                         let ttl = ttl.map_or(FOR_LONG, |seconds| Duration::from_secs(seconds.into()));
-                        return Asked::Said(Answer::Addresses(addresses, ttl));
+                        return Asked::Answered(Answer::Addresses(addresses, ttl));
                     }
                     Err(error) => error,
                 };
                 failure = match &error {
                     NetError::Dns(DnsError::NoRecordsFound(none)) => match none.response_code {
-                        ResponseCode::NXDomain => return Asked::Said(Answer::NoName),
-                        ResponseCode::NoError => return Asked::Said(Answer::NoAddress),
+                        ResponseCode::NXDomain => return Asked::Answered(Answer::NoName),
+                        ResponseCode::NoError => return Asked::Answered(Answer::NoAddress),
                         _ => Asked::Failed(error.to_string()),
                     },
                     NetError::Dns(DnsError::ResponseCode(_)) => Asked::Failed(error.to_string()),
@@ -203,10 +203,10 @@ impl NameServers {
     }
 }
 
-/// What came of asking all servers for one name.
+/// The result of asking all servers for one name.
 enum Asked {
     /// One had an answer, which is not [`Answer::Silence`].
-    Said(Answer),
+    Answered(Answer),
     /// The last one answered that it could not find out.
     Failed(String),
     /// The last one did not answer.

@@ -13,7 +13,7 @@ use crate::panics;
 #[derive(Clone, Debug)]
 pub(super) struct Pages(mpsc::Sender<Page>);
 
-/// What is to be rendered, and who waits for it.
+/// A page to be rendered, and where its text goes.
 struct Page {
     render: Box<dyn FnOnce() -> String + Send>,
     answer: Sender<String>,
@@ -27,9 +27,9 @@ impl Pages {
         let (pages, wanted) = mpsc::channel::<Page>();
         let run = move || {
             for Page { render, answer } in wanted {
-                // Where that panics, whoever waits finds that nobody answers.
+                // After a panic the channel closes without a page.
                 if let Ok(page) = panics::caught(render) {
-                    // Whoever asked may have gone away.
+                    // The client may have gone away.
                     let _ = answer.try_send(page);
                 }
             }
@@ -38,7 +38,7 @@ impl Pages {
         Ok(Self(pages))
     }
 
-    /// Where what `render` returns will come from; closed without it if it panics or the thread is gone.
+    /// The channel by which the text of `render` comes; it closes without one if `render` panics or the thread is gone.
     pub(super) fn render(&self, render: impl FnOnce() -> String + Send + 'static) -> Receiver<String> {
         let (answer, rendered) = async_channel::bounded(1);
         // A page that is not taken is dropped, which closes the channel.

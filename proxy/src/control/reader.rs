@@ -1,5 +1,5 @@
 //! Reads the texts of the configuration in a thread of its own: a file system that does not answer (NFS, FUSE) then holds up a
-//! reload, which says so, and nothing else.
+//! reload, which is refused with that reason, and nothing else.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -50,7 +50,7 @@ impl Reader {
                     return;
                 }
                 if was_given_up {
-                    // The file system answers again, so what it holds can be taken now.
+                    // The file system answers again, so its texts can be taken now.
                     let _ = events.send_blocking(Event::Changed);
                 }
             }
@@ -60,7 +60,8 @@ impl Reader {
     }
 
     /// Reads the texts as they are now.
-    /// Errors: what is wrong with them, or that the file system does not answer.
+    ///
+    /// Errors: their problems, or that the file system does not answer.
     pub(super) fn read(&mut self) -> Reading {
         self.last += 1;
         let deadline = Instant::now() + PATIENCE;

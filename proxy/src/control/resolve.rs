@@ -2,7 +2,7 @@
 //! `resolve_interval`, in a thread of its own.
 //!
 //! A and AAAA are asked, used and aged apart. An address leaves after three answers without it; silence, and a server that fails,
-//! age nothing. The control loop is told of what differs, and makes a new table of it.
+//! age nothing. A difference is an event of the control loop, which orders a new table.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -44,7 +44,7 @@ const LANE: [usize; 2] = [64, 32];
 /// The same for names that had no answer last time: one dead zone, whatever its size, delays no other.
 const FAILING_LANE: [usize; 2] = [32, 16];
 
-/// What is known of the names, and the thread that keeps it so.
+/// The addresses of names as known, kept up to date by a thread.
 #[derive(Clone, Debug)]
 pub(super) struct Resolver {
     shared: Arc<Shared>,
@@ -69,7 +69,7 @@ struct State {
 
 type Question = (Arc<str>, Family);
 
-/// What is known of one name.
+/// One name.
 #[derive(Clone, Debug, Default)]
 struct Known {
     parts: [Part; 2],
@@ -81,7 +81,7 @@ struct Known {
     failures: u64,
 }
 
-/// What is known of one name's addresses of one family.
+/// One name's addresses of one family.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Part {
     /// Each address, and how many answers in a row were without it.
@@ -118,7 +118,7 @@ impl Part {
         }
     }
 
-    /// Takes what came of a question; whether it failed.
+    /// Takes the answer to a question; whether it failed.
     fn take(&mut self, answer: &Answer, now: Instant) -> bool {
         let (found, ttl): (&[IpAddr], _) = match answer {
             Answer::Addresses(addresses, ttl) => (addresses, (*ttl).max(SOONEST)),
@@ -237,7 +237,7 @@ impl State {
         })
     }
 
-    /// What is to be asked now, and whether it failed last time.
+    /// The questions that are due, and whether each failed last time.
     fn take_due(&mut self, now: Instant) -> Vec<(Question, bool)> {
         let interval = self.interval;
         let due = self.parts().filter(|(_, part)| part.is_due(interval, now));
@@ -257,7 +257,7 @@ impl State {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // What a thread that panicked left is still a set of names and addresses.
+        // After a panic of a thread it is still a set of names and addresses.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -265,7 +265,7 @@ impl Shared {
     async fn ask_all(&self) {
         let mut servers = Arc::new(NameServers::from_system());
         let lanes = [LANE, FAILING_LANE].map(|room| Arc::new(room.map(Semaphore::new)));
-        // After a panic of this task nothing of what was under way is.
+        // After a panic of this task no question is under way any more.
         self.lock().parts().filter(|(_, part)| part.next == Next::UnderWay).for_each(|(_, part)| {
             part.next = Next::Now;
         });
@@ -339,7 +339,7 @@ impl Shared {
                     _ => "there is no such name",
                 };
                 let kept =
-                    if addresses.is_empty() { "it has no endpoint now" } else { "what is known of it stays" };
+                    if addresses.is_empty() { "it has no endpoint now" } else { "its known addresses stay" };
                 warn!(host = &**name, "no address for the host name ({family}): {why}; {kept}");
             }
             if addresses != before {

@@ -1,4 +1,4 @@
-//! Signals as events of the control loop. What they lead to is decided there.
+//! Signals as events of the control loop. The loop decides on their effects.
 
 use std::io;
 use std::thread;
@@ -16,8 +16,7 @@ use crate::os::sys::ignore_signal;
 /// Signals to end that come this close are one: `timeout` sends TERM to the process and, 1 ms later, to its group.
 const ONE_ORDER: Duration = Duration::from_millis(50);
 
-/// HUP ends a process that does not handle it. One that comes while the configuration is read for the first time asks for what is
-/// being done.
+/// HUP ends a process that does not handle it. While the configuration is read for the first time it asks for no more than that.
 pub(super) fn ignore_reload() {
     ignore_signal(SIGHUP);
 }

@@ -135,7 +135,7 @@ impl First {
     }
 }
 
-/// What the control loop works with, started before it.
+/// The threads that the control loop works with, started before it.
 struct Threads {
     reader: Reader,
     /// The texts that `reader` read first.

@@ -21,7 +21,7 @@ use crate::fleet::Fleet;
 use crate::log::Log;
 use crate::{panics, version};
 
-/// What the control loop knows and the admin server shows. The loop alone writes it.
+/// Facts that the control loop knows and the admin server shows. The loop alone writes them.
 #[derive(Debug)]
 pub(super) struct Facts {
     /// The table in force, shared with a shard.

@@ -21,7 +21,7 @@ use super::event::Event;
 use crate::front::load::is_configuration_file;
 use crate::panics;
 
-/// A change is told when this long no other has followed: an editor's save is several events.
+/// A change is reported when this long no other has followed: an editor's save is several events.
 const QUIET: Duration = Duration::from_millis(100);
 
 /// And at the latest this long after the first: a file that is written to for ever must not hold a reload up.
@@ -55,7 +55,7 @@ struct Watcher {
     looks: BTreeMap<PathBuf, Look>,
 }
 
-/// What changes with a file's text, without reading it. None: there is no file.
+/// The marks of a file that change with its text: device, inode, size, time. None: there is no file.
 type Look = Option<(u64, u64, u64, i64, i64)>;
 
 impl Watcher {
@@ -66,7 +66,7 @@ impl Watcher {
             let now = Instant::now();
             if debounce.due().is_some_and(|due| due <= now) {
                 debounce = Debounce::default();
-                // Armed again before anyone reads: what changes after this is a new event.
+                // Armed again before the texts are read: a change after this is a new event.
                 self.arm();
                 if events.send_blocking(Event::Changed).is_err() {
                     return Ok(());
@@ -95,7 +95,7 @@ impl Watcher {
         }
     }
 
-    /// Takes what has arrived; whether any of it concerns the configuration.
+    /// Takes the events that have arrived; whether any concerns the configuration.
     fn saw_a_change(&mut self) -> io::Result<bool> {
         let mut buffer = [0; 4096];
         let mut changed = false;
@@ -139,7 +139,7 @@ impl Watcher {
     }
 }
 
-/// When to tell of a change: [`QUIET`] after the last, at most [`LATEST`] after the first.
+/// When to report a change: [`QUIET`] after the last, at most [`LATEST`] after the first.
 #[derive(Clone, Copy, Debug, Default)]
 struct Debounce {
     first: Option<Instant>,
@@ -166,7 +166,7 @@ fn looks(paths: impl Iterator<Item = PathBuf>) -> BTreeMap<PathBuf, Look> {
     paths.map(|path| (path.clone(), look(&path))).collect()
 }
 
-/// What in a directory concerns the configuration; of a file, which is an interest without a name, everything does.
+/// The names in a directory that concern the configuration; a file is an interest without a name, and each of its events counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Interest {
     /// These names: files, links, and what is missing.
@@ -183,7 +183,7 @@ impl Interest {
 
 type Interests = BTreeMap<PathBuf, Interest>;
 
-/// All directories that matter for these paths, with what in them, and all files.
+/// All directories that matter for these paths, with the names in them, and all files.
 fn interests(paths: &[PathBuf]) -> Interests {
     let mut interests = Interests::new();
     for path in paths {
@@ -211,7 +211,7 @@ fn note_file(end: PathBuf, interests: &mut Interests) {
 }
 
 /// Follows a path through its links, notes where a change could make it lead elsewhere, and returns where it ends: each directory
-/// that holds a link, that of the end, and, if something is missing, that in which it would appear.
+/// that holds a link, that of the end, and, if a part of the path is missing, that in which it would appear.
 fn walk(path: &Path, interests: &mut Interests) -> PathBuf {
     let mut note = |directory: &Path, name: &OsStr| {
         interests.entry(directory.to_owned()).or_default().names.insert(name.to_owned());
@@ -262,7 +262,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_change_is_told_after_quiet_and_never_later_than_the_latest() {
+    fn a_change_is_reported_after_quiet_and_never_later_than_the_latest() {
         #[track_caller]
         fn check(changes_ms: &[u64], due_ms: Option<u64>) {
             let start = Instant::now();

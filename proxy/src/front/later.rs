@@ -1,9 +1,9 @@
-//! Commands and options of later versions: refused by name, with what does the same now, and never taken for misspelt ones. They are
-//! looked for before the arguments are read, since these would first miss what such a command does not need.
+//! Commands and options of later versions: refused by name, with the way to do the same now, and never taken for misspelt ones. They are
+//! looked for before the arguments are read, since these would first miss arguments that such a command does not need.
 
 use std::ffi::{OsStr, OsString};
 
-/// What one program does not have yet. Each entry ends with what to do instead.
+/// Commands and options that one program does not have yet. Each entry ends with what to do instead.
 pub struct Later {
     /// The program.
     pub program: &'static str,
@@ -46,7 +46,7 @@ mod tests {
     };
 
     #[test]
-    fn what_is_planned_is_refused_by_name() {
+    fn planned_commands_and_options_are_refused_by_name() {
         let import = "error: `prog import` is not in this version of Weir; write it by hand\n";
         let take_over =
             "error: `prog run --take-over` is not in this version of Weir; stop the other first\n";

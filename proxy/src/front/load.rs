@@ -1,5 +1,5 @@
 //! Reads configuration files and directories, and takes their text through parse, compile and the `[[test]]`s.
-//! For `weir run`, `weir check` and `weirctl` alike. What is wrong comes back as values; `report` prints them.
+//! For `weir run`, `weir check` and `weirctl` alike. Problems come back as values; `report` prints them.
 //!
 //! A file that cannot be read is a problem like any other, so that one run shows everything that has to be mended.
 
@@ -36,7 +36,7 @@ pub struct Origin(Vec<Input>);
 enum Input {
     /// A file or a directory, read each time.
     Path(PathBuf),
-    /// What is there once only: the text of a pipe, or one that was never a file (the demo's).
+    /// A text that can be read once only: that of a pipe, or one that was never a file (the demo's).
     Once { name: PathBuf, text: Result<Source, Box<Problem>> },
 }
 
@@ -44,7 +44,7 @@ enum Input {
 /// find it.
 const WALKS_SHOWN: usize = 5;
 
-/// What to do with the `[[test]]`s of a configuration.
+/// The effect of the `[[test]]`s of a configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tests {
     /// A failing one refuses the configuration.
@@ -60,7 +60,7 @@ pub enum Tests {
 pub struct Loaded {
     /// The texts it came from.
     pub sources: Arc<Sources>,
-    /// What became of them; its warnings include those of failing tests that were let pass.
+    /// The same, compiled; its warnings include those of failing tests that were let pass.
     pub compiled: Compiled,
 }
 
@@ -74,7 +74,7 @@ pub struct Refused {
 }
 
 impl Origin {
-    /// What `-c` named; without any, [`DEFAULT_PATH`]. A pipe among them (`-c <(...)`, `/dev/stdin`) is read here, once.
+    /// The files and directories that `-c` named; without any, [`DEFAULT_PATH`]. A pipe among them (`-c <(...)`, `/dev/stdin`) is read here, once.
     pub fn from_arguments(mut paths: Vec<PathBuf>) -> Self {
         if paths.is_empty() {
             paths.push(DEFAULT_PATH.into());
@@ -103,7 +103,7 @@ impl Origin {
         })
     }
 
-    /// What was read once and will not be read again.
+    /// The texts that were read once and will not be read again, by name.
     pub fn read_once(&self) -> impl Iterator<Item = &Path> {
         self.0.iter().filter_map(|input| match input {
             Input::Path(_) => None,
@@ -176,7 +176,7 @@ impl Origin {
     }
 }
 
-/// Parses, compiles and tests what was read. `resolved` holds the addresses of host names; `check` has none and asks nobody.
+/// Parses, compiles and tests texts. `resolved` holds the addresses of host names.
 pub fn load(sources: Arc<Sources>, resolved: &Resolved, tests: Tests) -> Result<Loaded, Refused> {
     compile(sources, resolved)?.tested(tests)
 }
@@ -198,7 +198,7 @@ pub fn load_without_names(sources: Arc<Sources>, tests: Tests) -> Result<Loaded,
     }
 }
 
-/// Parses and compiles what was read.
+/// Parses and compiles texts.
 pub fn compile(sources: Arc<Sources>, resolved: &Resolved) -> Result<Loaded, Refused> {
     let environment = |name: &str| std::env::var(name);
     let compiled = weir_routing::parse(&sources, &environment)
@@ -247,7 +247,7 @@ impl Refused {
 }
 
 impl From<Problem> for Refused {
-    /// One that no text is to blame for.
+    /// A problem that is in no text.
     fn from(problem: Problem) -> Self {
         Self { sources: Arc::default(), problems: vec![problem] }
     }
@@ -268,8 +268,8 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, Box<Problem>> {
     let mut names = Vec::new();
     for entry in path.read_dir().map_err(unreadable)? {
         let name = entry.map_err(unreadable)?.file_name();
-        // What a symbolic link leads to counts: Kubernetes mounts each file of a ConfigMap as one. One that leads nowhere is
-        // kept, so that reading it says so.
+        // The target of a symbolic link counts: Kubernetes mounts each file of a ConfigMap as one. A link that leads nowhere is
+        // kept, so that reading it is refused.
         if is_configuration_file(&name) && !path.join(&name).is_dir() {
             names.push(name);
         }
@@ -292,7 +292,7 @@ pub(crate) fn is_configuration_file(name: &std::ffi::OsStr) -> bool {
 
 /// Refuses a file that was named before: all that it declares would be declared twice.
 fn once(path: &Path, seen: &mut HashMap<PathBuf, PathBuf>) -> Result<(), Box<Problem>> {
-    // A link that leads nowhere is no file that could be there twice; reading it says what is wrong with it.
+    // A link that leads nowhere is no file that could be there twice; reading it is refused.
     let Ok(resolved) = path.canonicalize() else { return Ok(()) };
     let Some(first) = seen.insert(resolved, path.to_owned()) else { return Ok(()) };
     let message = if first == path {
@@ -311,7 +311,7 @@ fn regular(path: &Path) -> Result<fs::File, Box<Problem>> {
     // A FIFO that took the file's place since would wait for a writer.
     let file = fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
     let file = match file {
-        // A lease: whoever holds it is asked to give it up, which takes a while.
+        // A lease: its holder is asked to give it up, which takes a while.
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => fs::File::open(path),
         opened => opened,
     };
@@ -336,7 +336,7 @@ fn refuse_others(path: &Path, kind: FileType) -> Result<(), Box<Problem>> {
         .into())
 }
 
-/// Reads what was opened to its end.
+/// Reads an open file to its end.
 fn source(path: &Path, file: fs::File) -> Result<Source, Box<Problem>> {
     let mut bytes = Vec::new();
     file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|error| unreadable(path, &error))?;
@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_cannot_be_read_is_told_at_once() {
+    fn all_that_cannot_be_read_is_reported_at_once() {
         let home = tempfile::tempdir().unwrap();
         let path = |name: &str| home.path().join(name);
         fs::create_dir(path("bare")).unwrap();
@@ -424,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_regular_file_is_refused_by_name_and_never_opened() {
+    fn a_path_that_is_no_regular_file_is_refused_by_name_and_never_opened() {
         let home = tempfile::tempdir().unwrap();
         let path = |name: &str| home.path().join(name);
         let fifo = |name: &str| {

@@ -1,4 +1,4 @@
-//! Prints problems: with the line and a caret for people, as JSON for programs. What is wrong is decided elsewhere.
+//! Prints problems: with the line and a caret for people, as JSON for programs. Which problems there are is decided elsewhere.
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
@@ -104,7 +104,8 @@ fn grouped(number: usize) -> String {
     text
 }
 
-/// Writes to stderr, before Weir runs or after it: what runs has a log for that. A reader that went away (`weir run 2>&1 | head`) is no reason to panic, as `eprint!` would.
+/// Writes to stderr, before Weir runs or after it: while it runs there is a log for that. A reader that went away
+/// (`weir run 2>&1 | head`) is no reason to panic, as `eprint!` would.
 pub fn to_stderr(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }
@@ -115,7 +116,7 @@ pub fn to_stdout(text: &str) {
     let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }
 
-/// Prints what refused a configuration, and how many problems there are.
+/// Prints the problems of a refused configuration, and how many there are.
 pub fn print_refused(refused: &Refused) {
     print(&refused.sources, &refused.problems, Shown::First);
     to_stderr(&format!("{}\n", summary(&refused.problems)));
@@ -152,8 +153,8 @@ fn render(sources: &Sources, problem: &Problem, renderer: &Renderer) -> String {
     }
 }
 
-/// The renderer counts columns in the line that it shows, where escapes are longer than what stands in the file: what it will
-/// print, and what it should.
+/// The renderer counts columns in the line that it shows, where escapes are longer than the characters in the file: its own text for
+/// the place, and the right one.
 fn column_shown(sources: &Sources, place: Place) -> Option<(String, String)> {
     let source = sources.source(place);
     let (position, line) = (sources.position(place), source.line(place.start as usize).range);
@@ -175,7 +176,7 @@ fn facts(problem: &Problem) -> Option<String> {
     }
 }
 
-/// A place to mark in the text, and what is said of it.
+/// A place to mark in the text, and its label.
 struct Mark {
     place: Place,
     kind: AnnotationKind,
@@ -206,7 +207,7 @@ fn snippets<'s>(sources: &'s Sources, problem: &Problem) -> Vec<Snippet<'s, Anno
 /// The lines of one file from its first mark to its last; the renderer folds what lies between.
 fn snippet(sources: &Sources, file: u32, marks: Vec<Mark>) -> Snippet<'_, Annotation<'_>> {
     let source = &sources.0[file as usize];
-    // A place is marked on its first line only: the head of a table says enough, and a bracket over all of it hides it.
+    // A place is marked on its first line only: the head of a table is enough, and a bracket over all of it hides it.
     let spans: Vec<Range<usize>> = marks.iter().map(|mark| source.on_first_line(mark.place)).collect();
     let first = spans.iter().map(|span| span.start).min().unwrap_or(0);
     let last = spans.iter().map(|span| span.end).max().unwrap_or(0);
@@ -321,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_problem_shows_its_line_a_caret_what_was_found_and_further_places() {
+    fn a_problem_shows_its_line_a_caret_the_found_value_and_further_places() {
         let sources = sources();
         let text = render(&sources, &problem(&sources), &Renderer::plain());
         let expected = "\
@@ -343,7 +344,7 @@ error[bad-address]: not an address
     }
 
     #[test]
-    fn what_would_steer_a_terminal_is_escaped_wherever_it_is_printed() {
+    fn characters_that_would_steer_a_terminal_are_escaped_wherever_they_are_printed() {
         let text = "\u{feff}[gateway.edge]\nlisten = [\"\u{202e}moc\", \"\u{200b}x\"]\n";
         let sources = Sources(vec![Source::new("a\u{202e}.toml", text)]);
         let problem = Problem::error("bad", at(&sources, 0, "\"\u{200b}x\""), "not \u{200b}x")
@@ -371,7 +372,7 @@ error[bad-address]: not an address
     }
 
     #[test]
-    fn what_was_found_can_be_seen() {
+    fn a_found_value_can_be_seen() {
         #[track_caller]
         fn check(found: &str, expected: &str) {
             assert_eq!(facts(&Problem::error("e", None, "e").found(found)).as_deref(), Some(expected));

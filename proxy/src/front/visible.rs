@@ -1,5 +1,5 @@
-//! Text of users as it may be printed: what a terminal would act on or not show at all (control characters, right-to-left
-//! marks, zero-width spaces) is written as an escape.
+//! Text of users as it may be printed: characters that a terminal would act on or not show at all (control characters,
+//! right-to-left marks, zero-width spaces) are written as escapes.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -33,7 +33,7 @@ pub(crate) fn json(text: &str) -> Cow<'_, str> {
     replaced(text, hidden, escape)
 }
 
-/// What was found in a file: quoted and escaped if it is nothing or does not show as it is.
+/// A value found in a file: quoted and escaped if it is empty or does not show as it is.
 pub(crate) fn found(text: &str) -> Cow<'_, str> {
     if text.is_empty() || text.contains(is_hidden) { format!("{text:?}").into() } else { text.into() }
 }
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_does_not_show_as_itself_is_escaped() {
+    fn a_character_that_does_not_show_as_itself_is_escaped() {
         // Of each range of the category Cf one, control characters, and blanks that look like a space.
         let hidden = "\0\t\n\r\u{1b}\u{7f}\u{85}\u{a0}\u{ad}\u{600}\u{61c}\u{6dd}\u{70f}\u{8e2}\u{180e}\u{200b}\u{200e}\u{2028}\u{202a}\u{202e}\u{2060}\u{2066}\u{206f}\u{3000}\u{feff}\u{fff9}\u{110bd}\u{13430}\u{1bca0}\u{1d173}\u{e0001}\u{e0020}";
         for letter in hidden.chars() {

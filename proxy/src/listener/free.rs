@@ -2,7 +2,7 @@
 //!
 //! A process that has just ended may leave listening sockets behind: an accept that its io_uring still holds keeps one for up to
 //! some 20 ms, and until then the kernel completes handshakes there that no process will serve. SO_REUSEPORT would let us bind
-//! beside it, and another program would be told that the address is taken.
+//! beside it, and another program would find the address taken.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
@@ -14,7 +14,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::lock::lock;
 
-/// How long a start asks for addresses that are taken: far longer than what is left of a process takes to go.
+/// How long a start asks for addresses that are taken: far longer than the sockets of an ended process take to go.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long it waits before it asks again.
@@ -23,7 +23,7 @@ const STEP: Duration = Duration::from_millis(2);
 /// The state of a listening socket in `/proc/net/tcp`.
 const LISTEN: &str = "0A";
 
-/// Binds an address that nobody may share, and asks again until then if it is taken.
+/// Binds an address that no other socket may share, and asks again until then if it is taken.
 pub(crate) fn bind_alone(address: SocketAddr, until: Instant) -> io::Result<TcpListener> {
     loop {
         match TcpListener::bind(address) {
@@ -83,7 +83,7 @@ fn listens(lines: impl BufRead, address: SocketAddr) -> bool {
         let local = parse(fields.next()?)?;
         (fields.nth(1)? == LISTEN).then_some(local)
     });
-    // The zone of a link-local address is not told there.
+    // The zone of a link-local address is not shown there.
     listening.any(|local| local.ip() == address.ip() && local.port() == address.port())
 }
 

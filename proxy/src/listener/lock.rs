@@ -37,7 +37,7 @@ pub(crate) struct Lock {
 /// Why an address could not be locked.
 #[derive(Debug)]
 pub(crate) struct Taken {
-    /// What the kernel answered.
+    /// The kernel's error.
     pub error: io::Error,
     /// The pid of the Weir that holds it, where that is known.
     pub holder: Option<i32>,
@@ -65,7 +65,7 @@ struct LockFile {
 
 impl Drop for LockFile {
     fn drop(&mut self) {
-        // While the lock is still held: whoever waits to open this path sees that its file is gone, and makes another.
+        // While the lock is still held: a process that waits to open this path sees that its file is gone, and makes another.
         let _ = fs::remove_file(&self.path);
     }
 }
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_locked_once_says_who_holds_it_and_is_gone_afterwards() {
+    fn a_file_is_locked_once_names_its_holder_and_is_gone_afterwards() {
         let home = tempfile::tempdir().unwrap();
         let lock = |text: &str| lock_file(home.path(), address(text));
         let held = lock("127.0.0.1:80").expect("free").expect("a directory of ours");
@@ -189,10 +189,10 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_holder_left_is_no_lock() {
+    fn the_file_of_a_killed_holder_is_no_lock() {
         let home = tempfile::tempdir().unwrap();
         fs::write(home.path().join(file_name(address("[::1]:80"))), "4000000000000").unwrap();
-        assert!(lock_file(home.path(), address("[::1]:80")).expect("nobody holds it").is_some());
+        assert!(lock_file(home.path(), address("[::1]:80")).expect("it has no holder").is_some());
     }
 
     #[test]

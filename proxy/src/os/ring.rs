@@ -1,9 +1,10 @@
-//! The shard's io_uring: accept, connect, readiness, cancel, and the one place where a shard sleeps. And the probe: what this
-//! kernel's io_uring can do, found by doing it; versions lie, for distributions port features back and containers forbid them.
+//! The shard's io_uring: accept, connect, readiness, cancel, and the one place where a shard sleeps. And the probe of
+//! this kernel's io_uring, which tries each feature: versions do not show them, for distributions port features back and containers
+//! forbid them.
 //!
 //! One of the two files with unsafe code. Requests refer to descriptors (the kernel takes its own reference when it reads the entry,
 //! at the latest in the next [`Ring::turn`]) and to addresses that this file keeps until then. Each request has a typed name, so
-//! that only the completion of an accept can become a socket. What completions mean is left to the shard.
+//! that only the completion of an accept can become a socket. The meaning of completions is left to the shard.
 
 #![allow(unsafe_code)]
 
@@ -160,7 +161,7 @@ pub(crate) enum Completion {
     },
 }
 
-/// What a poll's mask says beside that it has woken.
+/// What a poll's mask reports beside the wake-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Readiness {
     /// POLLERR: the connection is dead.
@@ -190,7 +191,7 @@ pub(crate) struct Ring {
     can_gather: bool,
     /// Addresses of connects that the kernel may not have read yet; never grown beyond its first capacity, so they do not move.
     addresses: Vec<SockAddr>,
-    /// Requests that the submission queue had no room for, in order. Whoever made them waits for their completions as for others'.
+    /// Requests that the submission queue had no room for, in order. Their completions come later.
     waiting: VecDeque<Submission>,
     /// The kernel has refused requests, and has taken none since.
     is_refused: bool,
@@ -433,7 +434,7 @@ const PROBE_DEADLINE: Timespec = Timespec::new().sec(1);
 const PROBED_ACCEPT: u64 = 1;
 const PROBED_POLL: u64 = 2;
 
-/// What a shard needs of io_uring, and whether this kernel has it.
+/// The features of io_uring that a shard needs, and whether this kernel has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Features {
     /// Completions are run by the one thread that asks for them (IORING_SETUP_SINGLE_ISSUER and DEFER_TASKRUN).
@@ -444,7 +445,8 @@ pub(crate) struct Features {
     pub multishot_poll: bool,
 }
 
-/// Tries what a shard needs.
+/// Tries the features that a shard needs.
+///
 /// Errors: no ring at all could be made (ENOSYS: none in this kernel; EPERM: forbidden; ENOMEM: locked memory).
 pub(crate) fn probe() -> io::Result<Features> {
     let mut builder = IoUring::builder();
@@ -551,9 +553,9 @@ mod tests {
         check_connects(&mut ring, &listeners, &sockets);
     }
 
-    /// A kernel without memory for requests: they wait in order, the ring says so, and nothing is lost.
+    /// A kernel without memory for requests: they wait in order, the ring reports it, and no request is lost.
     #[test]
-    fn what_the_kernel_refuses_waits_and_happens_later() {
+    fn requests_that_the_kernel_refuses_wait_and_happen_later() {
         let listeners = [0; 4].map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
         let sockets = [0; 4].map(|_| Socket::new(Domain::IPV4, Type::STREAM, None).unwrap());
         let mut ring = Ring::new().unwrap();

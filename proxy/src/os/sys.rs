@@ -121,7 +121,7 @@ pub(crate) fn has_source_address(to: SocketAddr) -> bool {
     !UdpSocket::bind(any).and_then(|socket| socket.connect(to)).is_err_and(unavailable)
 }
 
-/// Options of either leg: segments leave at once, urgent bytes stay where they are in the stream, reads say what they left
+/// Options of either leg: segments leave at once, urgent bytes stay where they are in the stream, reads report the bytes that they left
 /// ([`receive`]), send buffers are bounded at first, dead peers are noticed.
 pub(crate) fn set_options(
     socket: BorrowedFd<'_>,
@@ -167,7 +167,7 @@ pub(crate) fn set_keepalive(socket: BorrowedFd<'_>, keepalive: Option<Keepalive>
     Ok(())
 }
 
-/// Resets a connection at once, whatever is queued and whoever still holds the socket: `close` with linger 0 would wait for an
+/// Resets a connection at once, whatever is queued and whether or not a poll still holds the socket: `close` with linger 0 would wait for an
 /// armed poll. An error means that there was nothing left to reset.
 pub(crate) fn reset(socket: BorrowedFd<'_>) {
     let _ = rustix::net::connect_unspec(socket);

@@ -16,7 +16,7 @@ use crate::boards::limits::{Limit, ShardLoad};
 use crate::boards::registry::Registry;
 use crate::reason::Reason;
 
-/// The label: the words of what accepting usually fails with, else the number.
+/// The label: the name of a usual error of accepting, else the number.
 fn errno_label(errno: i32) -> String {
     match errno {
         libc::EMFILE => "EMFILE".to_owned(),
@@ -29,7 +29,7 @@ fn errno_label(errno: i32) -> String {
     }
 }
 
-/// One set of labels and what was counted under it.
+/// One set of labels and its values.
 type Labelled<'a> = (&'a SeriesKey, &'a Reading);
 
 /// Sums of readings with the same labels.
@@ -56,7 +56,7 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    /// Of these shards, with what their pipes and tails may take together.
+    /// Of these shards; `pipes_max` and `tail_bytes_max` are limits of all of them together.
     pub(crate) fn new(
         shards: Vec<Arc<ShardCounters>>,
         shard_load: ShardLoad,

@@ -75,7 +75,7 @@ fn page() -> String {
 }
 
 #[test]
-fn the_page_of_metrics_is_what_the_tables_say() {
+fn the_page_of_metrics_is_that_of_the_tables() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(PAGE);
     let wanted = page();
     if std::env::var_os("WEIR_WRITE_DOCS").is_some() {

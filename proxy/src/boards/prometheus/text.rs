@@ -33,7 +33,7 @@ pub(crate) struct Family {
     pub kind: Kind,
     /// Names of the labels, in the order in which values are given.
     pub labels: &'static [&'static str],
-    /// What a value counts; empty for 0 or 1.
+    /// The unit of a value; empty for 0 or 1.
     #[cfg_attr(not(test), expect(dead_code, reason = "only the page shows it"))]
     pub unit: &'static str,
     /// The first version that has it.
