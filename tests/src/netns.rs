@@ -8,7 +8,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use crate::host;
 use crate::program::run_command;
 
-/// A network namespace. It lives as long as this, and what was opened in it.
+/// A network namespace. It lives as long as this, or as anything that was opened in it.
 #[derive(Debug)]
 pub struct Namespace {
     /// Holds it.
@@ -34,15 +34,15 @@ impl Namespace {
         Some(Self { keeper })
     }
 
-    /// Runs `what` in a thread of its own whose sockets, threads and child processes belong to this namespace.
-    pub fn run<T: Send>(&self, what: impl FnOnce() -> T + Send) -> T {
+    /// Runs `work` in a thread of its own whose sockets, threads and child processes belong to this namespace.
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         let namespace = std::fs::File::open(format!("/proc/{}/ns/net", self.keeper.id()));
         let namespace = namespace.expect("the namespace is there");
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| {
                 move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
                     .expect("root may enter it");
-                what()
+                work()
             });
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// How often a condition is asked. Short against every bar that is measured (100 ms), long against what asking costs.
+/// How often a condition is asked. Short against every bar that is measured (100 ms), long against the cost of asking.
 const STEP: Duration = Duration::from_millis(5);
 
 /// Whether `condition` came to hold within `deadline`. It is asked at least once, and once more at the end.

@@ -51,7 +51,7 @@ fn only_a_host_that_is_an_address_or_localhost_is_answered() {
 }
 
 #[test]
-fn metrics_say_what_moved() {
+fn metrics_count_the_bytes_that_moved() {
     let _turn = busy();
     let backend = Backend::lines("one");
     let mut weir = Weir::start(&edge(&[backend.address], ""));
@@ -128,7 +128,7 @@ fn ready_is_503_as_soon_as_it_drains() {
 }
 
 #[test]
-fn a_client_that_says_nothing_does_not_keep_others_from_asking() {
+fn a_silent_client_does_not_keep_others_from_asking() {
     let _turn = busy();
     let backend = Backend::lines("one");
     let weir = Weir::start(&edge(&[backend.address], ""));

@@ -27,7 +27,7 @@ struct Names {
 }
 
 impl Names {
-    /// Some of all names. What stands under a name may be another part under the same name the next time.
+    /// Some of all names. The next time the same name may stand for another part.
     fn some(rng: &mut fastrand::Rng) -> Self {
         let mut some = |prefix: &str| -> BTreeSet<String> {
             let all = (0..3).map(|index| format!("{prefix}{index}"));

@@ -10,7 +10,7 @@ use weir_tests::{Backend, Launch, Weir, holds_for, host, quiet, wait_for};
 
 use crate::support::edge;
 
-/// While no descriptor is left: what runs goes on, nothing spins, and the admin server answers.
+/// While no descriptor is left: sessions go on, nothing spins, and the admin server answers.
 fn check_starved(weir: &Weir, running: &TcpStream) {
     let cpu = weir.cpu_time();
     let start = Instant::now();

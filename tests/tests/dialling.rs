@@ -80,7 +80,7 @@ endpoints = [{{ address = "{}", weight = {} }}, {{ address = "{}", weight = {} }
 }
 
 #[test]
-fn when_all_fail_the_client_is_reset_and_told_why_in_the_metrics() {
+fn when_all_fail_the_client_is_reset_and_the_metrics_have_the_reason() {
     let _turn = quiet();
     let hole = BlackHole::new();
     for (name, endpoint, policy, reason, after) in [

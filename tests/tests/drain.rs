@@ -1,4 +1,4 @@
-//! TERM and INT: what is queued is served, what is open may finish, what is left at the deadline is reset, and the exit is 0.
+//! TERM and INT: queued connections are served, sessions may finish, those left at the deadline are reset, and the exit is 0.
 
 use std::collections::BTreeMap;
 use std::net::TcpStream;
@@ -149,7 +149,7 @@ fn two_signals_within_50_ms_are_one() {
 }
 
 #[test]
-fn nothing_that_the_kernel_has_completed_is_reset() {
+fn no_connection_that_the_kernel_has_completed_is_reset() {
     let _turn = quiet();
     for round in 0..10 {
         let backend = Backend::lines("one");

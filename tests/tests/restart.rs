@@ -1,5 +1,5 @@
 //! An end and a start again at once, at fixed addresses: each start serves, and no handshake is completed that no process serves.
-//! And what may stand in a start's way: the lock of an address.
+//! And an obstacle to a start: the lock of an address.
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
@@ -29,17 +29,17 @@ fn restarts(ends: &[(Signal, u32)]) {
     command.args(["run", "-c"]).arg(&config);
     let mut weir = Process::spawn(&mut command);
     let mut broken = Vec::new();
-    let mut serve = |weir: &mut Process, what: String| {
+    let mut serve = |weir: &mut Process, start: String| {
         let ready = || get(admin, "/ready", "localhost").is_ok_and(|answer| answer.status == 200);
         if !wait_for(Duration::from_secs(20), || !weir.is_running() || ready()) || !weir.is_running() {
-            broken.push(format!("{what}: {}", weir.output()));
+            broken.push(format!("{start}: {}", weir.output()));
             *weir = Process::spawn(&mut command);
             return wait_for(Duration::from_secs(20), ready);
         }
         for at in 0..ASKED {
             match ask_once(gateway, "hello") {
                 Ok(answer) => assert_eq!(answer, "one hello"),
-                Err(error) => broken.push(format!("{what}: connection {at}: {error}")),
+                Err(error) => broken.push(format!("{start}: connection {at}: {error}")),
             }
         }
         true

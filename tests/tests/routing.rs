@@ -1,4 +1,4 @@
-//! Routing with real sockets: what a client sees of a rule. The rules themselves are tested where they are compiled.
+//! Routing with real sockets: the effect of a rule on a client. The rules themselves are tested where they are compiled.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -231,7 +231,7 @@ endpoints = ["127.0.0.3"]
     assert_eq!(ask_once(one, "hello").expect("an answer"), "one hello");
     assert_eq!(ask_once(two, "hello").expect("an answer"), "two hello");
     assert_eq!(backends.each_ref().map(Backend::accepted), [1, 1]);
-    // Only the kernel knew that port: what is dialled is the listener itself.
+    // Only the kernel knew that port: the dialled address is the listener itself.
     assert_eq!(connect_to_end(weir.address("back")), End::Reset);
     weir.expect_closed("loop", 1);
     // State and series belong to the address, whatever port was dialled.

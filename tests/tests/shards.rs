@@ -42,7 +42,7 @@ fn sockets_are_handed_to_the_shard_that_has_clearly_fewer_sessions() {
     let counts = || shards.values().copied();
     assert_eq!((shards.len(), counts().sum::<f64>()), (2, OPEN as f64), "{shards:?}");
     let (least, most) = (counts().fold(f64::MAX, f64::min), counts().fold(0.0, f64::max));
-    // A shard hands over what it accepts once it has two, and a quarter, more than the least; one more came before that.
+    // A shard hands a socket over once it has two, and a quarter, more sessions than the least; one more came before that.
     assert!(most <= f64::max(least + 2.0, least * 1.25) + 1.0, "{shards:?}");
     // The kernel spreads connections by chance, so one shard is two ahead soon, and that often.
     let handed_over = weir.metric("weir_handovers_total", &[]);
@@ -118,7 +118,7 @@ fn busy_poll_spins_between_events_and_not_without_it() {
     let sleeps = share_while_asked(&weir, &stream);
     weir.reload(&toml("100ms"));
     let spins = share_while_asked(&weir, &stream);
-    // The figures are of a machine on which others may run: what spins takes all that it gets, an answer takes some 100 us.
+    // The figures are of a machine on which others may run: a shard that spins takes all that it gets, an answer takes some 100 us.
     assert!(spins > 0.25 && spins > 3.0 * sleeps, "{spins:.2} of a core with, {sleeps:.2} without");
     // Without events it sleeps after that time. The first 100 ms still spin.
     assert!(holds_for(ms(150), || true));
@@ -134,7 +134,7 @@ fn busy_poll_spins_between_events_and_not_without_it() {
 }
 
 #[test]
-fn a_process_that_was_stopped_serves_what_has_come_before_it_judges_its_timers() {
+fn a_process_that_was_stopped_serves_its_sockets_before_it_judges_its_timers() {
     let _turn = quiet();
     let backend = Backend::lines("one");
     let idle = "idle_timeout = \"1500ms\"\nflush_timeout = \"200ms\"";

@@ -1,4 +1,4 @@
-//! No thread can be made: what needs one is done without it or later, and the process goes on.
+//! No thread can be made: work that needs one is done without it or later, and the process goes on.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! Timeouts: never early, at most 100 ms and 1 % late, and what the two sides see when one is reached.
+//! Timeouts: never early, at most 100 ms and 1 % late, and the ends that both sides get when one is reached.
 
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};

@@ -12,7 +12,7 @@ use super::layout::Layout;
 pub enum Arm {
     /// No proxy at all
     Direct,
-    /// `weir-bench serve relay`: one thread that receives and sends and does nothing else, the least that a relay can cost
+    /// `weir-bench serve relay`: one thread that receives and sends and does nothing else, about the least that a relay can cost
     Floor,
     /// Weir
     Weir,

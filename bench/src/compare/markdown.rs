@@ -23,7 +23,7 @@ const MEMORY: Figure =
 const NOTE: &str = "Each cell is the median of rounds, then Weir's figure over it: mean ratio within rounds, 95 % interval. \
     **Bold** ratios show a difference: they are significant at 5 % after Holm's correction for all ratios of the run, and lie outside of \
     the noise of their row. That is the interval of `weir-again`, a second process of the same Weir. `weir-before` is another build of it. \
-    `floor` is one thread that receives and sends and does nothing else: a relay that copies cannot cost less.\n";
+    `floor` is one thread that receives and sends and does nothing else: a relay that copies can hardly cost less.\n";
 
 /// All of it.
 pub fn render(comparison: &Comparison) -> String {

@@ -192,7 +192,7 @@ const LEGEND: &str = "
 Figures are medians of rounds; \"-\" stands where nothing was measured, or too few samples. \"weir / it\" is the mean ratio within
 rounds with its 95 % interval; * marks a difference: significant at 5 % after Holm's correction for all ratios of the run, and
 outside of the noise of its row, which is the interval of weir-again, a second process of the same Weir. weir-before is another
-build of it. floor is one thread that receives and sends and does nothing else: a relay that copies cannot cost less. calls:
+build of it. floor is one thread that receives and sends and does nothing else: a relay that copies can hardly cost less. calls:
 system calls of the proxy's threads an operation (a GB), counted by `perf stat` for a second of a round of its own in the closed
 loop. switch: context switches. full: who filled 90 % of its core or more.
 
