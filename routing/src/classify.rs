@@ -239,9 +239,19 @@ impl Classifier {
         self.first_in_bases(classified, wild, first).map(BlockId)
     }
 
-    /// The part of the first bytes that has to be known before it is certain that a block holds.
-    pub(crate) fn needs(&self, classified: &Classified, block: BlockId) -> Option<FirstPart> {
-        (classified.awaits_sni && self.asks(Condition::Sni, block)).then_some(FirstPart::Sni)
+    /// The part of the first bytes that has to be known before it is certain that the route of this block, its first that holds,
+    /// takes the arrival. None where a later block of the route holds whatever the bytes are.
+    pub(crate) fn needs(&self, classified: &Classified, BlockId(first): BlockId) -> Option<FirstPart> {
+        if !classified.awaits_sni {
+            return None;
+        }
+        let (route, _) = self.route(BlockId(first));
+        let end = self.first_blocks.get(route.index() + 1).map_or(self.blocks.len() as u32, |next| *next);
+        let asks_or_fails = |block| {
+            self.asks(Condition::Sni, block)
+                || Condition::ALL.into_iter().any(|condition| !self.holds(classified, condition, block))
+        };
+        (first..end).map(BlockId).all(asks_or_fails).then_some(FirstPart::Sni)
     }
 
     /// Whether a condition of a block holds; one that it does not have does.

@@ -1,8 +1,8 @@
 //! The parts of a connection's first bytes that rules can ask for, as far as they are known when it is decided. Reading them is
 //! left to the owner of the socket.
 //!
-//! A part that is not known yet is a class like any other: it holds in every condition on it, so the first rule that holds in
-//! everything else is found, and only if that rule asks for the part is the connection's verdict to wait for it.
+//! A part that is not known yet is a class like any other: every condition on it holds. So the first rule that holds in
+//! everything else is found, and only if that rule cannot do without the part is the verdict to wait for it.
 
 /// One part of the first bytes, as far as it is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -141,9 +141,11 @@ fn model(parts: &Parts, arrival: &Arrival, sni: Known<&str>) -> (Via, Option<Rou
         Known::Value(name) => block.sni.is_empty() || block.sni.iter().any(|other| **other == *name),
     };
     for (id, route) in (0..).map(RouteId).zip(&parts.routes) {
-        let mut blocks = route.blocks.iter().filter(holds_but_for_sni).filter(may_hold);
-        if let Some(block) = blocks.next().filter(|_| route.gateways.contains(&arrival.gateway)) {
-            return (Via::Route, Some(id), sni == Known::Unknown && !block.sni.is_empty());
+        let blocks = route.blocks.iter().filter(holds_but_for_sni).filter(may_hold);
+        let blocks: Vec<&Block> = blocks.filter(|_| route.gateways.contains(&arrival.gateway)).collect();
+        if !blocks.is_empty() {
+            let waits = sni == Known::Unknown && blocks.iter().all(|block| !block.sni.is_empty());
+            return (Via::Route, Some(id), waits);
         }
     }
     let via = match (service(parts, arrival), &parts.gateways[arrival.gateway.index()].default) {
@@ -398,8 +400,8 @@ fn an_ipv4_prefix_never_holds_for_an_ipv6_address() {
     }
 }
 
-/// The one place where a connection has to wait: a rule before it that does not ask takes it at once, and so does one after it once
-/// the name is known, or known to be absent.
+/// A rule that does not ask takes a connection at once, and so does one that asks in one block and holds by another. A rule behind
+/// one that asks takes it once the name is known, or known to be absent.
 #[test]
 fn only_a_rule_that_holds_in_all_else_makes_a_connection_wait_for_its_bytes() {
     let mut builder = Builder::new();
@@ -410,13 +412,14 @@ fn only_a_rule_that_holds_in_all_else_makes_a_connection_wait_for_its_bytes() {
         ..Block::default()
     };
     let port = |port: u16| Block { ports: vec![port..=port], ..Block::default() };
-    for (name, block) in [
-        ("ssh", port(22)),
-        ("a", asks(443, "a.example.com")),
-        ("ssh-by-name", asks(22, "a.example.com")),
-        ("rest", port(443)),
+    for (name, blocks) in [
+        ("ssh", vec![port(22)]),
+        ("a", vec![asks(443, "a.example.com")]),
+        ("ssh-by-name", vec![asks(22, "a.example.com")]),
+        ("rest", vec![port(443)]),
+        ("mail", vec![asks(25, "a.example.com"), port(25)]),
     ] {
-        builder.route(name, &[gateway], vec![block], RouteAction::Reject);
+        builder.route(name, &[gateway], blocks, RouteAction::Reject);
     }
     let table = Table::build(builder.parts);
     let needs = Verdict::Needs(FirstPart::Sni);
@@ -429,6 +432,7 @@ fn only_a_rule_that_holds_in_all_else_makes_a_connection_wait_for_its_bytes() {
         (443, Known::Value("b.example.com"), by(3)),
         (443, Known::Absent, by(3)),
         (22, Known::Unknown, by(0)),
+        (25, Known::Unknown, by(4)),
         (80, Known::Unknown, none),
     ] {
         let arrival = super::support::arrival(0, "10.0.0.1", &format!("10.0.0.2:{port}"));

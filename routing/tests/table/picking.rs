@@ -412,3 +412,10 @@ fn least_connections_of_many_endpoints_evens_them_out() {
     assert_eq!(connections.len(), 200);
     assert!(connections.values().all(|count| (94..=106).contains(count)), "{connections:?}");
 }
+
+/// Names and places are not copied for each shard.
+#[test]
+fn copies_of_a_table_share_its_parts() {
+    let table = picking(Balance::Random, &[(1, 0)]);
+    assert!(std::ptr::eq(table.clone().parts(), table.parts()));
+}
