@@ -50,6 +50,8 @@ mod relay;
 #[cfg(feature = "runtime")]
 #[allow(unreachable_pub)]
 mod shard;
+#[cfg(all(test, feature = "runtime"))]
+mod sim;
 #[cfg(feature = "runtime")]
 mod version;
 #[cfg(feature = "runtime")]

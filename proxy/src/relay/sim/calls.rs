@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use weir_routing::Timeouts;
 
-use super::Sabotage;
-use super::net::Net;
+use super::sabotage::Sabotage;
 use crate::relay::{HOT_BUFFER, Hearing, Kernel, Path, Pipe, Received, Side, Tail};
+use crate::sim::net::Net;
 
 /// What the simulation knows of a session without asking its relay.
 #[derive(Debug, Default)]

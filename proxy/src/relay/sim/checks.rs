@@ -1,6 +1,6 @@
 //! What must hold after each step, after each turn, and in the end.
 
-use super::Sabotage;
+use super::sabotage::Sabotage;
 use super::shard::Shard;
 use crate::reason::Reason;
 use crate::relay::direction::SPLICED_FOR_ONE;

@@ -4,10 +4,10 @@
 use weir_routing::RelayMode;
 use weir_routing::Timeouts;
 
-use super::net::{Ending, Net, Shape};
 use super::shard::{Shard, keepalive, timeouts};
 use crate::reason::Reason;
 use crate::relay::Side;
+use crate::sim::net::{Ending, Net, Shape};
 
 /// What the leg sends before its end: more than the buffers towards the other leg take.
 const SENT: u64 = 50_000;

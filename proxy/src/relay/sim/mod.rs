@@ -3,14 +3,12 @@
 //! `WEIR_SIM_SEEDS=50000 cargo test -p weir relay::sim` runs more seeds, `WEIR_SIM_SEED=17` one of them again. For each rule of
 //! the kernel that a relay can get wrong, [`Sabotage`] breaks it on purpose, and some seed must notice.
 
-mod bytes;
 mod calls;
 mod checks;
 mod endings;
-mod net;
 mod paths;
 mod polls;
-mod pools;
+mod sabotage;
 mod shard;
 
 use std::collections::BTreeSet;
@@ -18,9 +16,11 @@ use std::collections::BTreeSet;
 use weir_routing::RelayMode;
 
 use self::calls::Seen;
-use self::net::{Ending, Net, Shape};
+use self::sabotage::Sabotage;
 use self::shard::{Shard, keepalive, timeouts};
 use crate::reason::Reason;
+use crate::sim::net::{Ending, Net, Shape};
+use crate::sim::seeds;
 
 /// Seeds of every run.
 const SEEDS: u64 = 2_000;
@@ -34,82 +34,6 @@ const SMALL_TURN: u64 = 32 << 10;
 
 /// Turns without faults after which everything must have ended.
 const TURNS_TO_END: usize = 20_000;
-
-/// A rule that is broken on purpose, in the shard or between it and the relay.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sabotage {
-    /// EAGAIN of a full pipe is taken for EAGAIN of an empty socket.
-    FullPipeClearsReadable,
-    /// POLLERR of a completion is not looked at.
-    ErrorMaskIgnored,
-    /// POLLRDHUP of a completion is not looked at.
-    HangUpIgnored,
-    /// A completion's mask is taken for the state.
-    MaskIsState,
-    /// A short read is taken for the last one: a FIN or more bytes may wait behind it.
-    ShortReadDrains,
-    /// What a splice says of the end is believed: at a mark of urgent data it is not true.
-    SpliceEndBelieved,
-    /// A direction whose budget has ended waits for an event.
-    RetryDropped,
-    /// An error that a write was told is forgotten: a read is expected to tell it again.
-    WriteErrorForgotten,
-    /// A failed write ends reading from that leg.
-    WriteErrorEndsReading,
-    /// A FIN is passed on before what is held has left.
-    FinBeforeEmpty,
-    /// A reset does not wait for the send queue.
-    ResetUnflushed,
-    /// A pipe goes back with bytes in it.
-    DirtyPipeReused,
-    /// Timers are judged before events, and without a look at the sockets.
-    TimeJudgedFirst,
-    /// Timers fire early.
-    TimersEarly,
-    /// A pipe is filled as far as its slots go.
-    PipeFilledUp,
-    /// Reads do not shrink as tails fill their budget.
-    TailBudgetIgnored,
-    /// Sessions that a turn's budget leaves out are not stepped in the next.
-    RestForgotten,
-    /// A request that the kernel refuses is taken for made.
-    RefusedRequestLost,
-    /// A session is ended by closing its descriptors under their polls.
-    EndedByClose,
-    /// Peers are not asked after: one that is gone keeps its session.
-    SilenceUnasked,
-    /// A peer whose window is closed is taken for one that does not answer.
-    ClosedWindowIsSilence,
-    /// Of two questions that are unanswered when they are looked at, the answer between them is not seen.
-    AnswersForgotten,
-}
-
-impl Sabotage {
-    const ALL: [Self; 22] = [
-        Self::FullPipeClearsReadable,
-        Self::ErrorMaskIgnored,
-        Self::HangUpIgnored,
-        Self::MaskIsState,
-        Self::ShortReadDrains,
-        Self::SpliceEndBelieved,
-        Self::RetryDropped,
-        Self::WriteErrorForgotten,
-        Self::WriteErrorEndsReading,
-        Self::FinBeforeEmpty,
-        Self::ResetUnflushed,
-        Self::DirtyPipeReused,
-        Self::TimeJudgedFirst,
-        Self::TimersEarly,
-        Self::PipeFilledUp,
-        Self::TailBudgetIgnored,
-        Self::RestForgotten,
-        Self::RefusedRequestLost,
-        Self::EndedByClose,
-        Self::SilenceUnasked,
-        Self::ClosedWindowIsSilence,
-        Self::AnswersForgotten,
-    ];
-}
 
 /// One world.
 struct Sim {
@@ -284,19 +208,9 @@ impl Sim {
     }
 }
 
-/// A number from the environment.
-fn number(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text}: wanted a number")))
-}
-
 #[test]
 fn whatever_happens_bytes_arrive_and_ends_are_told() {
-    let seeds = match number("WEIR_SIM_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("WEIR_SIM_SEEDS").unwrap_or(SEEDS),
-    };
-    for seed in seeds {
+    for seed in seeds(SEEDS) {
         if let Err(broken) = Sim::new(seed, None).run() {
             panic!("seed {seed} (WEIR_SIM_SEED={seed} runs it again): {broken}");
         }

@@ -1,6 +1,6 @@
 //! The completions of the simulated ring's polls: late, doubled, for nothing or without MORE, and refused for a while.
 
-use super::net::{Net, OUT, Poll};
+use crate::sim::net::{Net, OUT, Poll};
 
 /// A completion of a poll.
 #[derive(Clone, Copy, Debug)]

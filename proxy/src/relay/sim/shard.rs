@@ -7,13 +7,13 @@ use std::time::Duration;
 use weir_routing::RelayMode;
 use weir_routing::{Keepalive, Timeouts};
 
-use super::Sabotage;
 use super::calls::{Calls, Ledger, Seen};
-use super::net::{ERR, HUP, IN, Net, OUT, Poll, Shape};
 use super::polls::Completion;
+use super::sabotage::Sabotage;
 use crate::reason::Reason;
 use crate::relay::turn::BYTES_A_TURN;
 use crate::relay::{Kernel, Millis, Moved, News, Phase, Relay, Side, Step, TurnBudget};
+use crate::sim::net::{ERR, HUP, IN, Net, OUT, Poll, Shape};
 
 /// The wheel's tick in milliseconds; deadlines are rounded up to it.
 const TICK: u64 = 10;
@@ -61,7 +61,10 @@ impl Shard {
         mode: RelayMode,
     ) -> usize {
         let patience = keepalive.map(|it| it.time + it.interval * it.probes);
-        let sockets = self.net.open(shapes, patience);
+        let first = self.net.sockets.len();
+        // The client's poll has been armed for long, the upstream's is asked for now.
+        let polls = [Poll::Armed, Poll::Disarmed];
+        let sockets = [0, 1].map(|side| self.net.add(shapes[side], first + 1 - side, patience, polls[side]));
         let now = self.net.now;
         self.sessions.push(Session {
             relay: Relay::new(&timeouts, keepalive, Millis(now / 1000), mode, false),

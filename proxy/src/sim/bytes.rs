@@ -5,33 +5,33 @@ use std::collections::VecDeque;
 
 /// Consecutive bytes of one stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Run {
-    pub(super) stream: usize,
-    pub(super) at: u64,
-    pub(super) len: usize,
+pub(crate) struct Run {
+    pub(crate) stream: usize,
+    pub(crate) at: u64,
+    pub(crate) len: usize,
 }
 
 /// A queue of bytes.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Bytes {
+pub(crate) struct Bytes {
     runs: VecDeque<Run>,
     len: usize,
 }
 
 impl Bytes {
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         *self = Self::default();
     }
 
-    pub(super) fn push(&mut self, run: Run) {
+    pub(crate) fn push(&mut self, run: Run) {
         self.len += run.len;
         if let Some(last) = self.runs.back_mut()
             && last.stream == run.stream
@@ -44,7 +44,7 @@ impl Bytes {
     }
 
     /// Takes the first `count` bytes.
-    pub(super) fn take(&mut self, mut count: usize) -> Self {
+    pub(crate) fn take(&mut self, mut count: usize) -> Self {
         let mut taken = Self::default();
         while count > 0 {
             let Some(first) = self.runs.front_mut() else { break };
@@ -61,20 +61,20 @@ impl Bytes {
         taken
     }
 
-    pub(super) fn append(&mut self, other: Self) {
+    pub(crate) fn append(&mut self, other: Self) {
         for run in other.runs {
             self.push(run);
         }
     }
 
     /// A copy of the bytes `from..to`.
-    pub(super) fn range(&self, from: usize, to: usize) -> Self {
+    pub(crate) fn range(&self, from: usize, to: usize) -> Self {
         let mut all = self.clone();
         all.take(from);
         all.take(to - from)
     }
 
-    pub(super) fn runs(&self) -> impl Iterator<Item = &Run> {
+    pub(crate) fn runs(&self) -> impl Iterator<Item = &Run> {
         self.runs.iter()
     }
 }

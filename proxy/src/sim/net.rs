@@ -13,14 +13,14 @@ use super::bytes::{Bytes, Run};
 use super::pools::Fifo;
 use crate::relay::Hearing;
 
-pub(super) const IN: u8 = 1;
-pub(super) const OUT: u8 = 2;
-pub(super) const ERR: u8 = 4;
-pub(super) const HUP: u8 = 8;
+pub(crate) const IN: u8 = 1;
+pub(crate) const OUT: u8 = 2;
+pub(crate) const ERR: u8 = 4;
+pub(crate) const HUP: u8 = 8;
 
 /// What a peer does when it has sent all it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ending {
+pub(crate) enum Ending {
     /// `shutdown`: it goes on reading.
     Fin,
     /// `close`: it does not; what arrives afterwards is answered by a reset, and unread input makes this one.
@@ -39,25 +39,25 @@ pub(super) enum Ending {
 
 /// The program and the kernel at the other end of a socket.
 #[derive(Debug)]
-pub(super) struct Peer {
-    pub(super) to_send: u64,
-    pub(super) sent: u64,
-    pub(super) ending: Ending,
-    pub(super) ended: bool,
+pub(crate) struct Peer {
+    pub(crate) to_send: u64,
+    pub(crate) sent: u64,
+    pub(crate) ending: Ending,
+    pub(crate) ended: bool,
     /// It reads what arrives.
-    pub(super) reads: bool,
-    pub(super) window: usize,
+    pub(crate) reads: bool,
+    pub(crate) window: usize,
     unread: usize,
     /// How many bytes have arrived, all of them in order.
-    pub(super) arrived: u64,
-    pub(super) has_fin: bool,
-    pub(super) has_reset: bool,
+    pub(crate) arrived: u64,
+    pub(crate) has_fin: bool,
+    pub(crate) has_reset: bool,
     closed: bool,
 }
 
 /// The state of a socket's poll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Poll {
+pub(crate) enum Poll {
     Armed,
     /// Its last completion came without MORE.
     Disarmed,
@@ -69,48 +69,48 @@ pub(super) enum Poll {
 
 /// Our end of a connection.
 #[derive(Debug)]
-pub(super) struct Socket {
-    pub(super) peer: Peer,
+pub(crate) struct Socket {
+    pub(crate) peer: Peer,
     /// The stream that this socket's peer must receive: the number of the socket at the other end of the session.
-    feeds_from: usize,
-    pub(super) rx: Bytes,
+    pub(crate) feeds_from: usize,
+    pub(crate) rx: Bytes,
     rx_room: usize,
     /// Bytes before a mark of urgent data: a read stops there once, a splice for ever.
     urgent_after: Option<usize>,
-    pub(super) fin_in: bool,
-    pub(super) tx: Bytes,
+    pub(crate) fin_in: bool,
+    pub(crate) tx: Bytes,
     tx_room: usize,
     /// What a write may leave unsent, until the bound is lifted.
-    pub(super) unsent_max: usize,
+    pub(crate) unsent_max: usize,
     /// A write was refused; a wake-up follows when a third of the room is free.
-    pub(super) wants_room: bool,
-    pub(super) fin_out: bool,
+    pub(crate) wants_room: bool,
+    pub(crate) fin_out: bool,
     /// sk_err: told once.
     error: Option<i32>,
     /// The connection is dead, by a reset or a time-out, since then.
-    pub(super) dead_at: Option<u64>,
-    pub(super) timed_out: bool,
+    pub(crate) dead_at: Option<u64>,
+    pub(crate) timed_out: bool,
     /// The peer is gone, and the kernel does not know.
-    pub(super) silent: bool,
+    pub(crate) silent: bool,
     /// When the peer was heard last.
     heard_at: u64,
     /// Microseconds that keepalive takes.
-    patience: Option<u64>,
-    pub(super) reset_by_us: bool,
+    pub(crate) patience: Option<u64>,
+    pub(crate) reset_by_us: bool,
     /// Somebody on our side was told of the error.
-    pub(super) told: bool,
-    pub(super) poll: Poll,
+    pub(crate) told: bool,
+    pub(crate) poll: Poll,
     /// Wake-ups that no completion has told yet: the last one's mask, and how many.
-    pub(super) woken: Option<(u8, u32)>,
+    pub(crate) woken: Option<(u8, u32)>,
     segment: usize,
-    pub(super) open: bool,
+    pub(crate) open: bool,
     /// When a byte was accepted or acknowledged last.
-    pub(super) moved_at: u64,
+    pub(crate) moved_at: u64,
 }
 
 impl Socket {
     /// A write would be accepted, and no wake-up is owed for it.
-    pub(super) fn takes(&self) -> bool {
+    pub(crate) fn takes(&self) -> bool {
         self.dead_at.is_none() && !self.wants_room && self.tx.len() < self.room()
     }
 
@@ -120,21 +120,26 @@ impl Socket {
     }
 
     /// Since when a silent peer may be given up: by then it has left bytes unacknowledged for as long as keepalive takes.
-    pub(super) fn may_be_given_up(&self, now: u64) -> Option<u64> {
+    pub(crate) fn may_be_given_up(&self, now: u64) -> Option<u64> {
+        self.silent_since(now).filter(|_| self.unsent() > 0)
+    }
+
+    /// Since when a peer has been silent for as long as keepalive takes.
+    pub(crate) fn silent_since(&self, now: u64) -> Option<u64> {
         let since = self.heard_at + self.patience?;
-        (self.silent && since <= now && self.unsent() > 0).then_some(since)
+        (self.silent && since <= now).then_some(since)
     }
 
     /// SIOCOUTQ. It does not return to 0 when a reset comes.
-    pub(super) fn unsent(&self) -> usize {
+    pub(crate) fn unsent(&self) -> usize {
         self.tx.len() + usize::from(self.fin_out && !self.peer.has_fin)
     }
 
-    pub(super) fn has_event(&self) -> bool {
+    pub(crate) fn has_event(&self) -> bool {
         self.woken.is_some() || matches!(self.poll, Poll::Disarmed | Poll::Cancelled)
     }
 
-    pub(super) fn state(&self) -> u8 {
+    pub(crate) fn state(&self) -> u8 {
         let dead = self.dead_at.is_some();
         let readable = !self.rx.is_empty() || self.fin_in || dead;
         let writable = dead || self.tx.len() < self.room();
@@ -143,7 +148,7 @@ impl Socket {
         IN * u8::from(readable) + OUT * u8::from(writable) + ERR * u8::from(error) + HUP * u8::from(hung_up)
     }
 
-    fn wake(&mut self, mask: u8) {
+    pub(crate) fn wake(&mut self, mask: u8) {
         if self.poll == Poll::Armed {
             let count = self.woken.map_or(0, |(_, count)| count);
             self.woken = Some((mask, count + 1));
@@ -162,46 +167,51 @@ impl Socket {
     }
 }
 
+/// A span in the unit of the simulated clock.
+pub(crate) fn micros(span: Duration) -> u64 {
+    span.as_micros() as u64
+}
+
 /// The whole of it.
-pub(super) struct Net {
-    pub(super) rng: fastrand::Rng,
+pub(crate) struct Net {
+    pub(crate) rng: fastrand::Rng,
     /// Microseconds.
-    pub(super) now: u64,
-    pub(super) faults: bool,
-    pub(super) sockets: Vec<Socket>,
-    pub(super) pipes: Vec<Fifo>,
-    pub(super) pipe_limit: usize,
-    pub(super) pipe_slots: usize,
-    pub(super) tails: Vec<Option<Bytes>>,
-    pub(super) tail_sizes: Vec<usize>,
+    pub(crate) now: u64,
+    pub(crate) faults: bool,
+    pub(crate) sockets: Vec<Socket>,
+    pub(crate) pipes: Vec<Fifo>,
+    pub(crate) pipe_limit: usize,
+    pub(crate) pipe_slots: usize,
+    pub(crate) tails: Vec<Option<Bytes>>,
+    pub(crate) tail_sizes: Vec<usize>,
     /// Memory of the tails that are held, and their budget.
-    pub(super) tail_bytes: usize,
-    pub(super) tail_budget: usize,
+    pub(crate) tail_bytes: usize,
+    pub(crate) tail_budget: usize,
     /// The kernel is short of memory: requests to the ring wait.
-    pub(super) refuses: bool,
-    pub(super) refused: u64,
+    pub(crate) refuses: bool,
+    pub(crate) refused: u64,
     /// Broken on purpose: they do not wait, they are lost.
-    pub(super) loses_refused: bool,
-    pub(super) hot: Bytes,
+    pub(crate) loses_refused: bool,
+    pub(crate) hot: Bytes,
     /// The first rule that was broken.
-    pub(super) broken: Option<String>,
-    pub(super) calls: usize,
+    pub(crate) broken: Option<String>,
+    pub(crate) calls: usize,
 }
 
 /// One session's two sockets, as asked for.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Shape {
-    pub(super) to_send: u64,
-    pub(super) ending: Ending,
-    pub(super) reads: bool,
-    pub(super) window: usize,
-    pub(super) rx_room: usize,
-    pub(super) tx_room: usize,
-    pub(super) segment: usize,
+pub(crate) struct Shape {
+    pub(crate) to_send: u64,
+    pub(crate) ending: Ending,
+    pub(crate) reads: bool,
+    pub(crate) window: usize,
+    pub(crate) rx_room: usize,
+    pub(crate) tx_room: usize,
+    pub(crate) segment: usize,
 }
 
 impl Net {
-    pub(super) fn new(seed: u64, pipe_limit: usize, pipe_slots: usize) -> Self {
+    pub(crate) fn new(seed: u64, pipe_limit: usize, pipe_slots: usize) -> Self {
         Self {
             rng: fastrand::Rng::with_seed(seed),
             now: 1_000_000,
@@ -223,56 +233,57 @@ impl Net {
         }
     }
 
-    /// Opens the two sockets of a session.
-    pub(super) fn open(&mut self, shapes: [Shape; 2], patience: Option<Duration>) -> [usize; 2] {
-        let patience = patience.map(|patience| patience.as_micros() as u64);
-        let first = self.sockets.len();
-        for (index, shape) in shapes.into_iter().enumerate() {
-            self.sockets.push(Socket {
-                peer: Peer {
-                    to_send: shape.to_send,
-                    sent: 0,
-                    ending: shape.ending,
-                    ended: false,
-                    reads: shape.reads,
-                    window: shape.window,
-                    unread: 0,
-                    arrived: 0,
-                    has_fin: false,
-                    has_reset: false,
-                    closed: false,
-                },
-                feeds_from: first + 1 - index,
-                rx: Bytes::default(),
-                urgent_after: None,
-                rx_room: shape.rx_room,
-                fin_in: false,
-                tx: Bytes::default(),
-                tx_room: shape.tx_room,
-                unsent_max: 256 << 10,
-                wants_room: false,
-                fin_out: false,
-                error: None,
-                dead_at: None,
-                timed_out: false,
-                silent: false,
-                heard_at: self.now,
-                patience,
-                reset_by_us: false,
-                told: false,
-                // The client's has been armed for long, the upstream's is asked for now.
-                poll: if index == 0 { Poll::Armed } else { Poll::Disarmed },
-                woken: None,
-                segment: shape.segment,
-                open: true,
-                moved_at: self.now,
-            });
-        }
-        [first, first + 1]
+    /// Adds an open socket, whose peer is to receive what the peer of the socket `feeds_from` sends.
+    pub(crate) fn add(
+        &mut self,
+        shape: Shape,
+        feeds_from: usize,
+        patience: Option<Duration>,
+        poll: Poll,
+    ) -> usize {
+        self.sockets.push(Socket {
+            peer: Peer {
+                to_send: shape.to_send,
+                sent: 0,
+                ending: shape.ending,
+                ended: false,
+                reads: shape.reads,
+                window: shape.window,
+                unread: 0,
+                arrived: 0,
+                has_fin: false,
+                has_reset: false,
+                closed: false,
+            },
+            feeds_from,
+            rx: Bytes::default(),
+            urgent_after: None,
+            rx_room: shape.rx_room,
+            fin_in: false,
+            tx: Bytes::default(),
+            tx_room: shape.tx_room,
+            unsent_max: 256 << 10,
+            wants_room: false,
+            fin_out: false,
+            error: None,
+            dead_at: None,
+            timed_out: false,
+            silent: false,
+            heard_at: self.now,
+            patience: patience.map(micros),
+            reset_by_us: false,
+            told: false,
+            poll,
+            woken: None,
+            segment: shape.segment,
+            open: true,
+            moved_at: self.now,
+        });
+        self.sockets.len() - 1
     }
 
     /// Notes that a rule is broken; the first one counts.
-    pub(super) fn require(&mut self, holds: bool, claim: impl FnOnce() -> String) {
+    pub(crate) fn require(&mut self, holds: bool, claim: impl FnOnce() -> String) {
         if !holds && self.broken.is_none() {
             self.broken = Some(claim());
         }
@@ -281,7 +292,7 @@ impl Net {
     // What peers and the network do.
 
     /// Up to `count` bytes of the peer arrive here. True if some did.
-    pub(super) fn peer_sends(&mut self, socket: usize, count: usize) -> bool {
+    pub(crate) fn peer_sends(&mut self, socket: usize, count: usize) -> bool {
         let it = &mut self.sockets[socket];
         let room = it.rx_room.saturating_sub(it.rx.len());
         let left = (it.peer.to_send - it.peer.sent) as usize;
@@ -301,7 +312,7 @@ impl Net {
     }
 
     /// The peer ends as it is told to, once it has sent all. True if it did.
-    pub(super) fn peer_ends(&mut self, socket: usize) -> bool {
+    pub(crate) fn peer_ends(&mut self, socket: usize) -> bool {
         let now = self.now;
         let it = &mut self.sockets[socket];
         let peer = &mut it.peer;
@@ -330,7 +341,7 @@ impl Net {
     }
 
     /// Up to `count` bytes of ours reach the peer's kernel, and a FIN behind them. True if something did.
-    pub(super) fn flow(&mut self, socket: usize, count: usize) -> bool {
+    pub(crate) fn flow(&mut self, socket: usize, count: usize) -> bool {
         let now = self.now;
         let it = &mut self.sockets[socket];
         if it.dead_at.is_some() || it.reset_by_us || it.silent {
@@ -368,7 +379,7 @@ impl Net {
     }
 
     /// The peer's program reads. True if there was something.
-    pub(super) fn peer_reads(&mut self, socket: usize, count: usize) -> bool {
+    pub(crate) fn peer_reads(&mut self, socket: usize, count: usize) -> bool {
         let peer = &mut self.sockets[socket].peer;
         let count = if peer.reads { count.min(peer.unread) } else { 0 };
         peer.unread -= count;
@@ -376,7 +387,7 @@ impl Net {
     }
 
     /// The kernel has found out that a silent peer is gone, where it does. True if it has.
-    pub(super) fn peer_is_missed(&mut self, socket: usize) -> bool {
+    pub(crate) fn peer_is_missed(&mut self, socket: usize) -> bool {
         let now = self.now;
         let it = &mut self.sockets[socket];
         let missed = it.silent && (it.unsent() == 0 || it.patience.is_none());
@@ -421,7 +432,7 @@ impl Net {
         }
     }
 
-    pub(super) fn recv(&mut self, socket: usize, max: usize) -> io::Result<usize> {
+    pub(crate) fn recv(&mut self, socket: usize, max: usize) -> io::Result<usize> {
         self.enter(socket)?;
         if self.sockets[socket].rx.is_empty() {
             return self.end_of_input(socket);
@@ -442,12 +453,12 @@ impl Net {
     }
 
     /// What TCP_INQ says after a read: neither bytes nor a FIN are left. An error is not in it, and some kernels do not say.
-    pub(super) fn is_drained(&mut self, socket: usize) -> bool {
+    pub(crate) fn is_drained(&mut self, socket: usize) -> bool {
         let it = &self.sockets[socket];
         it.rx.is_empty() && !it.fin_in && (!self.faults || self.rng.u8(..) >= 32)
     }
 
-    pub(super) fn peek(&mut self, socket: usize) -> io::Result<usize> {
+    pub(crate) fn peek(&mut self, socket: usize) -> io::Result<usize> {
         self.enter(socket)?;
         if self.sockets[socket].rx.is_empty() { self.end_of_input(socket) } else { Ok(1) }
     }
@@ -476,14 +487,14 @@ impl Net {
         Ok(self.short(count.min(room)))
     }
 
-    pub(super) fn send_hot(&mut self, socket: usize, from: usize, to: usize) -> io::Result<usize> {
+    pub(crate) fn send_hot(&mut self, socket: usize, from: usize, to: usize) -> io::Result<usize> {
         let count = self.room(socket, to - from)?;
         let bytes = self.hot.range(from, from + count);
         self.sockets[socket].tx.append(bytes);
         Ok(count)
     }
 
-    pub(super) fn send_tail(&mut self, socket: usize, tail: u32, count: usize) -> io::Result<usize> {
+    pub(crate) fn send_tail(&mut self, socket: usize, tail: u32, count: usize) -> io::Result<usize> {
         let count = self.room(socket, count)?;
         let Some(bytes) = self.tails[tail as usize].as_mut().map(|tail| tail.take(count)) else {
             self.require(false, || format!("tail {tail} was sent after it was freed"));
@@ -494,7 +505,7 @@ impl Net {
     }
 
     /// `Err(StorageFull)` stands for the EAGAIN of a full pipe, so that a caller in the simulation can tell it from the other.
-    pub(super) fn splice_in(&mut self, socket: usize, pipe: u32, max: usize) -> io::Result<usize> {
+    pub(crate) fn splice_in(&mut self, socket: usize, pipe: u32, max: usize) -> io::Result<usize> {
         self.enter(socket)?;
         let free = self.pipe_slots - self.pipes[pipe as usize].slots_used;
         if free == 0 {
@@ -514,7 +525,7 @@ impl Net {
         Ok(count)
     }
 
-    pub(super) fn splice_out(&mut self, pipe: u32, socket: usize, max: usize) -> io::Result<usize> {
+    pub(crate) fn splice_out(&mut self, pipe: u32, socket: usize, max: usize) -> io::Result<usize> {
         let held = self.pipes[pipe as usize].bytes.len();
         self.require(held > 0, || format!("a splice out of the empty pipe {pipe}"));
         let count = self.room(socket, max.min(held))?;
@@ -525,16 +536,16 @@ impl Net {
         Ok(count)
     }
 
-    pub(super) fn lift_unsent_bound(&mut self, socket: usize) {
+    pub(crate) fn lift_unsent_bound(&mut self, socket: usize) {
         self.sockets[socket].unsent_max = usize::MAX;
     }
 
-    pub(super) fn shutdown_write(&mut self, socket: usize) {
+    pub(crate) fn shutdown_write(&mut self, socket: usize) {
         let twice = std::mem::replace(&mut self.sockets[socket].fin_out, true);
         self.require(!twice, || format!("socket {socket} got a second FIN"));
     }
 
-    pub(super) fn reset(&mut self, socket: usize) {
+    pub(crate) fn reset(&mut self, socket: usize) {
         let it = &mut self.sockets[socket];
         it.tx.clear();
         it.rx.clear();
@@ -544,7 +555,7 @@ impl Net {
         }
     }
 
-    pub(super) fn take_error(&mut self, socket: usize) -> Option<io::Error> {
+    pub(crate) fn take_error(&mut self, socket: usize) -> Option<io::Error> {
         let it = &mut self.sockets[socket];
         it.told |= it.error.is_some();
         it.error.take().map(io::Error::from_raw_os_error)
@@ -552,7 +563,7 @@ impl Net {
 
     /// TCP_INFO. To a living peer something may be under way at this very moment, which it answers; until then it may have been
     /// silent for long, for a closed window is probed rarely.
-    pub(super) fn hearing(&mut self, socket: usize) -> Option<Hearing> {
+    pub(crate) fn hearing(&mut self, socket: usize) -> Option<Hearing> {
         let now = self.now;
         let it = &mut self.sockets[socket];
         if it.unsent() == 0 || it.dead_at.is_some() || it.reset_by_us {
@@ -569,7 +580,7 @@ impl Net {
     }
 
     /// `close`. Under a poll nothing happens: the poll holds the socket.
-    pub(super) fn close(&mut self, socket: usize) {
+    pub(crate) fn close(&mut self, socket: usize) {
         let it = &mut self.sockets[socket];
         let twice = !std::mem::replace(&mut it.open, false);
         if it.poll == Poll::Gone {

@@ -6,31 +6,31 @@ use crate::relay::{TAIL_CLASSES, read_limit, tail_class};
 
 /// A pipe.
 #[derive(Debug, Default)]
-pub(super) struct Fifo {
-    pub(super) bytes: Bytes,
-    pub(super) slots_used: usize,
-    pub(super) lent: bool,
+pub(crate) struct Fifo {
+    pub(crate) bytes: Bytes,
+    pub(crate) slots_used: usize,
+    pub(crate) lent: bool,
 }
 
 impl Net {
-    pub(super) fn read_limit(&self) -> usize {
+    pub(crate) fn read_limit(&self) -> usize {
         read_limit(self.tail_bytes, self.tail_budget)
     }
 
-    pub(super) fn keep_tail(&mut self, from: usize, to: usize) -> u32 {
+    pub(crate) fn keep_tail(&mut self, from: usize, to: usize) -> u32 {
         self.tail_bytes += TAIL_CLASSES[tail_class(to - from)];
         self.tail_sizes.push(TAIL_CLASSES[tail_class(to - from)]);
         self.tails.push(Some(self.hot.range(from, to)));
         self.tails.len() as u32 - 1
     }
 
-    pub(super) fn free_tail(&mut self, tail: u32) {
+    pub(crate) fn free_tail(&mut self, tail: u32) {
         let freed = self.tails[tail as usize].take().is_some();
         self.tail_bytes -= self.tail_sizes[tail as usize];
         self.require(freed, || format!("tail {tail} was freed twice"));
     }
 
-    pub(super) fn take_pipe(&mut self) -> Option<u32> {
+    pub(crate) fn take_pipe(&mut self) -> Option<u32> {
         let free = self.pipes.iter().position(|pipe| !pipe.lent);
         let index = free.or_else(|| {
             (self.pipes.len() < self.pipe_limit).then(|| {
@@ -43,7 +43,7 @@ impl Net {
     }
 
     /// The pipe goes back; `closed`: what it holds goes with it.
-    pub(super) fn return_pipe(&mut self, pipe: u32, closed: bool) {
+    pub(crate) fn return_pipe(&mut self, pipe: u32, closed: bool) {
         let it = &mut self.pipes[pipe as usize];
         let (lent, empty) = (std::mem::replace(&mut it.lent, false), it.bytes.is_empty());
         if closed {
@@ -55,12 +55,12 @@ impl Net {
     }
 
     /// Breaks the rule on purpose: a dirty pipe goes back with its bytes, and nobody notices.
-    pub(super) fn return_dirty(&mut self, pipe: u32) {
+    pub(crate) fn return_dirty(&mut self, pipe: u32) {
         self.pipes[pipe as usize].lent = false;
     }
 
     /// Everything that was lent is back.
-    pub(super) fn check_returned(&mut self) {
+    pub(crate) fn check_returned(&mut self) {
         let tails = self.tails.iter().flatten().count();
         let pipes = self.pipes.iter().filter(|pipe| pipe.lent).count();
         let open = self.sockets.iter().filter(|socket| socket.open).count();
