@@ -30,6 +30,8 @@ pub(crate) enum Event {
     Connected,
     /// The attempt has failed.
     Failed(Failure),
+    /// It cannot be made, and no other one would do: the session ends with this reason.
+    Impossible(Reason),
     /// The timer has fired.
     Timer,
 }
@@ -116,6 +118,10 @@ impl Dial {
                 self.note_failure(endpoint, failure, now);
                 self.attempt(now, pick)
             }
+            (Event::Impossible(reason), _) => {
+                self.step = Step::Pausing { until: now };
+                Action::Fail(reason)
+            }
             // A connect ended that had not begun: a defect of ours.
             (Event::Connected | Event::Failed(_), Step::Pausing { .. }) => Action::Fail(Reason::Internal),
             (Event::Timer, step) => self.judge_time(step, now, pick),
@@ -164,6 +170,10 @@ impl Dial {
         if self.attempts_left == 0 {
             return Action::Fail(self.failure);
         }
+        // The completion that led here may be late. An attempt that begins now would only be cut off, and counted as failed.
+        if let Some(reason) = self.time_is_up(now) {
+            return Action::Fail(reason);
+        }
         let is_first = self.attempts_left == self.attempts;
         let attempt = if is_first { Attempt::First } else { Attempt::Retry(&self.failed) };
         if let Some(endpoint) = pick(attempt) {
@@ -186,6 +196,8 @@ impl Dial {
     }
 
     fn note_failure(&mut self, endpoint: EndpointId, failure: Failure, now: Millis) {
+        // The attempt is over: an end that follows must not count it again.
+        self.step = Step::Pausing { until: now };
         self.failed.push(endpoint);
         self.failure = failure.reason;
         self.outlook = self.outlook.max(failure.outlook);
@@ -206,18 +218,24 @@ impl Dial {
         (self.outlook != Outlook::Hopeless && !is_late).then_some(at)
     }
 
+    /// The reason that the session ends with because the time of all attempts together is over.
+    fn time_is_up(&self, now: Millis) -> Option<Reason> {
+        if let Some((_, reason)) = self.expires.filter(|&(at, _)| at <= now) {
+            return Some(reason);
+        }
+        let has_failed = self.failure != Reason::NoEndpoint;
+        let reason = if has_failed { self.failure } else { Reason::ConnectTimeout };
+        self.deadline.filter(|&at| at <= now).map(|_| reason)
+    }
+
     fn judge_time(
         &mut self,
         step: Step,
         now: Millis,
         pick: impl FnOnce(Attempt<'_>) -> Option<EndpointId>,
     ) -> Action {
-        if let Some((_, reason)) = self.expires.filter(|&(at, _)| at <= now) {
+        if let Some(reason) = self.time_is_up(now) {
             return Action::Fail(reason);
-        }
-        if self.deadline.is_some_and(|at| at <= now) {
-            let has_failed = self.failure != Reason::NoEndpoint;
-            return Action::Fail(if has_failed { self.failure } else { Reason::ConnectTimeout });
         }
         match step {
             Step::Connecting { endpoint, until: Some(until), .. } if until <= now => {

@@ -196,6 +196,46 @@ fn a_dial_that_is_abandoned_blames_an_endpoint_that_had_its_time() {
 }
 
 #[test]
+fn an_attempt_that_has_failed_is_not_blamed_again_when_the_dial_ends() {
+    let timed_out =
+        Event::Failed(Failure { reason: Reason::ConnectTimeout, outlook: Outlook::EndpointMayAnswer });
+    // The last attempt was cancelled for its time-out, or had taken more than a second, when its completion came.
+    for (cancelled, completion) in [(true, timed_out), (true, REFUSED), (false, REFUSED)] {
+        let mut dial = dial(&policy(1));
+        let _ = dial.on(Event::Begin, Millis(0), |_| Some(EndpointId(1)));
+        if cancelled {
+            assert_eq!(dial.on(Event::Timer, Millis(3_001), |_| None), Action::Cancel);
+        }
+        let action = dial.on(completion, Millis(3_010), |_| None);
+        assert!(matches!(action, Action::Fail(_)), "{completion:?}: {action:?}");
+        assert_eq!(dial.abandon(Millis(3_010)), None, "{completion:?} was counted already");
+    }
+    // It is not about the endpoint that no descriptor is left.
+    let mut dial = dial(&policy(3));
+    let _ = dial.on(Event::Begin, Millis(0), |_| Some(EndpointId(1)));
+    let action = dial.on(Event::Impossible(Reason::LimitProcess), Millis(2_000), |_| None);
+    assert_eq!(action, Action::Fail(Reason::LimitProcess));
+    assert_eq!(dial.abandon(Millis(2_000)), None);
+}
+
+#[test]
+fn no_attempt_begins_when_the_time_of_the_dial_is_over() {
+    // A process that was stopped learns late of the failure, or of the connection itself.
+    check(
+        &policy(3),
+        &[Some(1)],
+        &[(0, Event::Begin, ONE), (10_001, REFUSED, Action::Fail(Reason::ConnectRefused))],
+    );
+    check(&policy(3), &[], &[(10_001, Event::Begin, Action::Fail(Reason::ConnectTimeout))]);
+    let mut short = policy(3);
+    short.timeouts.idle = Some(millis(50));
+    check(&short, &[Some(1)], &[(0, Event::Begin, ONE), (51, REFUSED, Action::Fail(Reason::IdleTimeout))]);
+    // The failure of the last attempt has come before time is judged.
+    short.attempts = 1;
+    check(&short, &[Some(1)], &[(0, Event::Begin, ONE), (51, REFUSED, Action::Fail(Reason::ConnectRefused))]);
+}
+
+#[test]
 fn errors_of_a_connect_have_names() {
     use Outlook::{EndpointMayAnswer, Hopeless, HostMayRecover};
     let cases = [

@@ -14,14 +14,6 @@ use crate::os::ring::{Request, SlotId, Watched};
 use crate::reason::Reason;
 use crate::relay::Relay;
 
-/// How a connect came to nothing.
-enum ConnectError {
-    /// At the endpoint, or on the way to it.
-    Failed(Failure),
-    /// No descriptor is left.
-    NoDescriptor,
-}
-
 impl<S: System> Core<S> {
     /// Begins a session's dial.
     pub(super) fn begin_dial(&mut self, slot: u32) {
@@ -51,10 +43,7 @@ impl<S: System> Core<S> {
                 self.attempt_failed(slot, Failure::LOOP)
             }
             (Ok(()), _) => Event::Connected,
-            (Err(error), endpoint) => match self.connect_error(slot, endpoint, &error) {
-                ConnectError::Failed(failure) => self.attempt_failed(slot, failure),
-                ConnectError::NoDescriptor => return self.lack_descriptors(slot),
-            },
+            (Err(error), endpoint) => self.connect_failed(slot, endpoint, &error),
         };
         self.dial(slot, event);
     }
@@ -73,14 +62,11 @@ impl<S: System> Core<S> {
             match dial.on(event, self.now, pick) {
                 Action::Connect(endpoint) if dialling.leads(endpoint) == Leads::BackToUs => {
                     dialling.in_force.fail(endpoint, Reason::Loop);
-                    return self.refuse(slot, Reason::Loop);
+                    event = Event::Impossible(Reason::Loop);
                 }
                 Action::Connect(endpoint) => match self.connect(slot, endpoint) {
                     Ok(()) => break,
-                    Err(error) => match self.connect_error(slot, Some(endpoint), &error) {
-                        ConnectError::Failed(failure) => event = self.attempt_failed(slot, failure),
-                        ConnectError::NoDescriptor => return self.lack_descriptors(slot),
-                    },
+                    Err(error) => event = self.connect_failed(slot, Some(endpoint), &error),
                 },
                 Action::Cancel => {
                     self.system.cancel(Request::Connect(SlotId { slot, generation: session.generation }));
@@ -117,16 +103,21 @@ impl<S: System> Core<S> {
             && self.system.local(upstream).is_ok_and(|own| own == dialling.address(endpoint))
     }
 
-    fn connect_error(&self, slot: u32, endpoint: Option<EndpointId>, error: &io::Error) -> ConnectError {
+    /// Judges the error of a connect.
+    fn connect_failed(&mut self, slot: u32, endpoint: Option<EndpointId>, error: &io::Error) -> Event {
         let Stage::Dialling(dialling) = &self.sessions[slot as usize].stage else {
-            return ConnectError::NoDescriptor;
+            return Event::Impossible(Reason::Internal);
         };
         let address = endpoint.map(|endpoint| dialling.address(endpoint));
         let has_source = || address.is_some_and(|address| self.system.has_source_address(address));
         let errno = error.raw_os_error().unwrap_or(Errno::IO.raw_os_error());
         match dialling.dial.failure(errno, has_source) {
-            Some(failure) => ConnectError::Failed(failure),
-            None => ConnectError::NoDescriptor,
+            Some(failure) => self.attempt_failed(slot, failure),
+            // No descriptor is left: that is not about the endpoint.
+            None => {
+                self.lacks_descriptors = true;
+                Event::Impossible(Reason::LimitProcess)
+            }
         }
     }
 
@@ -147,11 +138,6 @@ impl<S: System> Core<S> {
             self.counters.source_ports_exhausted.add(1);
         }
         Event::Failed(failure)
-    }
-
-    fn lack_descriptors(&mut self, slot: u32) {
-        self.lacks_descriptors = true;
-        self.refuse(slot, Reason::LimitProcess);
     }
 
     fn begin_relay(&mut self, slot: u32) {
