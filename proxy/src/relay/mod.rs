@@ -162,6 +162,12 @@ impl Relay {
         }
     }
 
+    /// Bytes go both ways, or still one way.
+    #[cfg(test)]
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Open)
+    }
+
     /// The time limit of this phase.
     fn limit(&self) -> Option<Millis> {
         match &self.phase {

@@ -38,7 +38,7 @@ impl TurnBudget {
     }
 
     /// A turn of so many bytes.
-    pub(super) fn of(bytes: u64) -> Self {
+    pub fn of(bytes: u64) -> Self {
         Self { left: bytes }
     }
 

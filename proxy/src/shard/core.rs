@@ -225,6 +225,18 @@ impl<S: System> Core<S> {
         !self.ready.is_empty()
     }
 
+    /// Breaks the rule on purpose: sessions that wait to be stepped are forgotten.
+    #[cfg(test)]
+    pub(super) fn forget_ready(&mut self) {
+        self.ready.clear();
+    }
+
+    /// Breaks the rule on purpose: a timer is lost.
+    #[cfg(test)]
+    pub(super) fn forget_timer(&mut self, slot: u32) {
+        self.wheel.clear(slot);
+    }
+
     /// Bytes that the shard has moved.
     pub(super) fn bytes_moved(&self) -> Moved {
         Moved { spliced: self.counters.spliced_bytes.get(), copied: self.counters.copied_bytes.get() }

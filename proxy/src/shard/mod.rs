@@ -14,6 +14,8 @@ mod pools;
 mod relaying;
 mod resetting;
 mod session;
+#[cfg(test)]
+mod sim;
 mod system;
 
 use std::sync::Arc;
