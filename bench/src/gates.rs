@@ -383,12 +383,12 @@ mod tests {
 
     /// Verdict of the gate of this name: none where it is not asked.
     #[track_caller]
-    fn check(name: &str, outcome: &Outcome, passed: Option<bool>, says: &str) {
+    fn check(name: &str, outcome: &Outcome, passed: Option<bool>, text: &str) {
         let gates = judge(outcome);
         let gate = gates.iter().find(|gate| gate.name == name);
         assert_eq!(gate.map(|gate| gate.passed), passed, "{gate:?}");
         let message = gate.map(|gate| gate.message.as_str()).unwrap_or_default();
-        assert!(message.contains(says), "{message:?} does not have {says:?}");
+        assert!(message.contains(text), "{message:?} does not have {text:?}");
     }
 
     #[test]

@@ -49,7 +49,7 @@ fn a_name_that_was_not_resolved_is_no_problem_of_the_file() {
 }
 
 #[test]
-fn a_good_file_says_so_and_binds_nothing() {
+fn a_good_file_passes_and_binds_nothing() {
     let _turn = busy();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -137,7 +137,7 @@ fn warnings_fail_only_when_asked_to() {
 }
 
 #[test]
-fn exit_codes_tell_failure_from_misuse() {
+fn exit_codes_separate_failure_from_misuse() {
     let _turn = busy();
     for (arguments, code) in [
         (&["check", "-c", "/nonexistent/weir.toml"][..], 1),

@@ -1,5 +1,5 @@
-//! Endings: each kind of end, on each leg, in copy and in splice, with bytes still on their way and without. What was received
-//! before an end is always delivered first; a FIN becomes a FIN and a reset a reset.
+//! Endings: each kind of end, on each leg, in copy and in splice, with bytes still on their way and without. Bytes received
+//! before an end are always delivered first; a FIN becomes a FIN and a reset a reset.
 
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
@@ -138,7 +138,7 @@ fn a_reset_becomes_a_reset_after_the_bytes_that_came_before_it() {
 #[test]
 fn a_reset_with_the_bytes_right_before_it_still_delivers_what_arrived() {
     each("", |_, _, Sides { near, far }, bytes| {
-        // No waiting: what has not left the sender's kernel is thrown away there. What arrives is a prefix, then a reset.
+        // No waiting: bytes that have not left the sender's kernel are thrown away there. A prefix arrives, then a reset.
         write_all(&near, bytes);
         reset(near);
         let (arrived, end) = read_to_end(&far);
@@ -157,7 +157,7 @@ fn a_reset_after_a_fin_is_still_a_reset() {
         // The far side has had its FIN; the reset shows when it writes, or at once.
         let gone = wait_for(ms(2000), || {
             use std::io::Write;
-            (&far).write_all(b"anybody?").is_err()
+            (&far).write_all(b"there?").is_err()
         });
         assert!(gone, "the far side goes on writing into nothing");
     });
@@ -174,7 +174,7 @@ fn a_reset_after_a_fin_is_passed_on_to_a_side_that_sends_nothing() {
         reset(near);
         // Reading gives the FIN again and writing would show the reset anyway: the socket's own error is what came unasked.
         let is_reset = || far.take_error().expect("it is open").is_some_and(|error| client::is_reset(&error));
-        assert!(wait_for(ms(2000), is_reset), "the far side hears of no reset");
+        assert!(wait_for(ms(2000), is_reset), "the far side gets no reset");
         assert!(wait_for(ms(2000), || stage.weir.closed(reason) == before + 1.0), "counted as {reason}");
     });
 }

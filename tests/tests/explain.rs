@@ -152,10 +152,10 @@ fn json_has_the_problems_of_a_broken_file_as_check_prints_them() {
 }
 
 #[test]
-fn misuse_is_told_from_a_broken_file() {
+fn misuse_and_a_broken_file_have_exit_codes_of_their_own() {
     let _turn = busy();
     assert_eq!(explain(&["--source", "10.0.1.1"]).code, 2, "no destination");
-    assert_eq!(explain(&["--source", "nobody", "--destination", "192.168.10.10:9000"]).code, 2);
+    assert_eq!(explain(&["--source", "someone", "--destination", "192.168.10.10:9000"]).code, 2);
     let unknown =
         explain(&["--source", "10.0.1.1", "--destination", "192.168.10.10:9000", "--gateway", "mash"]);
     assert_ne!(unknown.code, 0);

@@ -91,7 +91,7 @@ fn a_name_is_one_host_and_the_search_list_adds_no_other_hosts_addresses() {
     let mut resolv_conf = std::fs::read_to_string(names.resolv_conf()).expect("its own file");
     resolv_conf += "search elsewhere.test here.test\n";
     std::fs::write(names.resolv_conf(), resolv_conf).expect("its own file");
-    // As it is: one family. Under the search list somebody else has the other.
+    // As it is: one family. Under the search list another host has the other.
     names.reply("db.test", Asked::A, addresses(&[one.address.ip()], 1));
     names.reply("db.test", Asked::Aaaa, Reply::NoAddress);
     names.reply("db.test.elsewhere.test", Asked::A, Reply::NoName);

@@ -25,7 +25,7 @@ use crate::settings::{Arrivals, Close, Direction, Exchange, Pace, Part, Settings
 #[derive(Debug, Args)]
 #[command(override_usage = USAGE_LINES, after_help = EXIT_CODES)]
 pub(crate) struct Run {
-    /// What is done
+    /// The work
     workload: Workload,
     /// Where: `127.0.0.1:7000`, `localhost:7000`, `[::1]:7000`; for a stream, which way comes before it: `up` to a sink, `down`
     /// from a source, `bidir` through an echo
@@ -145,7 +145,7 @@ enum Workload {
     Mix,
 }
 
-/// What a part of a run does.
+/// Work of a part of a run.
 #[derive(Clone, Copy, Debug)]
 enum Job {
     Rr,
@@ -156,10 +156,10 @@ enum Job {
     Churn,
 }
 
-/// What a job is called, the job, and its share of connections and rate.
+/// The name of a job, the job, and its share of connections and rate.
 type Named = (&'static str, Job, f64);
 
-/// What jobs are called in reports; a mix is given them with `-` for the space.
+/// Names of jobs in reports; a mix is given them with `-` for the space.
 const JOBS: [(&str, Job); 8] = [
     ("rr", Job::Rr),
     ("crr", Job::Crr),
@@ -277,7 +277,7 @@ impl Run {
         })
     }
 
-    /// What is done, one job or those of a mix, each with its share of connections and rate; and where.
+    /// The work, one job or those of a mix, each with its share of connections and rate; and where.
     fn jobs(&self) -> anyhow::Result<(Vec<Named>, &str)> {
         let one = |(name, job)| vec![(name, job, 1.0)];
         match (self.workload, &self.place[..]) {
@@ -473,7 +473,7 @@ fn beside(path: &Path, part: &str) -> PathBuf {
     path.with_file_name(format!("{stem}-{}{extension}", part.replace(' ', "-")))
 }
 
-/// What a reader of the page has to know to make its figures again.
+/// The conditions that a reader of the page needs to make its figures again.
 fn conditions() -> Vec<(String, String)> {
     let read =
         |path: &str| std::fs::read_to_string(path).map_or(String::new(), |text| text.trim().to_owned());

@@ -175,7 +175,7 @@ impl Serve {
             Order::Relay(settings) => relay::run(&settings, &stop)?,
         };
         let serve::Served { connections, broken, bytes_in, bytes_out, faults } = served;
-        // Whoever reads stderr may have gone by now, which is no failure.
+        // The reader of stderr may have gone by now, which is no failure.
         let _ = writeln!(
             io::stderr(),
             "served connections={connections} broken={broken} bytes_in={bytes_in} bytes_out={bytes_out} faults={faults}"

@@ -273,8 +273,8 @@ mod tests {
         fn check(script: &str, expected: &[&str]) {
             let scratch = tempfile::tempdir().unwrap();
             let mut child = Child::start(&shell(script), scratch.path()).unwrap();
-            let nobody = SocketAddr::from(([127, 0, 0, 1], 9));
-            let error = child.wait_until_it_listens(&[nobody]).unwrap_err().to_string();
+            let closed = SocketAddr::from(([127, 0, 0, 1], 9));
+            let error = child.wait_until_it_listens(&[closed]).unwrap_err().to_string();
             expected.iter().for_each(|part| assert!(error.contains(part), "{script}: {error}"));
         }
         check(

@@ -7,7 +7,7 @@ use super::arms::Arm;
 use super::job::Job;
 use crate::settings::Verify;
 
-/// What is compared, and how.
+/// Arms, work, and conditions of a comparison.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The command, for the report.
@@ -22,7 +22,7 @@ pub struct Plan {
     pub rounds: u32,
     /// How long a sample is measured.
     pub duration: Duration,
-    /// What runs before that.
+    /// Time that runs before that.
     pub warmup: Duration,
     /// The proxies' core.
     pub proxy_core: usize,

@@ -49,7 +49,7 @@ pub(super) struct Row<'a> {
 
 /// One table: a work, a pace, and its rows.
 pub(super) struct Section<'a> {
-    /// What was done.
+    /// The work.
     pub(super) work: &'a str,
     /// When.
     pub(super) pace: &'a str,

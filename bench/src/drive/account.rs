@@ -271,7 +271,7 @@ mod tests {
     use crate::plan::{Plan, Share};
     use crate::settings::Arrivals;
 
-    /// What becomes of an operation, of those that a run may have in any order.
+    /// An outcome of an operation, of those that a run may have in any order.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     enum Fate {
         Ok,
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_answered_counts_as_at_least_as_late_as_it_is() {
+    fn an_operation_without_an_answer_counts_as_at_least_as_late_as_it_is() {
         let cases = [
             (Fate::Ok, 1, 1),
             (Fate::Ok, 30, 30),
@@ -398,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_planned_in_the_warm_up_is_not_counted() {
+    fn operations_planned_in_the_warm_up_are_not_counted() {
         let mut account = Account::new(Loop::Open, TIMEOUT);
         account.measure(Window { begin: 100, end: 200 });
         for (planned, counted) in [(99, 0), (100, 1), (199, 2), (200, 2)] {

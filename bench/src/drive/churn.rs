@@ -28,14 +28,14 @@ pub(super) struct Churn {
     operation: Option<Operation>,
     checker: Checker,
     sent: u64,
-    /// What happens when this many bytes are sent.
+    /// The end, when this many bytes are sent.
     until: u64,
     fate: Fate,
     /// Their end, or an error, is there to be received.
     ended: bool,
 }
 
-/// What becomes of a connection.
+/// Fate of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     /// Closed when all that was sent has come back.

@@ -63,7 +63,7 @@ impl Dialer {
     }
 }
 
-/// What reports call an error.
+/// Name of an error in reports.
 pub(super) fn name(error: Errno) -> &'static str {
     match error {
         Errno::CONNREFUSED => "refused",
@@ -94,7 +94,7 @@ pub(super) fn is_final(error: Errno) -> bool {
     )
 }
 
-/// What to do about an error that ends a run before it began.
+/// Advice on an error that ends a run before it began.
 pub(super) fn explain(error: Errno, settings: &Settings) -> anyhow::Error {
     let target = settings.target;
     let sources: Vec<String> = settings.sources.iter().map(ToString::to_string).collect();
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_of_the_host_say_what_to_do() {
+    fn errors_of_the_host_come_with_advice() {
         let cases = [
             (Errno::CONNREFUSED, "start one with `weir-bench serve rr 127.0.0.1:7`"),
             (Errno::ADDRNOTAVAIL, "--source"),
@@ -257,8 +257,8 @@ mod tests {
             (Errno::HOSTUNREACH, "host unreachable: check the address"),
         ];
         for (error, wanted) in cases {
-            let said = explain(error, &hold("127.0.0.1:7", 1, &[])).to_string();
-            assert!(said.contains(wanted), "{said}\nwanted: {wanted}");
+            let text = explain(error, &hold("127.0.0.1:7", 1, &[])).to_string();
+            assert!(text.contains(wanted), "{text}\nwanted: {wanted}");
         }
     }
 }

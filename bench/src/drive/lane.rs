@@ -26,7 +26,7 @@ impl Token {
     }
 }
 
-/// What a connection lives for.
+/// Purpose of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Life {
     /// For the whole run: all are made before it begins, and one that breaks is replaced.

@@ -258,7 +258,7 @@ impl Seconds {
         }
     }
 
-    /// What is left when some threads ended in the middle of a second.
+    /// The rest, when some threads ended in the middle of a second.
     fn finish(&mut self, watch: &mut dyn FnMut(&Moment<'_>)) {
         while let Some((at, (_, sum))) = self.open.pop_first() {
             self.report(at, &sum, watch);

@@ -39,7 +39,7 @@ impl Rr {
     /// Begins this operation, and the lane's next ones while there is room.
     pub(super) fn begin(&mut self, cx: &mut Context<'_>, first: Option<Operation>) -> Next {
         cx.kit.output.clear();
-        // What is handed over together has one stamp, taken before the first of it is made.
+        // Requests that are handed over together have one stamp, taken before the first of them is made.
         let now = clock::now();
         let mut next = first;
         let mut free = false;

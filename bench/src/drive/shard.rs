@@ -42,7 +42,7 @@ const RETRY: u64 = 50_000_000;
 const EVENTS: usize = 256;
 /// Bytes of one receive.
 const INPUT: usize = 256 << 10;
-/// What epoll calls the timer.
+/// Token of the timer.
 const TIMER: Token = Token(u64::MAX);
 
 /// A connection and its purpose.
@@ -186,7 +186,7 @@ impl<'a> Shard<'a> {
             }
             for event in events.drain(..) {
                 self.handle(Token(event.data.u64()), event.flags);
-                // What fell due meanwhile is noticed now, not when the batch is through.
+                // Operations that fell due meanwhile are noticed now, not when the batch is through.
                 if self.lanes.iter().any(|lane| lane.next_due().is_some()) {
                     self.arrivals(clock::now());
                 }
@@ -380,7 +380,7 @@ impl<'a> Shard<'a> {
             self.stage.up.fetch_add(1, Ordering::Relaxed);
         }
         if self.lanes.len() == 1 && self.lanes[0].wanted == 1 && self.lanes[0].is_closed() {
-            // It may be blocked on, see `only_connection`; every other call says itself that it must not wait. Where this is
+            // It may be blocked on, see `only_connection`; every other call asks not to wait. Where this is
             // refused, receives come back at once and the wait is epoll's.
             let socket = &self.connections[place].socket;
             let _ = socket.set_read_timeout(Some(TICK)).and_then(|()| socket.set_nonblocking(false));

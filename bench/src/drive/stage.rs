@@ -13,7 +13,7 @@ use super::account::{Tally, Window};
 pub(super) struct Times {
     /// The warm-up begins, and with it the plan.
     pub(super) start: u64,
-    /// What is measured.
+    /// The measured time.
     pub(super) window: Window,
     /// The last answers are waited for until then.
     pub(super) last: u64,
@@ -84,6 +84,6 @@ pub(super) enum Report {
     Up,
     /// The host refuses to make connections.
     Refused(Errno),
-    /// What it did in this second, counted from when measuring began.
+    /// Its counts of this second, counted from when measuring began.
     Second(i64, Box<Tally>),
 }

@@ -171,7 +171,7 @@ impl Stream {
                 self.checker.skip(received);
                 None
             } else {
-                self.hear(&cx.kit.input[..received])
+                self.take(&cx.kit.input[..received])
             };
             if self.is_echoed() {
                 return Next::Broken(if self.direction == Direction::Up {
@@ -196,7 +196,7 @@ impl Stream {
         if self.direction == Direction::Both { 0 } else { HEADER - self.header.len() }
     }
 
-    fn hear(&mut self, bytes: &[u8]) -> Option<Fault> {
+    fn take(&mut self, bytes: &[u8]) -> Option<Fault> {
         let wanted = self.wants_header();
         let (now, rest) = bytes.split_at(bytes.len().min(wanted));
         self.header.extend_from_slice(now);

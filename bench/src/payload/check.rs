@@ -423,7 +423,7 @@ mod tests {
         }
 
         #[test]
-        fn stamps_notice_what_shifts_a_stream_and_say_how_far(
+        fn stamps_notice_a_shifted_stream_and_show_how_far(
             length in 1usize..4000, repeat in any::<bool>(), before in 4000usize..30_000, pieces in pieces(),
         ) {
             let spoil = if repeat { Spoil::Repeat(length) } else { Spoil::Drop(length) };
@@ -470,7 +470,7 @@ mod tests {
         fault.or_else(|| checker.finish(None)).map(|fault| fault.kind)
     }
 
-    /// What is done to bytes, with another connection's at hand.
+    /// A fault made in bytes, with another connection's at hand.
     type Spoiling = fn(&mut Vec<u8>, &[u8]);
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! A header is 16 bytes, little endian: connection, length of the whole frame, then the wanted answer or the status, then a seal
 //! of 24 check bits over all of it and 8 bits for its kind. A header out of place or changed does not decode.
-//! What follows the header is pattern, made from its place in the stream, which counts headers too.
+//! The bytes behind the header are pattern, made from its place in the stream, which counts headers too.
 
 use crate::payload::fault::FaultKind;
 use crate::payload::pattern::CONNECTIONS;
@@ -22,7 +22,7 @@ pub enum Kind {
     StreamDown,
 }
 
-/// What a client asks.
+/// A request of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
     /// Who asks.
@@ -33,18 +33,18 @@ pub struct Request {
     pub answer: u32,
     /// How closely both ends look.
     pub verify: Verify,
-    /// What it is for.
+    /// Its purpose.
     pub kind: Kind,
 }
 
-/// What a server answers.
+/// A response of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Response {
     /// Who asked.
     pub connection: u32,
     /// Bytes of the response, this header included. In a sink's verdict: the low 32 bits of the bytes that it got.
     pub length: u32,
-    /// What the server thinks of the request.
+    /// The server's verdict on the request.
     pub status: Status,
 }
 
@@ -144,7 +144,7 @@ impl Request {
         pack([self.connection, self.length, self.answer], REQUEST | kind << 2 | verify)
     }
 
-    /// What 16 bytes ask, if they are a request.
+    /// Reads 16 bytes, if they are a request.
     pub fn decode(bytes: &[u8; HEADER]) -> Option<Request> {
         let ([connection, length, answer], label) = unpack(bytes)?;
         let verify = match label & 3 {
@@ -174,7 +174,7 @@ impl Response {
         pack([self.connection, self.length, status], RESPONSE)
     }
 
-    /// What 16 bytes answer, if they are a response.
+    /// Reads 16 bytes, if they are a response.
     pub fn decode(bytes: &[u8; HEADER]) -> Option<Response> {
         let ([connection, length, status], label) = unpack(bytes)?;
         let status = if status == 0 { Status::Fine } else { Status::Faulty(Complaint(status)) };

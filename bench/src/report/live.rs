@@ -17,7 +17,7 @@ pub enum Style {
 }
 
 impl Style {
-    /// What stderr is good for. `NO_COLOR`, set to anything, asks for no colour (no-color.org).
+    /// The style that suits stderr. `NO_COLOR`, set to anything, asks for no colour (no-color.org).
     pub fn of_stderr() -> Style {
         let is_dumb = std::env::var_os("TERM").is_none_or(|terminal| terminal == "dumb");
         if !io::stderr().is_terminal() || is_dumb {

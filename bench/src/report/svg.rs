@@ -306,7 +306,7 @@ fn forest_sheet(about: &str, axis: &Axis, groups: &[&Group], width: f64, left: f
     drawing(width, bottom + FOOT, about, &inner)
 }
 
-/// All ratios between arms are inside, and those intervals that are not far wider than what they are about. What is read as a
+/// All ratios between arms are inside, and those intervals that are not far wider than their ratios. A ratio that serves as a
 /// reference may lie beyond: no proxy at all is quicker by so much that all else would become one point.
 fn forest_axis(label: &str, groups: &[Group]) -> Axis {
     let rows = groups.iter().flat_map(|group| &group.rows).filter(|row| row.class != "reference");

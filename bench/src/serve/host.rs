@@ -1,4 +1,4 @@
-//! What a server asks of its host before it serves: descriptors, and a core.
+//! A server's requests to its host before it serves: descriptors, and a core.
 
 use std::io::{self, Write as _};
 

@@ -23,7 +23,7 @@ pub(super) struct Rr {
     hearing: Hearing,
     answer: Answer,
     /// Bytes that were read and not handled, because an answer had to go first.
-    unheard: Vec<u8>,
+    unhandled: Vec<u8>,
     silent_from: Option<Instant>,
     /// A fault was answered, or the client has sent its FIN.
     over: Option<Next>,
@@ -109,8 +109,8 @@ impl Rr {
             if let Some(next) = self.over {
                 return Ok(next);
             }
-            if !self.unheard.is_empty() {
-                let bytes = std::mem::take(&mut self.unheard);
+            if !self.unhandled.is_empty() {
+                let bytes = std::mem::take(&mut self.unhandled);
                 self.answer_to(&bytes, wire, shared)?;
                 continue;
             }
@@ -148,9 +148,9 @@ impl Rr {
 
     fn answer_to(&mut self, bytes: &[u8], wire: &mut Wire, shared: &mut Shared) -> io::Result<()> {
         let mut out = Out { bytes: &mut shared.output, used: 0 };
-        let (heard, fault) = self.hear(bytes, &mut out);
+        let (taken, fault) = self.take(bytes, &mut out);
         let used = out.used;
-        self.unheard.extend_from_slice(&bytes[heard..]);
+        self.unhandled.extend_from_slice(&bytes[taken..]);
         if used > 0 {
             wire.write(&shared.output[..used])?;
         }
@@ -162,7 +162,7 @@ impl Rr {
 
     /// Takes bytes, and puts answers to whole requests into `out`. Says how many bytes it took: not all when an answer is larger
     /// than `out`. At a fault it takes all.
-    fn hear(&mut self, bytes: &[u8], out: &mut Out<'_>) -> (usize, Option<Fault>) {
+    fn take(&mut self, bytes: &[u8], out: &mut Out<'_>) -> (usize, Option<Fault>) {
         let mut rest = bytes;
         while !rest.is_empty() && self.answer.left == 0 && out.room() >= HEADER {
             match &mut self.hearing {
@@ -240,7 +240,7 @@ impl Rr {
         }
     }
 
-    /// What is wrong if nothing more comes.
+    /// The fault if nothing more comes.
     fn finish(&mut self) -> Option<Fault> {
         let checker = self.checker.as_mut()?;
         let expected = match self.hearing {
@@ -263,7 +263,7 @@ impl Rr {
         self.over.get_or_insert(Next::End);
         self.silent_from = None;
         self.answer.left = 0;
-        self.unheard.clear();
+        self.unhandled.clear();
         wire.write(&response.encode())?;
         Ok(())
     }

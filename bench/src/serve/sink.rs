@@ -48,7 +48,7 @@ impl Sink {
                 State::Header(_) | State::Asked { .. } => wire.read(shared.piece())?,
             };
             match read {
-                Read::Bytes(bytes) => self.hear(bytes, shared),
+                Read::Bytes(bytes) => self.take(bytes, shared),
                 Read::Nothing => return Ok(Next::Wait),
                 Read::End => {
                     if let Some(verdict) = self.verdict(shared) {
@@ -62,7 +62,7 @@ impl Sink {
     }
 
     /// Takes the first `length` bytes of the thread's input.
-    fn hear(&mut self, length: usize, shared: &mut Shared) {
+    fn take(&mut self, length: usize, shared: &mut Shared) {
         let mut bytes = &shared.input[..length];
         if let State::Header(begun) = &mut self.state {
             let (more, rest) = bytes.split_at(bytes.len().min(HEADER - begun.len()));

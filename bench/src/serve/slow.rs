@@ -14,7 +14,7 @@ pub(super) struct Slow {
     delay: Duration,
     /// Bytes that may be read at once, and the time each takes.
     pace: Option<(usize, Duration)>,
-    /// What came, and when it goes.
+    /// Received bytes, and when they are sent back.
     held: Option<(Instant, Vec<u8>)>,
     /// Nothing is read before this.
     read_from: Instant,

@@ -31,7 +31,7 @@ impl Source {
 
     pub(super) fn go(&mut self, wire: &mut Wire, shared: &mut Shared) -> io::Result<Next> {
         if let Source::Asked { .. } = self {
-            match self.hear(wire)? {
+            match self.request(wire)? {
                 Some((connection, verify)) => self.begin(connection, verify, wire)?,
                 None => return Ok(Next::Wait),
             }
@@ -57,7 +57,7 @@ impl Source {
     }
 
     /// Whose stream it is to be and how closely it is looked at, as soon as that is known.
-    fn hear(&mut self, wire: &mut Wire) -> io::Result<Option<(u32, Verify)>> {
+    fn request(&mut self, wire: &mut Wire) -> io::Result<Option<(u32, Verify)>> {
         let Source::Asked { begun, connection } = self else { return Ok(None) };
         let mut bytes = [0; HEADER];
         let read = wire.read(&mut bytes[begun.len()..])?;

@@ -44,7 +44,7 @@ impl Shard<'_> {
     fn start(&mut self, start: u64, window: Window, last: u64) {
         (self.phase, self.window, self.last) = (Phase::Running, window, last);
         let whole = (self.warmup / SECOND) as i64;
-        // What is left of the warm-up before its first whole second belongs to no second, and is cut off first.
+        // The part of the warm-up before its first whole second belongs to no second, and is cut off first.
         self.second = -whole - 1;
         self.next_cut = window.begin - whole as u64 * SECOND;
         self.measure(start);

@@ -15,7 +15,7 @@ mod tests {
     use crate::gates;
     use crate::report::fixture;
 
-    /// What HTML lets stand open.
+    /// Elements that HTML lets stand open.
     const VOID: [&str; 2] = ["meta", "br"];
 
     /// Whether every element is closed where it must be, and every attribute quoted.

@@ -152,7 +152,7 @@ fn span(series: &[Series]) -> Option<(f64, f64)> {
     })
 }
 
-/// What happened when: rate, and times.
+/// Rate and times, second by second.
 fn by_second(outcome: &Outcome) -> Markup {
     let (Some(first), Some(last)) = (outcome.seconds.first(), outcome.seconds.last()) else {
         return html! {};
