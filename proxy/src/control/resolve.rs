@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use async_channel::Sender;
 use tokio::sync::{Notify, Semaphore};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tracing::{info, warn};
 use weir_routing::Resolved;
 
@@ -296,19 +296,7 @@ impl Shared {
                 () = self.changed.notified() => {}
                 () = tokio::time::sleep_until(next.unwrap_or(day).into()) => {}
                 Some(done) = asking.join_next_with_id() => {
-                    let (id, answer) = match done {
-                        Ok((id, answer)) => (id, answer),
-                        Err(error) => {
-                            let id = error.id();
-                            let counted = panics::caught(|| {
-                                if error.is_panic() {
-                                    std::panic::resume_unwind(error.into_panic());
-                                }
-                            });
-                            let why = counted.map_or_else(|defect| defect.to_string(), |()| "given up".to_owned());
-                            (id, Answer::Silence(why))
-                        }
-                    };
+                    let (id, answer) = done.unwrap_or_else(|error| (error.id(), no_answer(error)));
                     // One that was given up, as its name is gone, is not there any more.
                     let question = under_way.iter().find(|(_, handle)| handle.id() == id);
                     if let Some(question) = question.map(|(question, _)| question.clone()) {
@@ -353,6 +341,16 @@ impl Shared {
             let _ = self.events.send(Event::Resolved).await;
         }
     }
+}
+
+/// The answer of a task that ended without one: given up, or with a panic, which is counted.
+fn no_answer(error: JoinError) -> Answer {
+    let ended = panics::caught(|| {
+        if error.is_panic() {
+            std::panic::resume_unwind(error.into_panic());
+        }
+    });
+    Answer::Silence(ended.map_or_else(|defect| defect.to_string(), |()| "given up".to_owned()))
 }
 
 async fn ask(servers: Arc<NameServers>, lane: Arc<[Semaphore; 2]>, (name, family): Question) -> Answer {
