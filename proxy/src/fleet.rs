@@ -13,7 +13,7 @@ use weir_routing::Settings;
 use crate::boards::counters::ShardCounters;
 use crate::boards::health::HealthBoard;
 use crate::boards::in_force::InForce;
-use crate::boards::limits::{Limit, ShardLoad};
+use crate::boards::limits::{LimitsBoard, ShardLoad};
 use crate::boards::prometheus::Metrics;
 use crate::boards::registry::Registry;
 use crate::checks;
@@ -41,15 +41,15 @@ pub(crate) struct Fleet {
 #[derive(Clone, Debug)]
 pub(crate) struct Shared {
     /// How many shards there are.
-    pub shards: usize,
+    pub(crate) shards: usize,
     /// The process's limit of descriptors.
-    pub descriptors: u64,
-    /// Connections of the process.
-    pub process: Arc<Limit>,
+    pub(crate) descriptors: u64,
+    /// How many connections there may be.
+    pub(crate) limits: Arc<LimitsBoard>,
     /// Where series get their labels.
-    pub registry: Arc<Registry>,
+    pub(crate) registry: Arc<Registry>,
     /// The rows of endpoints.
-    pub health: Arc<HealthBoard>,
+    pub(crate) health: Arc<HealthBoard>,
 }
 
 struct ShardHandle {
@@ -66,7 +66,7 @@ impl Fleet {
     pub(crate) fn start(settings: &Settings, cores: Vec<usize>) -> anyhow::Result<Self> {
         let descriptors = sys::raise_descriptor_limit();
         let shard_load = ShardLoad::new(cores.len());
-        let process = Limit::new(settings.max_connections);
+        let limits = Arc::new(LimitsBoard::new(settings.max_connections));
         let mailboxes: Arc<[Arc<Mailbox<Message>>]> = cores
             .iter()
             .map(|_| Mailbox::new().map(Arc::new))
@@ -90,7 +90,7 @@ impl Fleet {
                 mailbox: Arc::clone(&mailboxes[index]),
                 peers: Arc::clone(&mailboxes),
                 shard_load: shard_load.clone(),
-                process: Arc::clone(&process),
+                limits: Arc::clone(&limits),
                 counters: Arc::clone(&counters[index]),
                 registry: Arc::clone(&registry),
                 relay_mode: settings.relay,
@@ -106,10 +106,10 @@ impl Fleet {
             shard_load.clone(),
             pipes_max(descriptors),
             tail_bytes_max(cores.len()),
-            Arc::clone(&process),
+            Arc::clone(&limits),
             Arc::clone(&registry),
         );
-        let shared = Shared { shards: shards.len(), descriptors, process, registry, health };
+        let shared = Shared { shards: shards.len(), descriptors, limits, registry, health };
         Ok(Self {
             shards,
             sockets: Vec::new(),

@@ -87,6 +87,11 @@ reasons! {
     Rejected = "rejected", Policy;
     /// `max_connections` of `[proxy]` is reached, or the process has no descriptor left. Closed at once, never queued.
     LimitProcess = "limit_process", Policy;
+    /// `max_connections` or `max_connection_rate` of the gateway is reached. Closed at once, before anything is decided.
+    LimitGateway = "limit_gateway", Policy;
+    /// `max_connections_per_source` or `max_connection_rate_per_source` of the gateway is reached. Closed at once, before anything is
+    /// decided.
+    LimitSource = "limit_source", Policy;
     /// `max_connections` of the service or subset is reached. Closed at once, never queued.
     LimitService = "limit_service", Policy;
     /// No byte for `idle_timeout`. Both sides get what was received and a FIN, and a reset `flush_timeout` later.

@@ -81,7 +81,7 @@ pub fn compile(config: &Config, resolved: &Resolved) -> Result<Compiled, Vec<Pro
     let services_as_run = destinations.services();
     let known = Known { gateways: &gateways, registry: &services, services: &checked };
     let routes = routes::routes(report, config, &known, &mut destinations);
-    let gateways_as_run = with_defaults(report, &gateways, listens, &mut destinations);
+    let gateways_as_run = gateways_as_run(report, &gateways, listens, &mut destinations);
     let config_tests = config_tests::config_tests(report, config, &known, &gateways_as_run, &routes);
     let scene = Scene {
         known: &known,
@@ -137,7 +137,7 @@ fn own_addresses(
 }
 
 /// The gateways as run: each with its listeners and its `to`.
-fn with_defaults(
+fn gateways_as_run(
     report: &mut Report,
     gateways: &Registry<'_, WrittenGateway>,
     listens: Vec<Vec<Listen>>,
@@ -147,7 +147,8 @@ fn with_defaults(
         report.turn_to(declared.damaged);
         let to = declared.written.to.as_ref();
         let default = to.and_then(|to| destinations.split(report, declared.file, to, None));
-        Gateway { name: declared.printed.clone(), listen, default, place: declared.place }
+        let limits = gateways::limits(report, declared);
+        Gateway { name: declared.printed.clone(), listen, default, limits, place: declared.place }
     });
     as_run.collect()
 }

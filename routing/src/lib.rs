@@ -33,8 +33,8 @@ pub use config_test::ConfigTest;
 pub use first_bytes::{FirstBytes, FirstPart, Known};
 pub use ids::{DestinationId, EndpointId, GatewayId, RouteId, ServiceId, SplitId, SubsetId, WorkloadId};
 pub use parts::{
-    Block, CLIENTS_PORT, Destination, Endpoint, Gateway, Listen, OffRoute, Parts, Route, RouteAction,
-    Service, ServicePort, Share, Split, Subset, Weightless, Workload, dialled, endpoint_name,
+    Block, CLIENTS_PORT, Destination, Endpoint, Gateway, GatewayLimits, Listen, OffRoute, Parts, Route,
+    RouteAction, Service, ServicePort, Share, Split, Subset, Weightless, Workload, dialled, endpoint_name,
 };
 pub use policy::{Balance, Keepalive, Origin, Policy, Timeouts};
 pub use problem::{Line, Place, Position, Problem, Related, Severity, Source, Sources};

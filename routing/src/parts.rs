@@ -34,8 +34,23 @@ pub struct Gateway {
     pub listen: Vec<Listen>,
     /// Its `to`: where what no route took goes.
     pub default: Option<SplitId>,
+    /// How many connections it takes.
+    pub limits: GatewayLimits,
     /// Where it is declared.
     pub place: Place,
+}
+
+/// How many connections a gateway takes; `None`: no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GatewayLimits {
+    /// At one time.
+    pub connections: Option<u64>,
+    /// At one time, of one source.
+    pub connections_per_source: Option<u64>,
+    /// In a second.
+    pub rate: Option<u64>,
+    /// In a second, of one source.
+    pub rate_per_source: Option<u64>,
 }
 
 impl Gateway {

@@ -11,7 +11,7 @@ use weir_routing::{DestinationId, EndpointId, Loads, Route, Table};
 
 use crate::boards::health::{HealthBoard, Rows};
 use crate::boards::labels::Labels;
-use crate::boards::limits::{Limit, LimitsBoard, Reservation};
+use crate::boards::limits::{GatewayRow, Limit, LimitsBoard, Reservation};
 use crate::listener::{is_local, is_on, reaches};
 use crate::reason::Reason;
 
@@ -19,13 +19,15 @@ use crate::reason::Reason;
 #[derive(Clone, Debug)]
 pub(crate) struct InForce {
     /// Which table this is, counted from 1.
-    pub generation: u64,
+    pub(crate) generation: u64,
     /// The shard's own copy.
-    pub table: Table,
+    pub(crate) table: Table,
     /// Whether anything looks at the original destination's address, which costs a call on a wildcard listener.
-    pub wants_destination: bool,
+    pub(crate) wants_destination: bool,
     /// The labels of its connections' counters; one for all shards.
-    pub labels: Arc<Labels>,
+    pub(crate) labels: Arc<Labels>,
+    /// The limits of gateways, by gateway.
+    pub(crate) gateways: Vec<GatewayRow>,
     rows: Rows,
     limits: Vec<ServiceLimits>,
     /// By endpoint.
@@ -96,6 +98,8 @@ impl InForce {
         limits: &LimitsBoard,
         bound: &[SocketAddr],
     ) -> Self {
+        let gateway_limits =
+            table.parts().gateways.iter().map(|gateway| limits.gateway(&gateway.name, gateway.limits));
         let service_limits = table
             .parts()
             .services
@@ -125,6 +129,7 @@ impl InForce {
                 || table.parts().routes.iter().any(asks),
             labels,
             rows: health.rows(generation, &table),
+            gateways: gateway_limits.collect(),
             limits: service_limits,
             leads,
             source_ports,

@@ -1,11 +1,20 @@
-//! The limits board: how many connections there may be, of the process, a service, a subset, and how many each shard has.
+//! The limits board: how many connections there may be, of the process, a gateway, a source, a service, a subset, and how many
+//! each shard has.
 //!
 //! A place is reserved before the step that needs it and given back by dropping the reservation, which the session owns. So
 //! counts cannot drift, never exceed the limit by one, and never go negative.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use weir_routing::GatewayLimits;
+
+use super::rate::Rate;
+use super::sources::{SourceLimits, SourcePlace, Sources};
+use crate::reason::Reason;
 
 /// One limit, shared by all shards. It outlives tables: a reload changes its maximum, never its count.
 #[derive(Debug)]
@@ -37,6 +46,11 @@ impl Limit {
             .then(|| Reservation(Arc::clone(self)))
     }
 
+    /// The maximum; `None`: no limit.
+    fn maximum(&self) -> Option<u64> {
+        Some(self.maximum.load(Relaxed)).filter(|&maximum| maximum != UNLIMITED)
+    }
+
     /// Places reserved now.
     pub(crate) fn used(&self) -> u64 {
         self.used.load(Relaxed)
@@ -54,14 +68,51 @@ impl Drop for Reservation {
     }
 }
 
-/// A service, or one of its subsets, by name.
-type LimitKey = (Arc<str>, Option<Arc<str>>);
+/// The limits by name. No shard looks here: names are looked up once a table.
+#[derive(Debug)]
+pub(crate) struct LimitsBoard {
+    /// Of the process.
+    pub(crate) process: Arc<Limit>,
+    /// Of the sources of all gateways.
+    pub(crate) sources: Arc<Sources>,
+    destinations: Mutex<HashMap<DestinationKey, Arc<Limit>>>,
+    gateways: Mutex<Gateways>,
+}
 
-/// The limits of services and subsets by name. Only the control thread looks here, once a table.
+/// A service, or one of its subsets, by name.
+type DestinationKey = (Arc<str>, Option<Arc<str>>);
+
+/// Gateways by name.
 #[derive(Debug, Default)]
-pub(crate) struct LimitsBoard(Mutex<HashMap<LimitKey, Arc<Limit>>>);
+struct Gateways {
+    last_number: u32,
+    by_name: HashMap<Arc<str>, (u32, Arc<Limit>, Arc<Rate>)>,
+}
+
+/// A limit as `/metrics` shows it.
+#[derive(Debug)]
+pub(crate) struct Shown {
+    /// "process", "gateway", "service" or "subset".
+    pub(crate) scope: &'static str,
+    /// The gateway, the service, or "service/subset".
+    pub(crate) name: String,
+    /// `None`: no limit.
+    pub(crate) maximum: Option<u64>,
+    /// Connections that count against it.
+    pub(crate) used: u64,
+}
 
 impl LimitsBoard {
+    /// The limits of a process that may have this many connections.
+    pub(crate) fn new(process: Option<u64>) -> Self {
+        Self {
+            process: Limit::new(process),
+            sources: Arc::default(),
+            destinations: Mutex::default(),
+            gateways: Mutex::default(),
+        }
+    }
+
     /// The limit of a service or subset, with its maximum as of now. One that was there keeps its count.
     pub(crate) fn limit(
         &self,
@@ -69,16 +120,117 @@ impl LimitsBoard {
         subset: Option<&Arc<str>>,
         maximum: Option<u64>,
     ) -> Arc<Limit> {
-        let mut limits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut limits = lock(&self.destinations);
         let limit =
             limits.entry((Arc::clone(service), subset.cloned())).or_insert_with(|| Limit::new(maximum));
         limit.set_maximum(maximum);
         Arc::clone(limit)
     }
 
+    /// The limits of a gateway, with their maxima as of now. Those that were there keep their counts.
+    pub(crate) fn gateway(&self, name: &Arc<str>, limits: GatewayLimits) -> GatewayRow {
+        let mut gateways = lock(&self.gateways);
+        let Gateways { last_number, by_name } = &mut *gateways;
+        let (number, connections, rate) = by_name.entry(Arc::clone(name)).or_insert_with(|| {
+            *last_number += 1;
+            (*last_number, Limit::new(limits.connections), Arc::default())
+        });
+        connections.set_maximum(limits.connections);
+        rate.set_maximum(limits.rate);
+        GatewayRow {
+            number: *number,
+            connections: Arc::clone(connections),
+            rate: Arc::clone(rate),
+            per_source: SourceLimits {
+                connections: limits.connections_per_source,
+                per_second: limits.rate_per_source,
+            },
+            sources: Arc::clone(&self.sources),
+        }
+    }
+
     /// Forgets those that no table and no session holds.
     pub(crate) fn prune(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, limit| Arc::strong_count(limit) > 1);
+        lock(&self.destinations).retain(|_, limit| Arc::strong_count(limit) > 1);
+        lock(&self.gateways).by_name.retain(|_, (_, connections, rate)| {
+            Arc::strong_count(connections) > 1 || Arc::strong_count(rate) > 1
+        });
+    }
+
+    /// All limits, for readers.
+    pub(crate) fn shown(&self) -> Vec<Shown> {
+        let show = |scope, name: String, limit: &Limit| Shown {
+            scope,
+            name,
+            maximum: limit.maximum(),
+            used: limit.used(),
+        };
+        let mut all = vec![show("process", String::new(), &self.process)];
+        for (name, (_, connections, _)) in &lock(&self.gateways).by_name {
+            all.push(show("gateway", name.to_string(), connections));
+        }
+        for ((service, subset), limit) in &*lock(&self.destinations) {
+            all.push(match subset {
+                Some(subset) => show("subset", format!("{service}/{subset}"), limit),
+                None => show("service", service.to_string(), limit),
+            });
+        }
+        all.sort_by(|one, other| (one.scope, &one.name).cmp(&(other.scope, &other.name)));
+        all
+    }
+
+    /// How many addresses are kept for each gateway, by name.
+    pub(crate) fn limited_sources(&self) -> BTreeMap<Arc<str>, u64> {
+        let kept = self.sources.kept();
+        let gateways = lock(&self.gateways);
+        let of = |number: &u32| kept.get(number).copied().unwrap_or_default();
+        gateways.by_name.iter().map(|(name, (number, ..))| (Arc::clone(name), of(number))).collect()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The limits of one gateway of a table.
+#[derive(Clone, Debug)]
+pub(crate) struct GatewayRow {
+    number: u32,
+    connections: Arc<Limit>,
+    rate: Arc<Rate>,
+    per_source: SourceLimits,
+    sources: Arc<Sources>,
+}
+
+/// A connection's places at its gateway, given back by dropping them.
+#[derive(Debug)]
+pub(crate) struct GatewayPlaces {
+    _gateway: Reservation,
+    /// Few gateways limit sources, and a session is to be small.
+    _source: Option<Box<SourcePlace>>,
+}
+
+impl GatewayRow {
+    /// Reserves a connection's places. The gateway's rate comes last, so that connections which its sources may not make take
+    /// nothing of it. `source` and `now` (nanoseconds of the monotonic clock) are asked for where a limit needs them.
+    ///
+    /// Errors: the limit that is reached, or that the source has gone.
+    pub(crate) fn reserve(
+        &self,
+        source: impl FnOnce() -> io::Result<IpAddr>,
+        now: impl Fn() -> u64,
+    ) -> Result<GatewayPlaces, Reason> {
+        let gateway = self.connections.reserve().ok_or(Reason::LimitGateway)?;
+        let mut places = GatewayPlaces { _gateway: gateway, _source: None };
+        if self.per_source.is_any() {
+            let source = source().map_err(|_| Reason::ClientGone)?;
+            let place = self.sources.reserve(self.number, source, self.per_source, now());
+            places._source = Some(Box::new(place.ok_or(Reason::LimitSource)?));
+        }
+        if self.rate.is_limited() && !self.rate.take(now()) {
+            return Err(Reason::LimitGateway);
+        }
+        Ok(places)
     }
 }
 

@@ -7,4 +7,6 @@ pub(crate) mod in_force;
 pub(crate) mod labels;
 pub(crate) mod limits;
 pub(crate) mod prometheus;
+pub(crate) mod rate;
 pub(crate) mod registry;
+pub(crate) mod sources;

@@ -11,7 +11,6 @@ use weir_routing::{GatewayId, Settings, Table};
 
 use crate::boards::in_force::InForce;
 use crate::boards::labels::Labels;
-use crate::boards::limits::LimitsBoard;
 use crate::descriptors::Standing;
 use crate::fleet::Shared;
 use crate::listener::{Listener, ListenerId, Sockets};
@@ -20,7 +19,6 @@ use crate::shard::NewTable;
 /// Binds tables to listeners and boards. It keeps the listeners of the last table that it made ready.
 pub(super) struct Binder {
     shared: Shared,
-    limits: LimitsBoard,
     listeners: Vec<Open>,
     last_listener: u32,
     generation: u64,
@@ -76,13 +74,7 @@ struct Change {
 impl Binder {
     /// For the tables of these shards.
     pub(super) fn new(shared: Shared) -> Self {
-        Self {
-            shared,
-            limits: LimitsBoard::default(),
-            listeners: Vec::new(),
-            last_listener: 0,
-            generation: 0,
-        }
+        Self { shared, listeners: Vec::new(), last_listener: 0, generation: 0 }
     }
 
     /// Makes a table ready. New listeners are bound first, all or none; those whose address stays are not touched.
@@ -92,7 +84,7 @@ impl Binder {
         let wanted = asked(&table);
         let Change { of_shards, new, gone } = self.bind(&table, &wanted)?;
         self.generation += 1;
-        self.shared.process.set_maximum(Some(self.max_connections(settings)));
+        self.shared.limits.process.set_maximum(Some(self.max_connections(settings)));
         let labels = Arc::new(Labels::new(&table));
         self.shared.registry.enter(&labels);
         let ids: HashMap<&Asked, &Open> = self.listeners.iter().map(|open| (&open.asked, open)).collect();
@@ -108,9 +100,15 @@ impl Binder {
             open.iter().map(|(open, gateway)| (open.id, *gateway)).collect();
         let gateways = Arc::new(gateways);
         let addresses: Vec<SocketAddr> = listeners.iter().map(|bound| bound.address).collect();
-        let in_force =
-            InForce::new(self.generation, table, labels, &self.shared.health, &self.limits, &addresses);
-        self.limits.prune();
+        let in_force = InForce::new(
+            self.generation,
+            table,
+            labels,
+            &self.shared.health,
+            &self.shared.limits,
+            &addresses,
+        );
+        self.shared.limits.prune();
         // The last shard gets the original.
         let copies =
             std::iter::repeat_n(in_force, of_shards.len()).zip(of_shards).map(|(in_force, opened)| {

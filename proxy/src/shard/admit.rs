@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use weir_routing::{Arrival, DestinationId, FirstBytes, Refusal, RouteId, Verdict};
 
@@ -15,13 +16,17 @@ use super::session::{Dialling, Places};
 use crate::boards::counters::Series;
 use crate::boards::in_force::InForce;
 use crate::boards::labels::SeriesIds;
-use crate::boards::limits::{Limit, ShardLoad};
+use crate::boards::limits::{LimitsBoard, ShardLoad};
 use crate::boards::registry::{Registry, ShardSeries};
+use crate::clock::{self, Millis};
 use crate::listener::INHERITED_KEEPALIVE;
 use crate::mailbox::Mailbox;
 use crate::os::sys;
 use crate::outcome::Record;
 use crate::reason::Reason;
+
+/// How often a part of the sources board is swept.
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// What a shard admits connections by.
 pub(super) struct Admission {
@@ -29,9 +34,11 @@ pub(super) struct Admission {
     pub(super) in_force: Option<Arc<InForce>>,
     index: usize,
     series: ShardSeries,
-    process: Arc<Limit>,
+    limits: Arc<LimitsBoard>,
     load: ShardLoad,
     peers: Arc<[Arc<Mailbox<Message>>]>,
+    /// When sources that are gone are forgotten next, and how often they have been; one shard does it for all.
+    sweep: (Millis, usize),
 }
 
 impl Admission {
@@ -39,17 +46,27 @@ impl Admission {
     pub(super) fn new(
         index: usize,
         registry: &Registry,
-        process: Arc<Limit>,
+        limits: Arc<LimitsBoard>,
         load: ShardLoad,
         peers: Arc<[Arc<Mailbox<Message>>]>,
     ) -> Self {
-        Self { in_force: None, index, series: ShardSeries::new(registry), process, load, peers }
+        let (series, sweep) = (ShardSeries::new(registry), (Millis::default(), 0));
+        Self { in_force: None, index, series, limits, load, peers, sweep }
     }
 
     /// Decides by another table. Returns the last one.
     pub(super) fn take_table(&mut self, in_force: Arc<InForce>) -> Option<Arc<InForce>> {
         self.series.follow(&in_force.labels);
         self.in_force.replace(in_force)
+    }
+
+    /// Forgets sources that are gone, some of them every second: a shard has a turn in each.
+    pub(super) fn keep_up(&mut self, now: Millis) {
+        let (at, turn) = self.sweep;
+        if self.index == 0 && at <= now {
+            self.limits.sources.sweep(turn, clock::monotonic().as_nanos() as u64);
+            self.sweep = (now.after(SWEEP), turn.wrapping_add(1));
+        }
     }
 
     /// Reserves the connection's places, here or on a less loaded shard, before any operation, byte or decision.
@@ -61,13 +78,23 @@ impl Admission {
         };
         let context = context.clone();
         let better = if is_closing { None } else { self.load.less_loaded_than(self.index) };
-        let Some(process) = self.process.reserve() else {
+        let Some(process) = self.limits.process.reserve() else {
             sys::reset(socket.as_fd());
             Record::open(self.series(&context, None, None)).end(Reason::LimitProcess);
             return core.retire(context.in_force);
         };
+        let source = || sys::peer(socket.as_fd()).map(|peer| peer.ip());
+        let limits = &context.in_force.gateways[context.gateway.index()];
+        let gateway = match limits.reserve(source, || clock::monotonic().as_nanos() as u64) {
+            Ok(gateway) => gateway,
+            Err(reason) => {
+                sys::reset(socket.as_fd());
+                Record::open(self.series(&context, None, None)).end(reason);
+                return core.retire(context.in_force);
+            }
+        };
         let shard = self.load.add(better.unwrap_or(self.index));
-        let accepted = Accepted { socket, at, process, shard };
+        let accepted = Accepted { socket, at, process, gateway, shard };
         let Some(better) = better else { return self.decide(core, context, accepted) };
         match self.peers[better].send(Message::Socket(HandedOver { listener, context, accepted })) {
             Ok(()) => core.counters.handed_over.add(1),
@@ -134,8 +161,8 @@ impl Admission {
             let _ = sys::set_keepalive(accepted.socket.as_fd(), policy.keepalive);
         }
         let _ = sys::set_user_timeout(accepted.socket.as_fd(), policy.user_timeout);
-        let Accepted { socket, process, shard, .. } = accepted;
-        let slot = core.open(socket, dialling, record, Places::new(process, shard, destination));
+        let Accepted { socket, process, gateway, shard, .. } = accepted;
+        let slot = core.open(socket, dialling, record, Places::new(process, gateway, shard, destination));
         core.begin_dial(slot);
     }
 

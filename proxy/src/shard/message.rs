@@ -9,14 +9,14 @@ use std::time::Duration;
 use weir_routing::GatewayId;
 
 use crate::boards::in_force::InForce;
-use crate::boards::limits::Reservation;
+use crate::boards::limits::{GatewayPlaces, Reservation};
 use crate::clock::Millis;
 use crate::listener::ListenerId;
 use crate::os::sys;
 
 /// A message to a shard.
 #[derive(Debug)]
-pub enum Message {
+pub(crate) enum Message {
     /// Decide by this table from now on.
     InForce(Box<NewTable>),
     /// A socket that another shard accepted.
@@ -31,15 +31,15 @@ pub enum Message {
 
 /// A table with the listeners that belong to it.
 #[derive(Debug)]
-pub struct NewTable {
+pub(crate) struct NewTable {
     /// The shard's own copy.
-    pub in_force: Arc<InForce>,
+    pub(crate) in_force: Arc<InForce>,
     /// The gateway of each listener that stays or is new; the others, which get no new connections any more, are closed.
-    pub listeners: Arc<HashMap<ListenerId, GatewayId>>,
+    pub(crate) listeners: Arc<HashMap<ListenerId, GatewayId>>,
     /// This shard's sockets of the new ones.
-    pub opened: Vec<(ListenerId, SocketAddr, Arc<OwnedFd>)>,
+    pub(crate) opened: Vec<(ListenerId, SocketAddr, Arc<OwnedFd>)>,
     /// How long the shard spins before it sleeps.
-    pub busy_poll: Duration,
+    pub(crate) busy_poll: Duration,
 }
 
 /// A listener, as its connections are decided.
@@ -59,12 +59,13 @@ pub(crate) struct Accepted {
     pub(super) socket: OwnedFd,
     pub(super) at: Millis,
     pub(super) process: Reservation,
+    pub(super) gateway: GatewayPlaces,
     pub(super) shard: Reservation,
 }
 
 /// A socket on its way to another shard: no operation, byte or decision of it has happened.
 #[derive(Debug)]
-pub struct HandedOver {
+pub(crate) struct HandedOver {
     pub(super) listener: ListenerId,
     pub(super) context: ListenerContext,
     pub(super) accepted: Accepted,

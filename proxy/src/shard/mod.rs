@@ -33,7 +33,7 @@ use self::resetting::Resetting;
 use self::system::System;
 use crate::boards::counters::ShardCounters;
 use crate::boards::in_force::InForce;
-use crate::boards::limits::{Limit, ShardLoad};
+use crate::boards::limits::{LimitsBoard, ShardLoad};
 use crate::boards::registry::Registry;
 use crate::clock::{self, Millis, earlier};
 use crate::listener::ListenerId;
@@ -42,40 +42,40 @@ use crate::os::ring::{Completion, SlotId, Watched};
 use crate::relay::{Side, TurnBudget};
 
 pub(crate) use self::core::current_session;
-pub use self::message::{Message, NewTable};
-pub use self::pools::tail_bytes_max;
+pub(crate) use self::message::{Message, NewTable};
+pub(crate) use self::pools::tail_bytes_max;
 
 /// Messages that a turn takes before it serves its sessions again.
 const MESSAGES_A_TURN: usize = 256;
 
 /// What a shard is given at its start.
-pub struct Start {
+pub(crate) struct Start {
     /// Which one it is.
-    pub index: usize,
+    pub(crate) index: usize,
     /// Its mailbox.
-    pub mailbox: Arc<Mailbox<Message>>,
+    pub(crate) mailbox: Arc<Mailbox<Message>>,
     /// Those of all shards, its own included: sockets are handed over.
-    pub peers: Arc<[Arc<Mailbox<Message>>]>,
+    pub(crate) peers: Arc<[Arc<Mailbox<Message>>]>,
     /// Sessions a shard.
-    pub shard_load: ShardLoad,
-    /// Connections of the process.
-    pub process: Arc<Limit>,
+    pub(crate) shard_load: ShardLoad,
+    /// Limits that all shards share.
+    pub(crate) limits: Arc<LimitsBoard>,
     /// Its counters.
-    pub counters: Arc<ShardCounters>,
+    pub(crate) counters: Arc<ShardCounters>,
     /// Where it registers the series of its connections.
-    pub registry: Arc<Registry>,
+    pub(crate) registry: Arc<Registry>,
     /// How data is moved.
-    pub relay_mode: RelayMode,
+    pub(crate) relay_mode: RelayMode,
     /// The process's limit of descriptors.
-    pub descriptors: u64,
+    pub(crate) descriptors: u64,
     /// The process's: each shard draws from a stream of its own.
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// Tables that are no longer used go there, to be freed on another thread.
-    pub retired_tables: Sender<InForce>,
+    pub(crate) retired_tables: Sender<InForce>,
 }
 
 /// See the file's opening.
-pub struct Shard {
+pub(crate) struct Shard {
     core: Core<Live>,
     listeners: Listeners,
     admission: Admission,
@@ -88,7 +88,7 @@ impl Shard {
     /// A shard for the calling thread.
     ///
     /// Errors: the ring could not be set up.
-    pub fn new(start: Start) -> std::io::Result<Self> {
+    pub(crate) fn new(start: Start) -> std::io::Result<Self> {
         let pools = pools::Pools::new(start.index, start.peers.len(), start.descriptors);
         let mut system = Live::new(pools, Arc::clone(&start.counters))?;
         system.ring.poll(start.mailbox.doorbell(), Watched::Doorbell);
@@ -102,7 +102,7 @@ impl Shard {
             now: Millis::now(),
         });
         let admission =
-            Admission::new(start.index, &start.registry, start.process, start.shard_load, start.peers);
+            Admission::new(start.index, &start.registry, start.limits, start.shard_load, start.peers);
         Ok(Self {
             core,
             listeners: Listeners::default(),
@@ -114,7 +114,7 @@ impl Shard {
     }
 
     /// Turns until it is stopped.
-    pub fn run(&mut self) {
+    pub(crate) fn run(&mut self) {
         let mut completions = Vec::new();
         let mut fired = Vec::new();
         let mut is_stopped = false;
@@ -218,6 +218,7 @@ impl Shard {
             core.retire(table);
         }
         core.system.trim(core.now);
+        self.admission.keep_up(core.now);
         core.counters.listeners.set(self.listeners.len() as u64);
     }
 

@@ -8,7 +8,7 @@ use weir_routing::{Arrival, DestinationId, EndpointId, Policy, dialled};
 use crate::boards::counters::Series;
 use crate::boards::health::EndpointUse;
 use crate::boards::in_force::{InForce, Leads};
-use crate::boards::limits::Reservation;
+use crate::boards::limits::{GatewayPlaces, Reservation};
 use crate::clock::Millis;
 use crate::dial::Dial;
 use crate::outcome::Record;
@@ -42,18 +42,20 @@ pub(crate) struct Session<Socket> {
 #[derive(Debug)]
 pub(crate) struct Places {
     _process: Reservation,
+    _gateway: GatewayPlaces,
     _shard: Reservation,
     _destination: [Option<Reservation>; 2],
 }
 
 impl Places {
-    /// Its places in the process, in its shard's load, and under the limits of the service and the subset.
+    /// Its places in the process, at its gateway, in its shard's load, and under the limits of the service and the subset.
     pub(crate) fn new(
         process: Reservation,
+        gateway: GatewayPlaces,
         shard: Reservation,
         destination: [Option<Reservation>; 2],
     ) -> Self {
-        Self { _process: process, _shard: shard, _destination: destination }
+        Self { _process: process, _gateway: gateway, _shard: shard, _destination: destination }
     }
 }
 

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::addresses::advice;
-use super::names::Registry;
+use super::names::{Declared, Registry};
 use super::report::Report;
-use super::values::{ports_of_text, word};
-use crate::config::{Gateway, Text, not_in_this_version, place_of};
-use crate::parts::Listen;
+use super::values::{count, ports_of_text, word};
+use crate::config::{Gateway, Number, Text, not_in_this_version, place_of};
+use crate::parts::{GatewayLimits, Listen};
 use crate::problem::{Place, Problem};
 
 /// The listeners of each gateway, in the order of the registry.
@@ -45,6 +45,30 @@ pub(super) fn listens(report: &mut Report, gateways: &Registry<'_, Gateway>) -> 
     }
     overlaps(report, &all);
     all
+}
+
+/// How many connections a gateway takes.
+pub(super) fn limits(report: &mut Report, gateway: &Declared<'_, Gateway>) -> GatewayLimits {
+    let mut limit = |key: &str, written: &Option<Number>, most: u64| {
+        let count = written.as_ref().and_then(|written| count(report, gateway.file, key, written, 0..=most));
+        count.filter(|count| *count > 0)
+    };
+    let written = gateway.written;
+    let (connections, rate) = (u64::from(u32::MAX), 1_000_000);
+    GatewayLimits {
+        connections: limit("max_connections", &written.max_connections, connections),
+        connections_per_source: limit(
+            "max_connections_per_source",
+            &written.max_connections_per_source,
+            connections,
+        ),
+        rate: limit("max_connection_rate", &written.max_connection_rate, rate),
+        rate_per_source: limit(
+            "max_connection_rate_per_source",
+            &written.max_connection_rate_per_source,
+            rate,
+        ),
+    }
 }
 
 /// "0.0.0.0:5432", "[::]:31400", "10.0.0.5:6000-6099".

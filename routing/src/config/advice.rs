@@ -176,7 +176,11 @@ const FOREIGN: &[(&str, &[&str], &str)] = &[
     ),
     ("test", &["src", "from", "client"], "where the connection comes from is `source`"),
     ("test", &["dst", "to", "server"], "the address that the client dials is `destination`"),
-    ("*", &["maxconn"], "write `max_connections`: in [proxy] of the process, in a policy of a service"),
+    (
+        "*",
+        &["maxconn"],
+        "write `max_connections`: in [proxy] of the process, in a gateway of that, in a policy of a service",
+    ),
     ("*", &["lb", "lb_policy", "lb_algorithm", "algorithm", "load_balancer", "load_balancing"], BALANCE),
     ("*", &["tls", "ssl", "ssl_certificate", "certificate", "cert", "key"], NO_TLS),
     ("*", &["mode", "protocol"], "Weir relays TCP; there is nothing to choose"),

@@ -142,6 +142,10 @@ pub(crate) struct Gateway {
     pub(crate) listen: Option<List<String>>,
     pub(crate) to: Option<List<To>>,
     pub(crate) unmatched: Option<Text>,
+    pub(crate) max_connections: Option<Number>,
+    pub(crate) max_connections_per_source: Option<Number>,
+    pub(crate) max_connection_rate: Option<Number>,
+    pub(crate) max_connection_rate_per_source: Option<Number>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

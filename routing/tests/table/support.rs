@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use weir_routing::{
-    Arrival, Balance, Block, Destination, DestinationId, Endpoint, EndpointId, Gateway, GatewayId, Loads,
-    Origin, Parts, Place, Policy, Route, RouteAction, ServiceId, ServicePort, Share, Source, Sources, Split,
-    SplitId, Subset, SubsetId, Timeouts, Workload, WorkloadId,
+    Arrival, Balance, Block, Destination, DestinationId, Endpoint, EndpointId, Gateway, GatewayId,
+    GatewayLimits, Loads, Origin, Parts, Place, Policy, Route, RouteAction, ServiceId, ServicePort, Share,
+    Source, Sources, Split, SplitId, Subset, SubsetId, Timeouts, Workload, WorkloadId,
 };
 
 /// Line `line` of "a.toml".
@@ -66,7 +66,13 @@ impl Builder {
 
     pub(crate) fn gateway(&mut self, name: &str, default: Option<Split>) -> GatewayId {
         let default = default.map(|split| self.split(split));
-        self.parts.gateways.push(Gateway { name: name.into(), listen: Vec::new(), default, place: line(1) });
+        self.parts.gateways.push(Gateway {
+            name: name.into(),
+            listen: Vec::new(),
+            default,
+            limits: GatewayLimits::default(),
+            place: line(1),
+        });
         GatewayId(self.parts.gateways.len() as u32 - 1)
     }
 

@@ -47,8 +47,12 @@ families! {
             "Questions for a host name that had no answer.";
     }
     "Limits and shards" {
+        LIMIT: Gauge "weir_limit" ["scope", "name"] "connections", "0.1.0",
+            "The limit of connections of the process, a gateway, a service or a subset; there is no sample where there is no limit.";
         LIMIT_USED: Gauge "weir_limit_used" ["scope", "name"] "connections", "0.1.0",
-            "Connections that count against a limit; scope is \"process\" in this version.";
+            "Connections that count against it, or would: open, dialling, or about to be decided.";
+        LIMITED_SOURCES: Gauge "weir_limited_sources" ["gateway"] "addresses", "0.1.0",
+            "Client addresses that the gateway's limits for sources keep an account of.";
         SHARD_ACTIVE: Gauge "weir_shard_connections_active" ["shard"] "connections", "0.1.0",
             "Connections that a shard has, with those handed to it.";
         HANDOVERS: Counter "weir_handovers_total" [] "sockets", "0.1.0",

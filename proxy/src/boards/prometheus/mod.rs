@@ -12,7 +12,7 @@ use std::sync::Arc;
 use self::text::Family;
 use crate::boards::counters::{MAX_ERRNO, Reading, ShardCounters};
 use crate::boards::labels::SeriesKey;
-use crate::boards::limits::{Limit, ShardLoad};
+use crate::boards::limits::{LimitsBoard, ShardLoad};
 use crate::boards::registry::Registry;
 use crate::reason::Reason;
 
@@ -51,7 +51,7 @@ pub(crate) struct Metrics {
     shard_load: ShardLoad,
     pipes_max: u64,
     tail_bytes_max: u64,
-    process: Arc<Limit>,
+    limits: Arc<LimitsBoard>,
     registry: Arc<Registry>,
 }
 
@@ -62,10 +62,10 @@ impl Metrics {
         shard_load: ShardLoad,
         pipes_max: u64,
         tail_bytes_max: u64,
-        process: Arc<Limit>,
+        limits: Arc<LimitsBoard>,
         registry: Arc<Registry>,
     ) -> Self {
-        Self { shards, shard_load, pipes_max, tail_bytes_max, process, registry }
+        Self { shards, shard_load, pipes_max, tail_bytes_max, limits, registry }
     }
 
     /// The lowest generation that a shard routes by.
@@ -87,6 +87,25 @@ impl Metrics {
         render_bytes(shown.iter().chain(&gone).copied(), out);
         self.render_unknown_sources(&shown, out);
         self.render_shards(out);
+        self.render_limits(out);
+    }
+
+    fn render_limits(&self, out: &mut String) {
+        let limits = self.limits.shown();
+        families::LIMIT.head(out);
+        for limit in &limits {
+            if let Some(maximum) = limit.maximum {
+                families::LIMIT.sample(out, &[limit.scope, &limit.name], maximum);
+            }
+        }
+        families::LIMIT_USED.head(out);
+        for limit in &limits {
+            families::LIMIT_USED.sample(out, &[limit.scope, &limit.name], limit.used);
+        }
+        families::LIMITED_SOURCES.head(out);
+        for (gateway, kept) in self.limits.limited_sources() {
+            families::LIMITED_SOURCES.sample(out, &[&gateway], kept);
+        }
     }
 
     fn render_unknown_sources(&self, readings: &[Labelled<'_>], out: &mut String) {
@@ -120,8 +139,6 @@ impl Metrics {
         sum(families::SOURCE_PORTS_EXHAUSTED, |shard| shard.source_ports_exhausted.get());
         families::PIPES_MAX.single(out, self.pipes_max);
         families::TAIL_BYTES_MAX.single(out, self.tail_bytes_max);
-        families::LIMIT_USED.head(out);
-        families::LIMIT_USED.sample(out, &["process", ""], self.process.used());
         families::ACCEPT_ERRORS.head(out);
         for errno in 0..=MAX_ERRNO {
             let count: u64 = self.shards.iter().map(|shard| shard.accepts_failed(errno)).sum();

@@ -226,7 +226,7 @@ impl Driver {
     /// Places are reserved for the sessions that have a slot, and for no others.
     fn check_counts(&self) {
         let sessions = self.core.sessions.len() as u64;
-        let (process, shard) = (self.process.used(), self.load.total());
+        let (process, shard) = (self.limits.process.used(), self.load.total());
         self.require(process == sessions && shard == sessions, || {
             format!("{sessions} sessions, {process} places of the process, {shard} of the shard")
         });

@@ -19,7 +19,7 @@ use super::world::{Progress, World, patience};
 use crate::boards::counters::{Series, ShardCounters};
 use crate::boards::health::HealthBoard;
 use crate::boards::in_force::InForce;
-use crate::boards::limits::{Limit, LimitsBoard, ShardLoad};
+use crate::boards::limits::{LimitsBoard, ShardLoad};
 use crate::clock::{Millis, earlier};
 use crate::os::ring::{SlotId, Watched};
 use crate::outcome::Record;
@@ -73,7 +73,6 @@ pub(super) struct Driver {
     pub(super) accounts: Vec<Account>,
     pub(super) health: HealthBoard,
     pub(super) limits: LimitsBoard,
-    pub(super) process: Arc<Limit>,
     pub(super) load: ShardLoad,
     /// The table in force, and every table that there was.
     pub(super) in_force: Option<Arc<InForce>>,
@@ -113,8 +112,7 @@ impl Driver {
             sabotage,
             accounts: vec![],
             health: HealthBoard::default(),
-            limits: LimitsBoard::default(),
-            process: Limit::new(None),
+            limits: LimitsBoard::new(None),
             load: ShardLoad::new(1),
             in_force: None,
             tables: vec![],
@@ -350,9 +348,9 @@ impl Driver {
             self.world.borrow_mut().seen.reason(Reason::LimitService);
             return self.core.retire(in_force);
         };
-        let process = self.process.reserve().expect("the process has no limit");
+        let process = self.limits.process.reserve().expect("the process has no limit");
         if self.sabotage == Some(Sabotage::PlacesLeaked) {
-            std::mem::forget(self.process.reserve());
+            std::mem::forget(self.limits.process.reserve());
         }
         let service = in_force.table.service_of(destination).0;
         let policy = *in_force.table.policy(destination);
@@ -360,7 +358,9 @@ impl Driver {
         if self.sabotage == Some(Sabotage::TableKept) {
             std::mem::forget(Arc::clone(&in_force));
         }
-        let places = Places::new(process, self.load.add(0), places);
+        let gateway =
+            in_force.gateways[0].reserve(|| Ok(source.ip()), || 0).expect("the gateway has no limit");
+        let places = Places::new(process, gateway, self.load.add(0), places);
         let slot = self.core.open(arrived.socket, dialling, record, places);
         let id = SlotId { slot, generation: self.core.sessions[slot as usize].generation };
         let mut world = self.world.borrow_mut();

@@ -132,7 +132,7 @@ listen = ["0.0.0.0:1"]
             "  help: it belongs to the policy: [policy.default] for all services, [service.NAME.policy] for one",
             "a.toml:4:1 unknown-key unknown key `connect_timeout`",
             "  found: connect_timeout",
-            "  wanted: description, listen, to, unmatched",
+            "  wanted: description, listen, to, unmatched, max_connections, max_connections_per_source, max_connection_rate, max_connection_rate_per_source",
             "  help: it belongs to the policy: [policy.default] for all services, [service.NAME.policy] for one",
         ],
     );
