@@ -167,7 +167,7 @@ impl Group {
         let unit = u128::from(unit);
         let taken = |open: u64| u128::from(open) * unit;
         let layer = tied().map(|(open, index)| taken(open) / u128::from(self.weights[index])).min()?;
-        // As each is looked at, it replaces what was kept with its share of the free places seen so far.
+        // As each is looked at, it replaces the one kept so far with its share of the free places seen so far.
         let (mut kept, mut seen) = (None, 0);
         for (open, index) in tied() {
             let places = (layer + 1) * u128::from(self.weights[index]);
@@ -203,7 +203,7 @@ impl Group {
         if available.has(self.endpoints[drawn]) {
             return Some(drawn);
         }
-        // As each is looked at, it replaces what was kept with its share of the weight seen so far: one pass, so that an
+        // As each is looked at, it replaces the one kept so far with its share of the weight seen so far: one pass, so that an
         // endpoint that goes out meanwhile does no harm.
         let mut kept = None;
         let mut seen = 0;

@@ -1,6 +1,6 @@
 //! Step 1 of the walk: TOML text -> the configuration as written, and every problem of its shape.
 //!
-//! The structs of `written.rs` are close to the text: a field is what stands in the file, with its place, or nothing. The
+//! The structs of `written.rs` are close to the text: a field is the value in the file, with its place, or nothing. The
 //! meaning of the strings (durations, networks, names of other things) is left to [`mod@crate::compile`]. Every key
 //! is in the list of `keys`, also those that only a later version of Weir reads: they are never taken for misspelt ones.
 

@@ -6,7 +6,7 @@
 //!
 //! The walk: [`parse`] reads text into the configuration as written; [`compile()`] checks it and makes the frozen [`Table`] of
 //! its [`Parts`]; [`Table::decide`] matches an [`Arrival`], draws a destination and finds its port; [`Table::pick`] picks its
-//! endpoint. [`mod@explain`] shows the same walk, through the same code; a [`ConfigTest`] asks it what a `[[test]]` expects.
+//! endpoint. [`mod@explain`] shows the same walk, through the same code; a [`ConfigTest`] compares the decision with a `[[test]]`.
 
 mod arrival;
 mod balance;

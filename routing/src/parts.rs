@@ -32,7 +32,7 @@ pub struct Gateway {
     pub name: Arc<str>,
     /// Its listeners.
     pub listen: Vec<Listen>,
-    /// Its `to`: where what no route took goes.
+    /// Its `to`: where connections go that no route took.
     pub default: Option<SplitId>,
     /// How many connections it takes.
     pub limits: GatewayLimits,
@@ -285,7 +285,7 @@ pub struct Share {
 pub struct Split {
     /// In order of writing; the sum of the weights is above 0.
     pub shares: Vec<Share>,
-    /// With `sticky = "source"`: what the hash is salted with (the route's name).
+    /// With `sticky = "source"`: the salt of the hash, which is the route's name.
     pub sticky: Option<Arc<str>>,
 }
 

@@ -30,14 +30,14 @@ pub enum Cores {
 /// The level of the process log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum LogLevel {
-    /// Only what fails.
+    /// Failures only.
     Error,
-    /// And what may be wrong.
+    /// And possible problems.
     Warn,
-    /// And what happens.
+    /// And events.
     #[default]
     Info,
-    /// And why.
+    /// And the reasons.
     Debug,
     /// And everything.
     Trace,

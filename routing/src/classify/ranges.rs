@@ -90,7 +90,7 @@ pub(super) struct Ranges<K> {
     shift: u32,
 }
 
-/// Key and leaf side by side: what a search ends at is then in the cache already.
+/// Key and leaf side by side: the leaf at which a search ends is then in the cache already.
 #[derive(Clone, Copy, Debug)]
 struct Interval<K> {
     first: K,
@@ -100,7 +100,7 @@ struct Interval<K> {
 impl<K: Key> Ranges<K> {
     /// The intervals of these prefixes.
     pub(super) fn build(mut prefixes: Vec<Prefix<K>>, classes: &mut ClassBuilder<'_>) -> Self {
-        // Enclosing prefixes come before what they enclose, and what names one prefix stands together.
+        // Enclosing prefixes come before those that they enclose, and all names of one prefix stand together.
         prefixes.sort_unstable();
         prefixes.dedup();
         let mut sweep = Sweep::new(classes);
@@ -278,7 +278,7 @@ mod tests {
 
     const BLOCKS: u32 = 200;
 
-    /// A few long nested chains and many names: what makes lists overflow into bit sets.
+    /// A few long nested chains and many names, so that lists overflow into bit sets.
     fn prefixes() -> impl Strategy<Value = Vec<Prefix<u16>>> {
         let named =
             prop_oneof![4 => (0..BLOCKS).prop_map(Named::Block), 1 => (0..4u32).prop_map(Named::Owner)];

@@ -139,7 +139,7 @@ impl Sets {
 /// Makes the classes of one dimension. Equal sets are kept once.
 pub(super) struct ClassBuilder<'s> {
     sets: &'s mut Sets,
-    /// The bit set of the dimension's blocks without a condition: what [`WILD`] stands for here.
+    /// The bit set of the dimension's blocks without a condition, which [`WILD`] stands for here.
     wild: u32,
     classes: HashMap<(u32, Box<[u32]>), Class>,
     bases: HashMap<(u32, Box<[u32]>), u32>,

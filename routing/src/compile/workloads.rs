@@ -43,7 +43,7 @@ pub(super) struct Membership {
 }
 
 impl Workloads {
-    /// Checks what is declared.
+    /// Checks all that are declared.
     pub(super) fn new(report: &mut Report, registry: &Registry<'_, Written>) -> Self {
         let whole = registry.is_whole(report);
         let mut workloads = Self { list: Vec::new(), members: Vec::new(), whole, index: HashMap::new() };

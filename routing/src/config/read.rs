@@ -94,7 +94,7 @@ impl Reader<'_> {
                 "workload" => config.incomplete |= !self.named(path, value, &mut config.workloads),
                 "route" => config.incomplete |= !self.listed(path, value, &mut config.routes),
                 "test" => config.incomplete |= !self.listed(path, value, &mut config.tests),
-                // Nothing refers to what only later versions declare.
+                // No reference can mean a table that only later versions have.
                 _ => match later(&path) {
                     Some(later) => self.problems.push(later.problem(&name, place)),
                     None => {

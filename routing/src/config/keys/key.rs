@@ -1,5 +1,5 @@
 //! A key of the configuration: its type, its default and a sentence about it, or, where only a later version of Weir reads it,
-//! which value of it changes nothing and what to write instead.
+//! the value that changes nothing and the advice.
 
 /// The keys that stand in one table of a configuration.
 #[derive(Debug)]

@@ -25,7 +25,7 @@ const NEXT_ENDPOINT: &str =
 
 const DESCRIPTION: &str = "A note for readers of the file; Weir does nothing with it.";
 
-/// A row for each key: `name: type / unit, default, since, sentence`, or `name: later, accepted value, what to do`.
+/// A row for each key: `name: type / unit, default, since, sentence`, or `name: later, accepted value, advice`.
 macro_rules! keys {
     ($($name:literal: $kind:tt $(/ $unit:literal)?, $($rest:expr),*;)*) => {
         &[$(Key { name: $name, status: keys!(@ $kind [$($unit)?] $($rest),*) }),*]
