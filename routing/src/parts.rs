@@ -291,7 +291,7 @@ pub struct Split {
 
 impl Split {
     /// The sum of the weights.
-    pub fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         self.shares.iter().map(|share| u64::from(share.weight)).sum()
     }
 }

@@ -181,7 +181,7 @@ impl Sources {
     }
 
     /// The text at a place.
-    pub fn text(&self, place: Place) -> &str {
+    pub(crate) fn text(&self, place: Place) -> &str {
         self.source(place).text.get(place.start as usize..place.end as usize).unwrap_or("")
     }
 
