@@ -213,7 +213,7 @@ fn keys_of_later_versions_are_refused_by_name() {
         ("interception", gateway("interception = \"redirect\"")),
         ("proxy_protocol", gateway("proxy_protocol = \"required\"")),
         ("inspect_timeout", gateway("inspect_timeout = \"3s\"")),
-        ("max_connections_per_source", gateway("max_connections_per_source = 5")),
+        ("trusted_peers", gateway("trusted_peers = [\"10.0.0.0/8\"]")),
         ("freebind", gateway("freebind = true")),
         ("sni", route("sni = [\"*.example.com\"]")),
         ("alpn", route("alpn = [\"h2\"]")),
