@@ -79,6 +79,11 @@ pub(crate) fn sources() -> Vec<File> {
     files
 }
 
+/// A file's text before its unit tests. Single items that only tests have (`#[cfg(test)] mod sim;`) belong to it.
+fn without_unit_tests(text: &str) -> &str {
+    &text[..text.find("#[cfg(test)]\nmod tests {").unwrap_or(text.len())]
+}
+
 /// Lines that are not comments, with their numbers.
 fn code(file: &File) -> impl Iterator<Item = (usize, &str)> {
     (1..).zip(file.text.lines()).filter(|(_, line)| !line.trim_start().starts_with("//"))
@@ -236,8 +241,7 @@ fn only_the_waiting_of_the_tests_sleeps() {
     let mut broken = Vec::new();
     for file in sources().iter().filter(|file| file.path != SLEEPS && file.path != "tests/tests/tidy.rs") {
         let in_tests = file.path.starts_with("tests/") || file.path.contains("/tests");
-        let unit_tests = file.text.find("#[cfg(test)]").unwrap_or(file.text.len());
-        let from = if in_tests { 0 } else { file.text[..unit_tests].lines().count() };
+        let from = if in_tests { 0 } else { without_unit_tests(&file.text).lines().count() };
         let sleeping = code(file).filter(|(number, line)| *number > from && line.contains("sleep("));
         broken.extend(sleeping.map(|(number, _)| format!("{}:{number}", file.path)));
     }
@@ -261,9 +265,8 @@ fn a_running_weir_waits_for_nothing_and_prints_through_its_log() {
     {
         let allowed =
             MAY_WAIT.iter().find(|(path, _)| *path == file.path).map_or(&[][..], |(_, words)| words);
-        let unit_tests = file.text.find("#[cfg(test)]").unwrap_or(file.text.len());
-        let tests_from = file.text[..unit_tests].lines().count();
-        for (number, line) in code(file).take_while(|(number, _)| *number <= tests_from) {
+        let last = without_unit_tests(&file.text).lines().count();
+        for (number, line) in code(file).take_while(|(number, _)| *number <= last) {
             let found = words.iter().find(|word| line.contains(*word) && !allowed.contains(word));
             broken.extend(found.map(|word| format!("{}:{number}: {word}", file.path)));
         }
@@ -278,7 +281,7 @@ fn a_running_weir_waits_for_nothing_and_prints_through_its_log() {
 fn files_are_short() {
     let mut broken = Vec::new();
     for file in sources().iter().filter(|file| !file.path.contains("/tests/")) {
-        let lines = file.text.lines().take_while(|line| !line.starts_with("#[cfg(test)]")).count();
+        let lines = without_unit_tests(&file.text).lines().count();
         if lines > LONGEST {
             broken.push(format!("{}: {lines} lines", file.path));
         }

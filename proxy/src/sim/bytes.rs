@@ -78,3 +78,11 @@ impl Bytes {
         self.runs.iter()
     }
 }
+
+/// A pipe.
+#[derive(Debug, Default)]
+pub(crate) struct Fifo {
+    pub(crate) bytes: Bytes,
+    pub(crate) slots_used: usize,
+    pub(crate) lent: bool,
+}

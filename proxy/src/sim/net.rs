@@ -9,8 +9,7 @@
 use std::io;
 use std::time::Duration;
 
-use super::bytes::{Bytes, Run};
-use super::pools::Fifo;
+use super::bytes::{Bytes, Fifo, Run};
 use crate::relay::Hearing;
 
 pub(crate) const IN: u8 = 1;

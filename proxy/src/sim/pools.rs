@@ -1,16 +1,8 @@
 //! What the simulated kernel lends: pipes, and buffers for tails.
 
-use super::bytes::Bytes;
+use super::bytes::Fifo;
 use super::net::Net;
 use crate::relay::{TAIL_CLASSES, read_limit, tail_class};
-
-/// A pipe.
-#[derive(Debug, Default)]
-pub(crate) struct Fifo {
-    pub(crate) bytes: Bytes,
-    pub(crate) slots_used: usize,
-    pub(crate) lent: bool,
-}
 
 impl Net {
     pub(crate) fn read_limit(&self) -> usize {
