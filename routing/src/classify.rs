@@ -2,7 +2,8 @@
 //!
 //! Each dimension (a [`Condition`]) is looked up once and gives a class: the set of blocks that hold in it. The first member
 //! of the intersection of the eight is the answer. Blocks without a condition in a dimension are in all of its classes, so
-//! they are kept once, for every combination of dimensions (see [`Classifier::sets`]); the rest of a class is short, as a rule. `explain` reads which condition failed from the same classes.
+//! they are kept once, for every combination of dimensions (see [`Classifier::sets`]); the rest of a class is short, as a rule.
+//! `explain` reads which condition failed from the same classes.
 //!
 //! Intervals of addresses and ports are left to `ranges`, sets to `sets`, the service that has a VIP's port to `vips`.
 
@@ -39,6 +40,9 @@ pub(crate) enum Condition {
 
 const DIMENSIONS: usize = Condition::ALL.len();
 const _: () = assert!(DIMENSIONS == u8::BITS as usize, "a bit of a byte for each");
+/// The dimensions of a table in which no block asks for a name.
+const WITHOUT_NAMES: usize = Condition::Sni as usize;
+const _: () = assert!(WITHOUT_NAMES == DIMENSIONS - 1, "the one that is left out is the last");
 
 impl Condition {
     pub(crate) const ALL: [Self; 8] = [
@@ -121,10 +125,8 @@ pub(crate) struct Classifier {
     /// By block.
     asked: Vec<Asked>,
     /// First one set for each combination of dimensions, numbered by its bits: the blocks with no condition in any of them.
-    /// Then the bases of classes.
+    /// Where no block asks for a name these are half as many. Then the bases of classes.
     sets: Sets,
-    /// The dimensions among which those combinations are: without the last where no block asks for a name, which halves them.
-    wild_mask: u32,
     /// Class by gateway.
     gateways: Vec<Class>,
     ports: Ranges<u16>,
@@ -213,16 +215,25 @@ impl Classifier {
             service.map_or(Class::NONE, |service| self.services[service.index()]),
             self.names.class(first_bytes.sni),
         ];
-        let awaits_sni = first_bytes.sni == Known::Unknown && self.names.unknown.is_some();
+        let awaits_sni = self.names.unknown.is_some() && matches!(first_bytes.sni, Known::Unknown);
         Classified { classes, workload, service, awaits_sni }
     }
 
     /// The first block all of whose conditions hold.
     pub(crate) fn first(&self, classified: &Classified) -> Option<BlockId> {
-        let has_no_base = classified.classes.iter().enumerate().filter(|(_, class)| class.base() == WILD);
+        let classes = &classified.classes;
+        match (self.names.unknown, classes.first_chunk::<WITHOUT_NAMES>()) {
+            (None, Some(classes)) => self.first_of(classes),
+            _ => self.first_of(classes),
+        }
+    }
+
+    /// [`Classifier::first`] in so many dimensions, a number that is known when the loops are compiled.
+    fn first_of<const N: usize>(&self, classes: &[Class; N]) -> Option<BlockId> {
+        let has_no_base = classes.iter().enumerate().filter(|(_, class)| class.base() == WILD);
         let wild = has_no_base.fold(0, |wild, (dimension, _)| wild | 1 << dimension);
         let mut first = u32::MAX;
-        for (dimension, class) in classified.classes.iter().enumerate() {
+        for (dimension, class) in classes.iter().enumerate() {
             for block in self.sets.list(class).iter().take_while(|block| **block < first) {
                 let Asked { conditions, home } = self.asked[*block as usize];
                 // Many rules may name a port; few of them an address as well. A block with a home elsewhere is found there, or,
@@ -230,13 +241,13 @@ impl Classifier {
                 if home as usize != dimension && wild >> home & 1 == 1 {
                     continue;
                 }
-                if self.holds_in_all(classified, conditions & !(1 << dimension), *block) {
+                if self.holds_in_all(classes, conditions & !(1 << dimension), *block) {
                     first = *block;
                     break;
                 }
             }
         }
-        self.first_in_bases(classified, wild, first).map(BlockId)
+        self.first_in_bases(classes, wild, first).map(BlockId)
     }
 
     /// The part of the first bytes that has to be known before it is certain that the route of this block, its first that holds,
@@ -303,9 +314,9 @@ impl Classifier {
     }
 
     /// Whether a block holds in all dimensions of `conditions`, all of which it asks.
-    fn holds_in_all(&self, classified: &Classified, mut conditions: u8, block: u32) -> bool {
+    fn holds_in_all<const N: usize>(&self, classes: &[Class; N], mut conditions: u8, block: u32) -> bool {
         while conditions != 0 {
-            if !self.sets.contains(classified.classes[conditions.trailing_zeros() as usize], block) {
+            if !self.sets.contains(classes[conditions.trailing_zeros() as usize], block) {
                 return false;
             }
             conditions &= conditions - 1;
@@ -315,19 +326,20 @@ impl Classifier {
 
     /// The first block before `bound` that is in the bases of all classes, or `bound` itself if it is a block. The dimensions
     /// of `wild`, whose class has no base of its own, are one set together.
-    fn first_in_bases(&self, classified: &Classified, wild: u32, bound: u32) -> Option<u32> {
-        let mut bases = [self.sets.get(wild & self.wild_mask); DIMENSIONS + 1];
-        let mut len = 1;
-        for class in classified.classes.iter().filter(|class| class.base() != WILD) {
+    fn first_in_bases<const N: usize>(&self, classes: &[Class; N], wild: u32, bound: u32) -> Option<u32> {
+        let wild = self.sets.get(wild);
+        let mut bases = [wild; N];
+        let mut len = 0;
+        for class in classes.iter().filter(|class| class.base() != WILD) {
             bases[len] = self.sets.get(class.base());
             len += 1;
         }
         let bases = &bases[..len];
-        for at in 0..bases[0].summary.len() {
-            let mut summary = bases.iter().fold(u64::MAX, |all, base| all & base.summary[at]);
+        for at in 0..wild.summary.len() {
+            let mut summary = bases.iter().fold(wild.summary[at], |all, base| all & base.summary[at]);
             while summary != 0 {
                 let word = at * 64 + summary.trailing_zeros() as usize;
-                let blocks = bases.iter().fold(u64::MAX, |all, base| all & base.words[word]);
+                let blocks = bases.iter().fold(wild.words[word], |all, base| all & base.words[word]);
                 if blocks != 0 {
                     return Some(bound.min(word as u32 * 64 + blocks.trailing_zeros()));
                 }
@@ -398,9 +410,10 @@ impl<'p> Builder<'p> {
     fn build(self) -> Classifier {
         let mut sets = Sets::new(self.blocks.len());
         let asks_names = self.asking(Condition::Sni).next().is_some();
-        let wild_mask = if asks_names { u8::MAX } else { u8::MAX ^ Condition::Sni.bit() };
-        for dimensions in 0..=wild_mask {
-            let wild = (0..).zip(&self.asked).filter(|(_, asked)| asked.conditions & dimensions == 0);
+        let dimensions = if asks_names { DIMENSIONS } else { WITHOUT_NAMES };
+        for combination in 0..1_u32 << dimensions {
+            let wild =
+                (0..).zip(&self.asked).filter(|(_, asked)| u32::from(asked.conditions) & combination == 0);
             sets.push(wild.map(|(block, _)| block));
         }
         let (vips, vip_owners) = Vips::build(self.parts);
@@ -426,7 +439,6 @@ impl<'p> Builder<'p> {
             first_blocks: self.first_blocks,
             asked: self.asked,
             sets,
-            wild_mask: wild_mask.into(),
             gateways,
             ports,
             destinations,
