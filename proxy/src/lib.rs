@@ -24,7 +24,6 @@ mod demo;
 #[cfg(feature = "runtime")]
 mod descriptors;
 #[cfg(feature = "runtime")]
-#[allow(unreachable_pub)]
 mod dial;
 #[cfg(feature = "runtime")]
 mod fleet;
@@ -45,10 +44,8 @@ mod preflight;
 #[cfg(feature = "runtime")]
 mod reason;
 #[cfg(feature = "runtime")]
-#[allow(unreachable_pub)]
 mod relay;
 #[cfg(feature = "runtime")]
-#[allow(unreachable_pub)]
 mod shard;
 #[cfg(all(test, feature = "runtime"))]
 mod sim;

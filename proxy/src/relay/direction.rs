@@ -9,10 +9,10 @@ use super::kernel::{Kernel, Path, Pipe, Received, Side, Tail};
 use super::leg::Leg;
 
 /// Bytes that one `recv` can take: the shard's one buffer, small enough to stay in a core's L2 cache.
-pub const HOT_BUFFER: usize = 64 << 10;
+pub(crate) const HOT_BUFFER: usize = 64 << 10;
 
 /// Bytes that a direction may take in a turn before the other sessions of its shard are served, if they are copied.
-pub const BUDGET: usize = 256 << 10;
+pub(crate) const BUDGET: usize = 256 << 10;
 
 /// So many spliced bytes cost as much of the budget as one that is copied, and about as much time. With 1 MiB a turn instead of
 /// 256 KiB, streams cost 0.77 [0.72, 0.82] (4 connections) and 0.63 [0.60, 0.67] (64) of the CPU.
@@ -20,7 +20,7 @@ pub(super) const SPLICED_FOR_ONE: usize = 4;
 
 /// Bytes that a pipe may hold, topped up included. A pipe is full in slots, and a slot holds up to 64 KiB: without this bound a
 /// reader that stalls would pin up to 16 MiB of kernel memory behind its 1 MiB pipe.
-pub const PIPE_BYTES: usize = 1 << 20;
+pub(crate) const PIPE_BYTES: usize = 1 << 20;
 
 /// Bytes that a target must have taken before its direction moves in large steps: more than one that reads nothing takes. Large
 /// steps make the kernel grow the source's receive buffer, to 10 MiB from the first one, and behind a reader that stalls from

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// One of the two legs of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
+pub(crate) enum Side {
     /// The leg that was accepted.
     Client,
     /// The leg that was dialled.
@@ -15,10 +15,10 @@ pub enum Side {
 
 impl Side {
     /// Both, in the order in which a step serves them.
-    pub const BOTH: [Self; 2] = [Self::Client, Self::Upstream];
+    pub(crate) const BOTH: [Self; 2] = [Self::Client, Self::Upstream];
 
     /// The leg at the other end of the session.
-    pub fn other(self) -> Self {
+    pub(crate) fn other(self) -> Self {
         match self {
             Self::Client => Self::Upstream,
             Self::Upstream => Self::Client,
@@ -29,12 +29,12 @@ impl Side {
 /// A pipe of the shard's pool. It goes back exactly once, through [`Kernel::give_pipe`] or [`Kernel::close_pipe`].
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "a pipe that is dropped is lost to its pool"]
-pub struct Pipe(pub u32);
+pub(crate) struct Pipe(pub u32);
 
 /// The unsent rest of one `recv`, in a buffer of the shard's pool. It goes back exactly once, through [`Kernel::free_tail`].
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "a tail that is dropped is lost to its pool"]
-pub struct Tail {
+pub(crate) struct Tail {
     /// Which buffer.
     pub buffer: u32,
     /// Where its unsent bytes begin; the relay moves it on.
@@ -45,7 +45,7 @@ pub struct Tail {
 
 /// How bytes went through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Path {
+pub(crate) enum Path {
     /// Through the hot buffer.
     Copied,
     /// Through a pipe.
@@ -54,7 +54,7 @@ pub enum Path {
 
 /// The result of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Received {
+pub(crate) struct Received {
     /// Bytes; 0 is a FIN.
     pub bytes: usize,
     /// Nothing was left in the socket, neither a byte nor a FIN: the next read would return EAGAIN. False if
@@ -64,7 +64,7 @@ pub struct Received {
 
 /// When TCP has last heard from a peer that has not acknowledged everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hearing {
+pub(crate) struct Hearing {
     /// Something was sent after the peer was heard last: bytes, or a probe of its closed window. A closed window is no silence
     /// by itself: its probes get rarer, up to two minutes apart, and each of them is answered.
     pub unanswered: bool,
@@ -73,7 +73,7 @@ pub struct Hearing {
 }
 
 /// The calls that a relay makes on its two legs. Every call is non-blocking; one that cannot go on returns `WouldBlock`.
-pub trait Kernel {
+pub(crate) trait Kernel {
     /// Bytes that a read may take, at most [`super::HOT_BUFFER`], so that a tail for all of them stays within the budget of tails.
     fn read_limit(&self) -> usize;
 

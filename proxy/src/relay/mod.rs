@@ -24,15 +24,15 @@ use weir_routing::RelayMode;
 use weir_routing::{Keepalive, Timeouts};
 
 #[cfg(test)]
-pub use self::direction::BUDGET;
+pub(crate) use self::direction::BUDGET;
 use self::direction::{Direction, Ends, State, persist};
-pub use self::direction::{HOT_BUFFER, PIPE_BYTES};
+pub(crate) use self::direction::{HOT_BUFFER, PIPE_BYTES};
 use self::flush::Flush;
-pub use self::kernel::{Hearing, Kernel, Path, Pipe, Received, Side, Tail};
+pub(crate) use self::kernel::{Hearing, Kernel, Path, Pipe, Received, Side, Tail};
 use self::leg::{Fault, Leg};
 use self::silence::Silence;
-pub use self::tail::{TAIL_CLASSES, read_limit, tail_class};
-pub use self::turn::{Moved, TurnBudget};
+pub(crate) use self::tail::{TAIL_CLASSES, read_limit, tail_class};
+pub(crate) use self::turn::{Moved, TurnBudget};
 
 use crate::clock::{Millis, earlier};
 use crate::reason::Reason;
@@ -40,7 +40,7 @@ use crate::reason::Reason;
 /// What the shard does after a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub enum Step {
+pub(crate) enum Step {
     /// The byte budget of the turn has ended: step again in the next turn, before it sleeps, for no event will come.
     Again,
     /// Nothing to do before the next event or [`Relay::deadline`].
@@ -51,7 +51,7 @@ pub enum Step {
 
 /// What the mask of a completion reports of a leg, beside that everything is worth trying again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct News {
+pub(crate) struct News {
     /// POLLERR: it is dead.
     pub error: bool,
     /// POLLRDHUP or POLLHUP: its peer will send no more.
@@ -87,7 +87,7 @@ enum Answer {
 
 /// The relay of one session.
 #[derive(Debug)]
-pub struct Relay {
+pub(crate) struct Relay {
     phase: Phase,
     /// By [`Side`].
     legs: [Leg; 2],
@@ -114,7 +114,7 @@ impl Relay {
     /// A relay over two connected legs. `idle` and `max_duration` run from `accepted`. The upstream's poll is armed at the same
     /// time and reports the present state, so nothing is read from it before; the client's poll has reported its state during the
     /// dial, its hang-up (`client_hung_up`) included.
-    pub fn new(
+    pub(crate) fn new(
         timeouts: &Timeouts,
         keepalive: Option<Keepalive>,
         accepted: Millis,
@@ -137,7 +137,7 @@ impl Relay {
 
     /// Takes in a completion of a leg's poll. The rest of its mask is of no use: it names the wake-up, not the state.
     /// A step must follow.
-    pub fn on_event(&mut self, side: Side, news: News) {
+    pub(crate) fn on_event(&mut self, side: Side, news: News) {
         let leg = &mut self.legs[side as usize];
         leg.wake();
         leg.hung_up |= news.hang_up;
@@ -147,7 +147,7 @@ impl Relay {
     }
 
     /// Ends it from outside (drain, kill): the next step resets both legs. Does nothing to one that has ended.
-    pub fn end(&mut self, reason: Reason) {
+    pub(crate) fn end(&mut self, reason: Reason) {
         if !matches!(self.phase, Phase::Ended(_)) {
             self.phase = Phase::Killed(reason);
         }
@@ -155,7 +155,7 @@ impl Relay {
 
     /// The earliest time at which [`Self::step`] must be called without an event. Bytes postpone it: a timer that was set to an
     /// earlier one calls `step`, which finds nothing due, and is set again.
-    pub fn deadline(&self) -> Option<Millis> {
+    pub(crate) fn deadline(&self) -> Option<Millis> {
         match &self.phase {
             Phase::Ended(_) => None,
             _ => earlier(self.limit(), self.silence.deadline()),
@@ -181,7 +181,7 @@ impl Relay {
 
     /// Does what can be done now, and then judges the time. Called after [`Self::on_event`], in the turn after
     /// [`Step::Again`], and at [`Self::deadline`].
-    pub fn step(&mut self, kernel: &mut impl Kernel, now: Millis) -> Step {
+    pub(crate) fn step(&mut self, kernel: &mut impl Kernel, now: Millis) -> Step {
         let mut more = self.advance(kernel, now);
         if self.has_lost_a_peer(kernel, now) {
             more = self.advance(kernel, now);

@@ -11,7 +11,7 @@ const LEAST_COST: u64 = 16 << 10;
 
 /// Counts of moved bytes.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Moved {
+pub(crate) struct Moved {
     /// Through a pipe.
     pub spliced: u64,
     /// Through the hot buffer.
@@ -20,35 +20,35 @@ pub struct Moved {
 
 impl Moved {
     /// The bytes moved since an earlier count.
-    pub fn since(self, earlier: Self) -> Self {
+    pub(crate) fn since(self, earlier: Self) -> Self {
         Self { spliced: self.spliced - earlier.spliced, copied: self.copied - earlier.copied }
     }
 }
 
 /// The rest of a turn's budget.
 #[derive(Debug)]
-pub struct TurnBudget {
+pub(crate) struct TurnBudget {
     left: u64,
 }
 
 impl TurnBudget {
     /// A whole turn.
-    pub fn whole() -> Self {
+    pub(crate) fn whole() -> Self {
         Self::of(BYTES_A_TURN)
     }
 
     /// A turn of so many bytes.
-    pub fn of(bytes: u64) -> Self {
+    pub(crate) fn of(bytes: u64) -> Self {
         Self { left: bytes }
     }
 
     /// The sessions that have not been stepped wait for the next turn.
-    pub fn is_spent(&self) -> bool {
+    pub(crate) fn is_spent(&self) -> bool {
         self.left == 0
     }
 
     /// Takes off the bytes that a session has moved.
-    pub fn spend(&mut self, moved: Moved) {
+    pub(crate) fn spend(&mut self, moved: Moved) {
         let cost = moved.copied + moved.spliced / SPLICED_FOR_ONE as u64;
         self.left = self.left.saturating_sub(cost.max(LEAST_COST));
     }

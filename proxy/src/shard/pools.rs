@@ -26,7 +26,7 @@ const _: () =
     assert!(LARGE_PIPES as usize * LARGE_PIPE <= 64 << 20, "large pipes alone stay under the soft limit");
 
 /// The memory that the tails of a process may take.
-pub fn tail_bytes_max(shards: usize) -> u64 {
+pub(crate) fn tail_bytes_max(shards: usize) -> u64 {
     TAIL_BYTES_MAX as u64 * shards as u64
 }
 
