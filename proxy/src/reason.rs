@@ -63,13 +63,13 @@ macro_rules! reasons {
 reasons! {
     /// Both sides ended with a FIN and everything was delivered.
     Done = "done", Ok;
-    /// The client reset the connection. What it had sent before was delivered, then the upstream was reset, too.
+    /// The client reset the connection. Bytes that it had sent before were delivered, then the upstream was reset, too.
     ClientReset = "client_reset", Client;
     /// The client reset before an upstream had answered.
     ClientGone = "client_gone", Client;
     /// The client stopped acknowledging, with or without bytes under way: `keepalive` or `user_timeout`.
     ClientTimeout = "client_timeout", Client;
-    /// The upstream reset the connection. What it had sent before was delivered, then the client was reset, too.
+    /// The upstream reset the connection. Bytes that it had sent before were delivered, then the client was reset, too.
     UpstreamReset = "upstream_reset", Upstream;
     /// The upstream stopped acknowledging, with or without bytes under way: `keepalive` or `user_timeout`.
     UpstreamTimeout = "upstream_timeout", Upstream;

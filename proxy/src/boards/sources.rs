@@ -17,7 +17,7 @@ const PARTS: usize = 64;
 pub(crate) const IDLE_MAX: usize = 65_536;
 const IDLE_MAX_A_PART: usize = IDLE_MAX / PARTS;
 
-/// What one source may have.
+/// The limits of one source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SourceLimits {
     /// Connections at a time; `None`: no limit.

@@ -36,7 +36,7 @@ pub(crate) enum Event {
     Timer,
 }
 
-/// What the shard does next.
+/// The next action of the shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum Action {
@@ -74,7 +74,7 @@ pub(crate) struct Dial {
     step: Step,
 }
 
-/// What a dial waits for.
+/// The event that a dial waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     /// A connect, until the time-out of this attempt.

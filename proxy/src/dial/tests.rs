@@ -4,7 +4,7 @@ use weir_routing::Timeouts;
 
 use super::*;
 
-/// What `pick` offers, one entry an attempt.
+/// The endpoints that `pick` offers, one entry an attempt.
 type Offers<'a> = &'a [Option<u32>];
 
 const REFUSED: Event =

@@ -147,7 +147,7 @@ pub(crate) enum Completion {
     Polled {
         /// Whose it is.
         watched: Watched,
-        /// What it reported. Nothing, where the poll has failed or was cancelled.
+        /// Its report; empty where the poll has failed or was cancelled.
         readiness: Readiness,
         /// Whether the poll goes on.
         more: bool,
@@ -161,7 +161,7 @@ pub(crate) enum Completion {
     },
 }
 
-/// What a poll's mask reports beside the wake-up.
+/// The report of a poll's mask beside the wake-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Readiness {
     /// POLLERR: the connection is dead.

@@ -27,7 +27,7 @@ pub(crate) const PIPE_BYTES: usize = 1 << 20;
 /// the start all of it fills.
 const FLOWS_AFTER: u32 = 2 << 20;
 
-/// What one read costs of the budget at least: it bounds the calls of a turn where a peer feeds single bytes.
+/// The least that one read costs of the budget: it bounds the calls of a turn where a peer feeds single bytes.
 const LEAST_COST: usize = 4 << 10;
 
 /// Full reads in a row that show a stream: splice is worth its pipe. For a conversation in pieces of 16 KiB it is not: 17.9 us CPU
@@ -78,7 +78,7 @@ pub(super) struct Load {
     stuffed: bool,
 }
 
-/// What a run has done.
+/// The result of a run.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Run {
     /// Bytes came in or an end was seen.

@@ -37,7 +37,7 @@ pub(crate) use self::turn::{Moved, TurnBudget};
 use crate::clock::{Millis, earlier};
 use crate::reason::Reason;
 
-/// What the shard does after a step.
+/// The result of a step, by which the shard goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum Step {
@@ -49,7 +49,7 @@ pub(crate) enum Step {
     Ended(Reason),
 }
 
-/// What the mask of a completion reports of a leg, beside that everything is worth trying again.
+/// The report of a completion's mask on a leg, beside that everything is worth trying again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct News {
     /// POLLERR: it is dead.

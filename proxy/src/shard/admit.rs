@@ -28,7 +28,7 @@ use crate::reason::Reason;
 /// How often a part of the sources board is swept.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// What a shard admits connections by.
+/// The table, limits and peers by which a shard admits connections.
 pub(super) struct Admission {
     /// The table in force.
     pub(super) in_force: Option<Arc<InForce>>,

@@ -23,7 +23,7 @@ use crate::reason::Reason;
 use crate::relay::{Moved, TurnBudget};
 use crate::wheel::Wheel;
 
-/// What the core of a shard is made of.
+/// The parts of a shard's core.
 pub(crate) struct Parts<S> {
     /// Which shard it is, for messages about defects.
     pub(crate) index: usize,

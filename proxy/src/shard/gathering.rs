@@ -11,7 +11,7 @@ const GATHER: Duration = Duration::from_micros(100);
 /// Bytes spliced a session and turn that show bulk.
 const BULK: u64 = 64 << 10;
 
-/// What the waits depend on.
+/// The facts that a shard's waits depend on.
 #[derive(Default)]
 pub(super) struct Gathering {
     /// How long the shard spins before it sleeps.

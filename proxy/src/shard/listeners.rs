@@ -248,8 +248,8 @@ impl Listeners {
         None
     }
 
-    /// Accepts what still waits for a listener that gets no new SYNs. Returns when to go on; `None`: nothing was left. What a turn
-    /// has no room for is accepted in the next one, and without descriptors the rest is accepted later.
+    /// Accepts the connections that still wait for a listener that gets no new SYNs. Returns when to go on; `None`: none was left.
+    /// A turn accepts as many as it has room for, the next one goes on, and without descriptors the rest is accepted later.
     fn empty(&mut self, id: ListenerId, now: Millis) -> Option<Millis> {
         let listening = self.all.get(&id)?;
         let _ = rustix::io::ioctl_fionbio(&listening.socket, true);

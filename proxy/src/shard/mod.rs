@@ -48,7 +48,7 @@ pub(crate) use self::pools::tail_bytes_max;
 /// Messages that a turn takes before it serves its sessions again.
 const MESSAGES_A_TURN: usize = 256;
 
-/// What a shard is given at its start.
+/// All that a shard gets at its start.
 pub(crate) struct Start {
     /// Which one it is.
     pub(crate) index: usize,

@@ -1,4 +1,4 @@
-//! What a shard's sessions ask of the system: requests to the ring, and calls on sockets. The program's answer is
+//! The system as a shard's sessions use it: requests to the ring, and calls on sockets. The program's own is
 //! [`super::live::Live`]; the simulation has another, so that it drives the very code that serves connections.
 
 use std::io;
