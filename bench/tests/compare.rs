@@ -45,7 +45,9 @@ fn build() -> PathBuf {
             .current_dir(
                 Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("bench/ stands in the workspace"),
             )
-            .args(["build", "--quiet", "--bin", "weir", "--profile", profile, "--target-dir"])
+            // As the tests from outside build it, with the features of `cargo test`: then no dependency is compiled twice.
+            .args(["build", "--quiet", "--workspace", "--bin", "weir", "--test", "accounting"])
+            .args(["--profile", profile, "--target-dir"])
             .arg(directory.parent().expect("a profile stands in the target directory"))
             .status()
             .expect("cargo starts");

@@ -20,6 +20,6 @@ pub use backend::Backend;
 pub use metrics::Metrics;
 pub use netns::Namespace;
 pub use process::Process;
-pub use turn::{busy, quiet};
+pub use turn::{busy, quiet, together};
 pub use wait::{holds_for, wait_for};
 pub use weir_process::{Launch, Weir};

@@ -14,3 +14,14 @@ pub fn busy() -> RwLockReadGuard<'static, ()> {
 pub fn quiet() -> RwLockWriteGuard<'static, ()> {
     MACHINE.write().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// Checks all rows of a table at the same time, each in a thread of its own: for rows that mostly wait. Panics if one of them does.
+pub fn together<T: Send>(rows: impl IntoIterator<Item = T>, check: impl Fn(T) + Sync) {
+    std::thread::scope(|scope| {
+        let check = &check;
+        let threads: Vec<_> = rows.into_iter().map(|row| scope.spawn(move || check(row))).collect();
+        for thread in threads {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        }
+    });
+}

@@ -10,7 +10,7 @@ use weir_tests::client::{
     write_until_held_back,
 };
 use weir_tests::wait::ms;
-use weir_tests::{Backend, Namespace, Weir, holds_for, quiet, wait_for};
+use weir_tests::{Backend, Namespace, Weir, holds_for, quiet, together, wait_for};
 
 /// The time that `keepalive` below takes from the last answer on.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -104,37 +104,37 @@ fn warm(pair: &Pair) {
 #[test]
 fn a_peer_that_vanishes_with_bytes_under_way_ends_the_session_when_keepalive_says() {
     let _turn = quiet();
-    for (leg, reason) in [(Leg::Client, "client_timeout"), (Leg::Upstream, "upstream_timeout")] {
-        for relay in ["copy", "splice"] {
-            let Some(hosts) = Hosts::new() else { return };
-            let pair = hosts.pair(leg, relay, false);
-            warm(&pair);
-            hosts.fall_silent();
-            let start = Instant::now();
-            // One that goes on sending: each byte would move idleness on.
-            let mut sender = &pair.stays;
-            while !is_readable(&pair.stays, ms(100)) {
-                assert!(start.elapsed() < 3 * PATIENCE, "{leg:?}, {relay}: it does not end");
-                if let Err(error) = sender.write_all(b"still here") {
-                    assert_ne!(error.kind(), ErrorKind::WouldBlock);
-                    break;
-                }
+    let reasons = [(Leg::Client, "client_timeout"), (Leg::Upstream, "upstream_timeout")];
+    let rows = reasons.into_iter().flat_map(|row| ["copy", "splice"].map(|relay| (row, relay)));
+    together(rows, |((leg, reason), relay)| {
+        let Some(hosts) = Hosts::new() else { return };
+        let pair = hosts.pair(leg, relay, false);
+        warm(&pair);
+        hosts.fall_silent();
+        let start = Instant::now();
+        // One that goes on sending: each byte would move idleness on.
+        let mut sender = &pair.stays;
+        while !is_readable(&pair.stays, ms(100)) {
+            assert!(start.elapsed() < 3 * PATIENCE, "{leg:?}, {relay}: it does not end");
+            if let Err(error) = sender.write_all(b"still here") {
+                assert_ne!(error.kind(), ErrorKind::WouldBlock);
+                break;
             }
-            let took = start.elapsed();
-            assert_eq!(read_end(&pair.stays), End::Reset, "{leg:?}, {relay}");
-            assert!((PATIENCE..PATIENCE + LATE).contains(&took), "{leg:?}, {relay}: after {took:?}");
-            hosts.near.run(|| {
-                pair.weir.expect_closed(reason, 1);
-                pair.weir.clean();
-            });
         }
-    }
+        let took = start.elapsed();
+        assert_eq!(read_end(&pair.stays), End::Reset, "{leg:?}, {relay}");
+        assert!((PATIENCE..PATIENCE + LATE).contains(&took), "{leg:?}, {relay}: after {took:?}");
+        hosts.near.run(|| {
+            pair.weir.expect_closed(reason, 1);
+            pair.weir.clean();
+        });
+    });
 }
 
 #[test]
 fn bytes_of_a_vanished_peer_are_delivered_first() {
     let _turn = quiet();
-    for leg in [Leg::Client, Leg::Upstream] {
+    together([Leg::Client, Leg::Upstream], |leg| {
         let Some(hosts) = Hosts::new() else { return };
         let pair = hosts.pair(leg, "auto", false);
         warm(&pair);
@@ -143,14 +143,14 @@ fn bytes_of_a_vanished_peer_are_delivered_first() {
         hosts.fall_silent();
         write_all(&pair.stays, b"are you there?");
         assert_eq!(read_to_end(&pair.stays), (b"final bytes".to_vec(), End::Reset), "{leg:?}");
-    }
+    });
 }
 
 #[test]
 fn a_peer_that_keeps_its_window_closed_and_answers_lives() {
     let _turn = quiet();
     let block = vec![b'x'; 256 << 10];
-    for (leg, relay) in [(Leg::Client, "copy"), (Leg::Client, "splice"), (Leg::Upstream, "copy")] {
+    together([(Leg::Client, "copy"), (Leg::Client, "splice"), (Leg::Upstream, "copy")], |(leg, relay)| {
         let Some(hosts) = Hosts::new() else { return };
         let mut pair = hosts.pair(leg, relay, leg == Leg::Client);
         warm(&pair);
@@ -168,7 +168,7 @@ fn a_peer_that_keeps_its_window_closed_and_answers_lives() {
             pair.weir.expect_closed("done", 1);
             pair.weir.clean();
         });
-    }
+    });
 }
 
 #[test]

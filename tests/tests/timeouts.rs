@@ -112,20 +112,6 @@ fn peers_that_ignore_the_fin_are_reset_after_flush_timeout() {
 }
 
 #[test]
-fn a_pause_of_the_whole_process_does_not_cost_a_connection_that_has_bytes_waiting() {
-    let _turn = quiet();
-    let Pair { weir, client, upstream, _backend, .. } = pair("idle_timeout = \"500ms\"");
-    weir.pause();
-    write_all(&client, b"waiting");
-    assert!(!is_readable(&upstream, ms(800)), "a stopped process moves nothing");
-    weir.resume();
-    assert_eq!(read_exactly(&upstream, 7), b"waiting");
-    assert!(!is_readable(&client, ms(300)), "pending bytes are served before timers are judged");
-    drop((client, upstream));
-    weir.clean();
-}
-
-#[test]
 #[ignore = "long: run by CI"]
 fn long_timeouts_hold_for_many_connections_at_once() {
     let _turn = quiet();
