@@ -150,6 +150,7 @@ impl Driver {
             true => self.is_true_of_relay(account, reason),
             false => self.is_true_of_dial(account, reason, now),
         };
+        let is_true = is_true && (reason != Reason::LimitProcess || self.has_to_pause);
         self.require(is_true, || format!("{:?} ended by {reason:?}: {attempt:?}", account.id));
         if is_relayed {
             return;
@@ -249,6 +250,13 @@ impl Driver {
     /// Endpoints show the dials that failed and connected, and the sockets that are open to them.
     fn check_endpoints(&self) {
         let readings = self.health.read();
+        let without_port = self.counters.source_ports_exhausted.get();
+        let failures = |reason: Reason| {
+            let index = FAILURES.iter().position(|&it| it == reason).expect("a failure");
+            readings.iter().map(|reading| reading.failed[index]).sum::<u64>()
+        };
+        let is_equal = without_port == failures(Reason::NoSourcePort);
+        self.require(is_equal, || format!("{without_port} dials are counted that found no source port"));
         let mut world = self.world.borrow_mut();
         for reading in readings {
             let address = reading.address;
@@ -274,6 +282,8 @@ impl Driver {
         if let Some(last) = self.in_force.take() {
             self.core.retire(last);
         }
+        let timer = self.core.next_timer();
+        self.require(timer.is_none(), || format!("a timer is left: {timer:?}"));
         let (tables, retired) = (self.tables.len(), self.retired.try_iter().count());
         self.require(tables == retired, || format!("{retired} of {tables} tables are back"));
         for (service, _) in SERVICES {
@@ -301,6 +311,10 @@ impl Driver {
     fn check_delivery(&self, account: &Account) {
         let mut world = self.world.borrow_mut();
         let Some(upstream) = account.upstream else { return };
+        let reading = account.series.read();
+        let counted = [reading.bytes_down, reading.bytes_up];
+        let sent = [account.client, upstream].map(|socket| world.tallies[socket].sent);
+        world.net.require(counted == sent, || format!("{:?} counts {counted:?} of {sent:?}", account.id));
         if account.has_hung_up && account.reason == Some(Reason::Done) {
             let what = if world.net.sockets[account.client].peer.sent > 0 { "data" } else { "nothing" };
             world

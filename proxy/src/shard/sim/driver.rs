@@ -78,7 +78,9 @@ pub(super) struct Driver {
     pub(super) in_force: Option<Arc<InForce>>,
     pub(super) tables: Vec<(u64, Weak<InForce>)>,
     pub(super) retired: Receiver<InForce>,
-    counters: Arc<ShardCounters>,
+    pub(super) counters: Arc<ShardCounters>,
+    /// A dial of this turn found no descriptor.
+    pub(super) has_to_pause: bool,
     resetting: Resetting,
     arrived: VecDeque<Arrived>,
     rng: fastrand::Rng,
@@ -118,6 +120,7 @@ impl Driver {
             tables: vec![],
             retired,
             counters,
+            has_to_pause: false,
             resetting: Resetting::default(),
             arrived: VecDeque::new(),
             rng: rng.fork(),
@@ -175,7 +178,8 @@ impl Driver {
         self.core.expire(&mut Vec::new());
         self.resetting.go_on(&mut self.core);
         self.core.now = now;
-        if std::mem::take(&mut self.core.lacks_descriptors) {
+        self.has_to_pause = std::mem::take(&mut self.core.lacks_descriptors);
+        if self.has_to_pause {
             self.world.borrow_mut().seen.count("accepting had to pause");
         }
         self.break_rules();
