@@ -14,8 +14,6 @@ mod pools;
 mod relaying;
 mod resetting;
 mod session;
-#[cfg(test)]
-mod sim;
 mod system;
 
 use std::sync::Arc;
@@ -257,3 +255,6 @@ impl<S: System> Core<S> {
         });
     }
 }
+
+#[cfg(test)]
+mod sim;

@@ -4,6 +4,7 @@
 pub(crate) mod bytes;
 pub(crate) mod net;
 pub(crate) mod pools;
+pub(crate) mod shape;
 
 /// A number from the environment.
 pub(crate) fn number(name: &str) -> Option<u64> {

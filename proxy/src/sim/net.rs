@@ -10,31 +10,13 @@ use std::io;
 use std::time::Duration;
 
 use super::bytes::{Bytes, Fifo, Run};
+use super::shape::{Ending, Shape};
 use crate::relay::Hearing;
 
 pub(crate) const IN: u8 = 1;
 pub(crate) const OUT: u8 = 2;
 pub(crate) const ERR: u8 = 4;
 pub(crate) const HUP: u8 = 8;
-
-/// What a peer does when it has sent all it has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ending {
-    /// `shutdown`: it goes on reading.
-    Fin,
-    /// `close`: it does not; what arrives afterwards is answered by a reset, and unread input makes this one.
-    Close,
-    /// A reset, right behind the data.
-    Reset,
-    /// A FIN and then a reset.
-    FinReset,
-    /// It waits for our FIN.
-    Answer,
-    /// It is gone without a word; the kernel finds out.
-    Vanish,
-    /// It is gone without a word. The kernel finds out only if nothing waits to be acknowledged, or where keepalive is off.
-    Silence,
-}
 
 /// The program and the kernel at the other end of a socket.
 #[derive(Debug)]
@@ -195,18 +177,6 @@ pub(crate) struct Net {
     /// The first rule that was broken.
     pub(crate) broken: Option<String>,
     pub(crate) calls: usize,
-}
-
-/// One session's two sockets, as asked for.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Shape {
-    pub(crate) to_send: u64,
-    pub(crate) ending: Ending,
-    pub(crate) reads: bool,
-    pub(crate) window: usize,
-    pub(crate) rx_room: usize,
-    pub(crate) tx_room: usize,
-    pub(crate) segment: usize,
 }
 
 impl Net {
@@ -540,7 +510,12 @@ impl Net {
     }
 
     pub(crate) fn shutdown_write(&mut self, socket: usize) {
-        let twice = std::mem::replace(&mut self.sockets[socket].fin_out, true);
+        let it = &mut self.sockets[socket];
+        let twice = std::mem::replace(&mut it.fin_out, true);
+        if !it.silent {
+            // As for bytes: a living peer acknowledges it.
+            it.heard_at = self.now;
+        }
         self.require(!twice, || format!("socket {socket} got a second FIN"));
     }
 

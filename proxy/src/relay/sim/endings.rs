@@ -7,7 +7,8 @@ use weir_routing::Timeouts;
 use super::shard::{Shard, keepalive, timeouts};
 use crate::reason::Reason;
 use crate::relay::Side;
-use crate::sim::net::{Ending, Net, Shape};
+use crate::sim::net::Net;
+use crate::sim::shape::{Ending, Shape};
 
 /// What the leg sends before its end: more than the buffers towards the other leg take.
 const SENT: u64 = 50_000;

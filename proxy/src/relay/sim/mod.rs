@@ -19,8 +19,9 @@ use self::calls::Seen;
 use self::sabotage::Sabotage;
 use self::shard::{Shard, keepalive, timeouts};
 use crate::reason::Reason;
-use crate::sim::net::{Ending, Net, Shape};
+use crate::sim::net::Net;
 use crate::sim::seeds;
+use crate::sim::shape::{Ending, Shape};
 
 /// Seeds of every run.
 const SEEDS: u64 = 2_000;

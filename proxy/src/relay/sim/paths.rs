@@ -5,7 +5,8 @@ use weir_routing::RelayMode;
 use super::shard::{Shard, timeouts};
 use crate::relay::direction::SPLICED_FOR_ONE;
 use crate::relay::{BUDGET, HOT_BUFFER, PIPE_BYTES, TAIL_CLASSES};
-use crate::sim::net::{Ending, Net, Shape};
+use crate::sim::net::Net;
+use crate::sim::shape::{Ending, Shape};
 
 /// A session whose client sends; its reader is never in the way.
 fn session(mode: RelayMode, pipes: usize) -> Shard {

@@ -13,7 +13,8 @@ use super::sabotage::Sabotage;
 use crate::reason::Reason;
 use crate::relay::turn::BYTES_A_TURN;
 use crate::relay::{Kernel, Millis, Moved, News, Phase, Relay, Side, Step, TurnBudget};
-use crate::sim::net::{ERR, HUP, IN, Net, OUT, Poll, Shape};
+use crate::sim::net::{ERR, HUP, IN, Net, OUT, Poll};
+use crate::sim::shape::Shape;
 
 /// The wheel's tick in milliseconds; deadlines are rounded up to it.
 const TICK: u64 = 10;

@@ -22,11 +22,12 @@ use self::sabotage::Sabotage;
 use self::seen::{REASONS, SITUATIONS, Seen};
 use self::table::SERVICES;
 use self::world::Answers;
-use crate::sim::net::{Ending, Net};
+use crate::sim::net::Net;
 use crate::sim::seeds;
+use crate::sim::shape::Ending;
 
 /// Seeds of every run.
-const SEEDS: u64 = 5_000;
+const SEEDS: u64 = 10_000;
 
 /// Seeds within which a broken rule must show.
 const SEEDS_TO_NOTICE: u64 = 2_000;

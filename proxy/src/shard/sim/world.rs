@@ -14,7 +14,8 @@ use super::seen::Seen;
 use crate::boards::counters::ShardCounters;
 use crate::os::ring::{SlotId, Watched};
 use crate::reason::Reason;
-use crate::sim::net::{Ending, Net, Poll, Shape};
+use crate::sim::net::{Net, Poll};
+use crate::sim::shape::{Ending, Shape};
 
 /// How a listener answers a dial that begins now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
