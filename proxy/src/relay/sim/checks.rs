@@ -146,7 +146,9 @@ impl Shard {
                 let source = &self.net.sockets[session.sockets[from as usize]];
                 let target = &self.net.sockets[session.sockets[from.other() as usize]];
                 let ledger = &session.ledger;
-                let held = ledger.read[from as usize] > ledger.sent[from.other() as usize];
+                // What was held for a peer that was given up has been dropped.
+                let is_dropped = session.relay.directions[from as usize].state == State::Finished;
+                let held = !is_dropped && ledger.read[from as usize] > ledger.sent[from.other() as usize];
                 let reads = match session.relay.phase {
                     Phase::Open => true,
                     Phase::Failed { dead, reason: None, .. } => dead == from,
