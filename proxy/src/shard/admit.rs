@@ -145,9 +145,11 @@ impl Admission {
             // No configuration of this version has a rule that asks for first bytes.
             Verdict::Needs(_) => (None, None, Some(Reason::Internal)),
         };
-        let record = Record::open(self.series(context, route, to));
-        if in_force.table.workload(arrival.source.ip()).is_none() {
-            record.series().unknown_sources.add(1);
+        let mut record = Record::open(self.series(context, route, to));
+        if let Some(series) = record.series()
+            && in_force.table.workload(arrival.source.ip()).is_none()
+        {
+            series.unknown_sources.add(1);
         }
         let limits = to.and_then(|to| in_force.reserve(to));
         let (Some(to), None, Some(destination)) = (to, refusal, limits) else {

@@ -139,9 +139,7 @@ impl<S: System> Core<S> {
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
         self.wheel.clear(slot);
         let stage = std::mem::replace(&mut session.stage, Stage::Ended);
-        if let Some(record) = session.record.take() {
-            record.end(reason);
-        }
+        session.record.end(reason);
         let id = SlotId { slot, generation: session.generation };
         let InFlight { client_poll, upstream_poll, connect } = session.in_flight;
         let held = [

@@ -46,10 +46,12 @@ impl<S: System> Core<S> {
     /// Moves what can be moved of a session.
     pub(super) fn step(&mut self, slot: u32) {
         let session = &mut self.sessions[slot as usize];
-        let (Stage::Relaying(relay), Some(upstream)) = (&mut session.stage, &session.upstream) else {
+        let (Stage::Relaying(relay), Some(upstream), Some(series)) =
+            (&mut session.stage, &session.upstream, session.record.series())
+        else {
             return;
         };
-        let mut calls = self.system.calls(&session.client, upstream, &session.series, self.now);
+        let mut calls = self.system.calls(&session.client, upstream, series, self.now);
         let step = relay.step(&mut calls, self.now);
         drop(calls);
         let deadline = relay.deadline();

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use weir_routing::{Arrival, DestinationId, EndpointId, Policy, dialled};
 
-use crate::boards::counters::Series;
 use crate::boards::health::EndpointUse;
 use crate::boards::in_force::{InForce, Leads};
 use crate::boards::limits::{GatewayPlaces, Reservation};
@@ -28,10 +27,8 @@ pub(crate) struct Session<Socket> {
     pub(super) is_queued: bool,
     /// How far it has come.
     pub(super) stage: Stage,
-    /// Its counters.
-    pub(super) series: Arc<Series>,
-    /// Consumed by its end.
-    pub(super) record: Option<Record>,
+    /// Its counters, until its end.
+    pub(super) record: Record,
     /// Its count at the endpoint.
     pub(super) endpoint: Option<EndpointUse>,
     /// Its places under limits, held until its descriptors are closed.
@@ -157,8 +154,7 @@ impl<Socket> Session<Socket> {
             in_flight: InFlight::default(),
             is_queued: false,
             stage: Stage::Dialling(dialling),
-            series: Arc::clone(record.series()),
-            record: Some(record),
+            record,
             endpoint: None,
             _places: places,
         }

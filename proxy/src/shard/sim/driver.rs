@@ -345,7 +345,7 @@ impl Driver {
         let verdict = in_force.table.decide(&arrival, &FirstBytes::UNKNOWN, &mut self.rng);
         let Verdict::Forward { destination, .. } = verdict else { panic!("{verdict:?}") };
         let series = Arc::new(Series::default());
-        let record = Record::open(Arc::clone(&series));
+        let mut record = Record::open(Arc::clone(&series));
         let Some(places) = in_force.reserve(destination) else {
             self.core.system.reset(&arrived.socket);
             record.end(Reason::LimitService);
@@ -409,7 +409,10 @@ impl Driver {
                     self.core.sessions.remove(slot as usize);
                 }
                 Sabotage::EndedTwice if is_ended => self.core.end(slot, Reason::Drain),
-                Sabotage::RecordedTwice if is_ended => session.series.close(Reason::Done),
+                Sabotage::RecordedTwice if is_ended => {
+                    let of_slot = self.accounts.iter().rev().find(|account| account.id.slot == slot);
+                    of_slot.inspect(|account| account.series.close(Reason::Done));
+                }
                 Sabotage::ReadyForgotten if sure.u8(..) < 16 => self.core.forget_ready(),
                 Sabotage::DialTimerLost if is_dialling => self.core.forget_timer(slot),
                 Sabotage::EndpointUseLeaked => {
