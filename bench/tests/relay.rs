@@ -133,6 +133,31 @@ fn a_reset_is_passed_on_also_behind_a_fin() {
 }
 
 #[test]
+fn a_reset_behind_bytes_that_the_other_end_does_not_read_is_passed_on() {
+    for way in [Way::Up, Way::Down] {
+        let mut path = Path::open();
+        let [writer, _] = path.ends(way);
+        write_until_stalled(writer, way);
+        let Path { relay, client, upstream } = path;
+        let (first, mut second) = match way {
+            Way::Up => (client, upstream),
+            Way::Down => (upstream, client),
+        };
+        SockRef::from(&first).set_linger(Some(Duration::ZERO)).expect("a socket");
+        drop(first);
+        // Nothing is read before the relay has reset its other leg, which discards what was received.
+        let deadline = Instant::now() + PATIENCE;
+        while SockRef::from(&second).take_error().expect("a socket").is_none() {
+            assert!(Instant::now() < deadline, "{way:?}: the reset was not passed on");
+            std::thread::yield_now();
+        }
+        let _ = rest(&mut second);
+        let (_, printed) = relay.stop();
+        assert!(printed.contains("connections=1 broken=1 "), "{way:?}: {printed}");
+    }
+}
+
+#[test]
 fn a_connection_that_the_upstream_refuses_is_reset_and_the_relay_goes_on() {
     let closed = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
     let relay = Backend::start("relay", &[&closed.to_string()]);

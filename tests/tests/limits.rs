@@ -193,4 +193,12 @@ fn a_reload_changes_maxima_and_never_counts() {
     assert!(!weir.metrics().by_label("weir_limit", "scope").contains_key("gateway"));
     drop(held);
     weir.clean();
+    // A gateway that is gone leaves with its last connection, not with the next reload.
+    weir.reload(&text("max_connections = 4").replace("gateway.edge", "gateway.other"));
+    let is_gone = || !weir.metrics().by_label("weir_limit_used", "name").contains_key("edge");
+    assert!(
+        wait_for(Duration::from_secs(5), is_gone),
+        "{:?}",
+        weir.metrics().by_label("weir_limit_used", "name")
+    );
 }

@@ -147,7 +147,10 @@ impl ModeArguments {
                 if !rest.is_empty() {
                     return Err("the last address to listen on has no upstream");
                 }
-                let routes = routes.iter().map(|[listen, upstream]| (*listen, *upstream)).collect();
+                let routes: Vec<_> = routes.iter().map(|[listen, upstream]| (*listen, *upstream)).collect();
+                if routes.iter().any(|(listen, upstream)| upstream.port() == 0 || upstream == listen) {
+                    return Err("an upstream has a port, and another address than the one listened on");
+                }
                 return Ok(Order::Relay(relay::Settings { routes, core, backlog }));
             }
         };

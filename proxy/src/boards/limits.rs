@@ -157,8 +157,9 @@ impl LimitsBoard {
         });
     }
 
-    /// All limits, for readers.
+    /// All limits of tables and sessions that are there, for readers.
     pub(crate) fn shown(&self) -> Vec<Shown> {
+        self.prune();
         let show = |scope, name: String, limit: &Limit| Shown {
             scope,
             name,
@@ -211,8 +212,8 @@ pub(crate) struct GatewayPlaces {
 }
 
 impl GatewayRow {
-    /// Reserves a connection's places. The gateway's rate comes last, so that connections which its sources may not make take
-    /// nothing of it. `source` and `now` (nanoseconds of the monotonic clock) are asked for where a limit needs them.
+    /// Reserves a connection's places: the source's first, so that connections which it may not make take nothing of the gateway's,
+    /// and the gateway's rate last. `source` and `now` (nanoseconds of the monotonic clock) are asked for where a limit needs them.
     ///
     /// Errors: the limit that is reached, or that the source has gone.
     pub(crate) fn reserve(
@@ -220,17 +221,17 @@ impl GatewayRow {
         source: impl FnOnce() -> io::Result<IpAddr>,
         now: impl Fn() -> u64,
     ) -> Result<GatewayPlaces, Reason> {
-        let gateway = self.connections.reserve().ok_or(Reason::LimitGateway)?;
-        let mut places = GatewayPlaces { _gateway: gateway, _source: None };
+        let mut of_source = None;
         if self.per_source.is_any() {
             let source = source().map_err(|_| Reason::ClientGone)?;
             let place = self.sources.reserve(self.number, source, self.per_source, now());
-            places._source = Some(Box::new(place.ok_or(Reason::LimitSource)?));
+            of_source = Some(Box::new(place.ok_or(Reason::LimitSource)?));
         }
+        let gateway = self.connections.reserve().ok_or(Reason::LimitGateway)?;
         if self.rate.is_limited() && !self.rate.take(now()) {
             return Err(Reason::LimitGateway);
         }
-        Ok(places)
+        Ok(GatewayPlaces { _gateway: gateway, _source: of_source })
     }
 }
 

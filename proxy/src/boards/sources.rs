@@ -62,8 +62,9 @@ struct Entry {
 #[derive(Debug)]
 struct Part {
     entries: HashMap<Key, Entry>,
-    /// Entries that had no connection when they were put here, oldest first; some may have one again.
-    idle: VecDeque<Key>,
+    /// Entries that had no connection when they were put here, oldest first, with the time at which their bucket was to be full then.
+    /// Some may have a connection again, or have had one since.
+    idle: VecDeque<(Key, u64)>,
 }
 
 /// See the file's opening.
@@ -165,20 +166,26 @@ impl Part {
             self.forget(key);
         } else if !entry.is_queued {
             entry.is_queued = true;
-            self.idle.push_back(key);
+            self.idle.push_back((key, entry.full_at));
             while self.idle.len() > IDLE_MAX_A_PART {
                 self.forget_oldest();
             }
         }
     }
 
+    /// Takes the first one out of the queue, and forgets it if it has been idle since it was put there.
     fn forget_oldest(&mut self) {
-        let Some(key) = self.idle.pop_front() else { return };
-        if let Some(entry) = self.entries.get_mut(&key) {
-            entry.is_queued = false;
-            if entry.connections == 0 {
-                self.entries.remove(&key);
-            }
+        let Some((key, full_at)) = self.idle.pop_front() else { return };
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        entry.is_queued = false;
+        if entry.connections > 0 {
+            return;
+        }
+        if entry.full_at == full_at {
+            self.entries.remove(&key);
+        } else {
+            entry.is_queued = true;
+            self.idle.push_back((key, entry.full_at));
         }
     }
 
@@ -191,7 +198,7 @@ impl Part {
 
     fn sweep(&mut self, now: u64) {
         let entries = &mut self.entries;
-        self.idle.retain(|key| {
+        self.idle.retain(|(key, _)| {
             let Some(entry) = entries.get_mut(key) else { return false };
             entry.is_queued = entry.connections == 0 && entry.full_at > now;
             if entry.connections == 0 && !entry.is_queued {
@@ -236,7 +243,9 @@ mod tests {
             let one = size_of::<(Key, Entry)>() + 1;
             (0..PARTS)
                 .map(|part| self.lock(part))
-                .map(|part| part.entries.capacity() * 8 / 7 * one + part.idle.capacity() * size_of::<Key>())
+                .map(|part| {
+                    part.entries.capacity() * 8 / 7 * one + part.idle.capacity() * size_of::<(Key, u64)>()
+                })
                 .sum()
         }
     }
@@ -353,6 +362,22 @@ mod tests {
         (0..4).for_each(|turn| sources.sweep(turn, later));
         assert_eq!(sources.len(), 0);
         assert!(sources.bytes() <= 1 << 20, "{} bytes are kept", sources.bytes());
+    }
+
+    /// A source that keeps coming is not the longest idle one, so its account outlives a flood of others.
+    #[test]
+    fn a_flood_of_others_gains_a_source_nothing() {
+        let sources: Arc<Sources> = Arc::default();
+        let (mut let_in, mut now) = (0, SECOND);
+        for number in 0..400_000_u32 {
+            now += 10_000;
+            drop(sources.reserve(1, v4(1_000 + number), limits(0, 1), now));
+            if number % 100 == 0 {
+                let_in += u32::from(sources.reserve(1, v4(1), limits(0, 5), now).is_some());
+            }
+        }
+        // Four seconds at five a second, and one second's worth at first.
+        assert!((24..=26).contains(&let_in), "{let_in} connections");
     }
 
     #[test]

@@ -113,8 +113,11 @@ fn only_listener(
         0 => format!("no gateway listens on {address}: the test names no gateway"),
         count => format!("{count} gateways listen on {address}: the test names no gateway"),
     };
-    let names: Vec<String> =
-        gateways.iter().take(3).map(|gateway| format!("gateway = \"{}\"", gateway.name)).collect();
+    let mut names: Vec<String> =
+        gateways.iter().map(|gateway| format!("gateway = \"{}\"", gateway.name)).collect();
+    // One that is declared twice is one suggestion.
+    names.dedup();
+    names.truncate(3);
     let problem = Problem::error("which-gateway", place, message).wanted(names.join(" or "));
     let may_listen = found.is_empty() && !known.gateways.is_whole(report);
     report.push_unless(may_listen || report.damaged, problem);

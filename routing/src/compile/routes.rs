@@ -161,8 +161,10 @@ fn gateways(
         if registry.list.len() > 1 {
             let message = format!("route `{name}` names none of the {} gateways", registry.list.len());
             let problem = Problem::error("no-gateways", item.place, message);
-            let first: Vec<String> =
-                registry.list.iter().take(3).map(|gateway| format!("{:?}", gateway.printed)).collect();
+            let mut first: Vec<String> =
+                registry.list.iter().map(|gateway| format!("{:?}", gateway.printed)).collect();
+            first.dedup();
+            first.truncate(3);
             report.lack(
                 problem
                     .wanted(format!("gateways = [{}]", first.join(", ")))

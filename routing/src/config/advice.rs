@@ -30,6 +30,7 @@ const ENDPOINTS: &str = "the addresses of a service are its `endpoints`: endpoin
 const LISTEN: &str = "a gateway listens on addresses: listen = [\"0.0.0.0:5432\"]";
 const TO: &str = "a gateway leads to services: to = [{ service = \"NAME\" }]";
 const BALANCE: &str = "`balance` of the policy decides which endpoint is picked: \"least_connections\", \"round_robin\", \"random\" or \"source_ip\"";
+const LIMITS: &str = "rates, and limits for each source, belong to a gateway: [gateway.NAME]";
 const NO_TLS: &str = "Weir relays bytes as they are: TLS ends at the endpoints";
 
 /// (where, keys, advice). `*` is everywhere.
@@ -176,6 +177,33 @@ const FOREIGN: &[(&str, &[&str], &str)] = &[
     ),
     ("test", &["src", "from", "client"], "where the connection comes from is `source`"),
     ("test", &["dst", "to", "server"], "the address that the client dials is `destination`"),
+    (
+        "policy",
+        &[
+            "max_connection_rate",
+            "max_connection_rate_per_source",
+            "max_connections_per_source",
+            "limit_conn",
+            "rate_limit",
+        ],
+        LIMITS,
+    ),
+    (
+        "service",
+        &["max_connection_rate", "max_connection_rate_per_source", "max_connections_per_source"],
+        LIMITS,
+    ),
+    (
+        "proxy",
+        &["max_connection_rate", "max_connection_rate_per_source", "max_connections_per_source"],
+        LIMITS,
+    ),
+    ("gateway", &["limit_conn", "src_conn_cur"], "write `max_connections`, or `max_connections_per_source`"),
+    (
+        "gateway",
+        &["rate_limit", "rate_limit_sessions", "src_conn_rate", "limit_rate", "local_rate_limit"],
+        "write `max_connection_rate`, or `max_connection_rate_per_source`",
+    ),
     (
         "*",
         &["maxconn"],

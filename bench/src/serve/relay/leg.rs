@@ -28,6 +28,8 @@ pub(super) struct Leg {
     ended: bool,
     /// It was reset, or failed.
     broken: bool,
+    /// Epoll has reported an error, which a receive will show behind the bytes that are still there.
+    failed: bool,
     /// Epoll reports room for sending.
     reports_room: bool,
     /// Bytes on their way to it, of which `sent` have gone. Nothing is received for it while there are any.
@@ -61,6 +63,7 @@ impl Leg {
             hung_up: false,
             ended: false,
             broken: false,
+            failed: false,
             reports_room: connecting,
             held: Vec::new(),
             sent: 0,
@@ -72,7 +75,13 @@ impl Leg {
         self.hung_up |= flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
         self.readable |= !self.ended && (self.hung_up || flags.contains(EventFlags::IN));
         // After a FIN, a receive gives only that again: a reset behind it shows in the event alone.
-        self.broken |= self.ended && flags.contains(EventFlags::ERR);
+        self.failed |= flags.contains(EventFlags::ERR);
+        self.broken |= self.ended && self.failed;
+    }
+
+    /// Breaks it if it was reset, or failed, behind bytes that `to` does not take: no receive would show it before `to` does.
+    pub(super) fn fail_behind(&mut self, to: &Leg) {
+        self.broken |= self.failed && !to.held.is_empty();
     }
 
     /// Whether it was reset, or failed.

@@ -193,6 +193,11 @@ impl Session {
         }
         let up = pass([client, upstream], epoll, buffer, served)?;
         let down = pass([upstream, client], epoll, buffer, served)?;
+        client.fail_behind(upstream);
+        upstream.fail_behind(client);
+        if client.is_broken() || upstream.is_broken() {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
         Ok(if up == Progress::More { up } else { down })
     }
 

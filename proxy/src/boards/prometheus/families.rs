@@ -48,7 +48,7 @@ families! {
     }
     "Limits and shards" {
         LIMIT: Gauge "weir_limit" ["scope", "name"] "connections", "0.1.0",
-            "The limit of connections of the process, a gateway, a service or a subset; there is no sample where there is no limit.";
+            "The limit of connections of the process, a gateway, a service or a subset; there is no sample where there is no limit. The process always has one: what its descriptors allow.";
         LIMIT_USED: Gauge "weir_limit_used" ["scope", "name"] "connections", "0.1.0",
             "Connections that count against it, or would: open, dialling, or about to be decided.";
         LIMITED_SOURCES: Gauge "weir_limited_sources" ["gateway"] "addresses", "0.1.0",

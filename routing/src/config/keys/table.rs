@@ -104,10 +104,10 @@ pub const TABLES: &[KeyTable] = &[
             "listen": Texts, Required, FIRST, "Addresses with a port or a range of ports: `\"0.0.0.0:5432\"`, `\"[::]:6000-6099\"`; port 0 is a free one, and `[::]` takes IPv6 only.";
             "to": Tables, NONE, FIRST, "Where connections go that no route and no service took; one destination is drawn by weight.";
             "unmatched": Text, Value("\"reject\""), FIRST, "Without `to`: connections that nothing took are reset.";
-            "max_connections": Number / "connections", Value("0"), FIRST, "Connections of this gateway at one time; one more is reset at once. 0 is no limit.";
-            "max_connections_per_source": Number / "connections", Value("0"), FIRST, "The same for one client address; for IPv6 a /64 counts as one.";
-            "max_connection_rate": Number / "connections a second", Value("0"), FIRST, "Connections that this gateway takes in a second; after a rest one second's worth at once, beyond it one is reset. 0 is no limit.";
-            "max_connection_rate_per_source": Number / "connections a second", Value("0"), FIRST, "The same for one client address.";
+            "max_connections": Number / "connections", Value("0"), FIRST, "Connections of this gateway at one time; one more is reset at once. 0 is no limit. A reload changes the limit, and counts those that are open.";
+            "max_connections_per_source": Number / "connections", Value("0"), FIRST, "The same for one client address; for IPv6 a /64 counts as one. Connections that were open before any limit of sources was set are not counted.";
+            "max_connection_rate": Number / "connections a second", Value("0"), FIRST, "Connections that this gateway accepts in a second, at most 1000000, those that a route then rejects included; after a rest one second's worth at once, beyond it one is reset. 0 is no limit.";
+            "max_connection_rate_per_source": Number / "connections a second", Value("0"), FIRST, "The same for one client address; connections over it take nothing of the gateway's rate.";
             "interception": later, Word("none"), TAKE_OUT;
             "proxy_protocol": later, Word("off"), TAKE_OUT;
             "inspect_timeout": later, Never, TAKE_OUT;

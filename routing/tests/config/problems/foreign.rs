@@ -47,6 +47,23 @@ Shards = 3
         ],
     );
     check_whole(
+        r#"[service.x.policy]
+max_connection_rate = 4
+[gateway.other]
+rate_limit = 5
+"#,
+        &[
+            "a.toml:2:1 unknown-key unknown key `max_connection_rate`",
+            "  found: max_connection_rate",
+            "  wanted: description, use, balance, connect_timeout, connect_attempts, connect_deadline, idle_timeout, half_close_timeout, flush_timeout, max_duration, max_connections, keepalive, user_timeout",
+            "  help: rates, and limits for each source, belong to a gateway: [gateway.NAME]",
+            "a.toml:4:1 unknown-key unknown key `rate_limit`",
+            "  found: rate_limit",
+            "  wanted: description, listen, to, unmatched, max_connections, max_connections_per_source, max_connection_rate, max_connection_rate_per_source",
+            "  help: write `max_connection_rate`, or `max_connection_rate_per_source`",
+        ],
+    );
+    check_whole(
         r#"[service.x]
 servers = ["10.0.0.1:1"]
 lb_policy = "ROUND_ROBIN"
