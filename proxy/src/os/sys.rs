@@ -183,7 +183,8 @@ pub(crate) fn steer_new_handshakes(listener: BorrowedFd<'_>, index: u32) -> io::
 }
 
 /// Takes a listener out of the kernel's look-up: a new SYN finds another listener of its address or is refused with a reset.
-/// Handshakes that have begun complete, and its queue stays.
+/// Handshakes that have begun complete, and its queue stays. A SYN that has just found it, and whose answer is yet to be routed, is
+/// dropped: the kernel routes by the interface that is set here. Its client sends it again a second later.
 pub(crate) fn turn_away_new_handshakes(listener: BorrowedFd<'_>) -> io::Result<()> {
     // It listens only on an interface that no packet comes in by: interfaces are numbered from 1 up.
     let no_interface = libc::c_int::MAX;
