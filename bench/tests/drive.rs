@@ -167,8 +167,9 @@ fn a_server_that_goes_away_fails_operations_and_is_not_stormed() {
     });
     let ledger = &outcome.expect("the run is carried out").parts[0].ledger;
     balanced(ledger);
-    let broken = ledger.errors.get("reset").or(ledger.errors.get("closed early"));
-    assert_eq!(broken, Some(&8), "{:?}", ledger.errors);
+    // A killed server's kernel resets a connection with unread bytes, and sends a FIN on the others.
+    let broken: u64 = ["reset", "closed early"].iter().filter_map(|error| ledger.errors.get(*error)).sum();
+    assert_eq!(broken, 8, "{:?}", ledger.errors);
     // 8 connections try again every 50 ms for 2 s.
     let refused = ledger.errors.get("refused").copied().unwrap_or_default();
     assert!((100..=400).contains(&refused), "tried {refused} times: {:?}", ledger.errors);
