@@ -30,8 +30,6 @@ const SWEEP: Duration = Duration::from_secs(1);
 
 /// The table, limits and peers by which a shard admits connections.
 pub(super) struct Admission {
-    /// The table in force.
-    pub(super) in_force: Option<Arc<InForce>>,
     index: usize,
     series: ShardSeries,
     limits: Arc<LimitsBoard>,
@@ -51,13 +49,12 @@ impl Admission {
         peers: Arc<[Arc<Mailbox<Message>>]>,
     ) -> Self {
         let (series, sweep) = (ShardSeries::new(registry), (Millis::default(), 0));
-        Self { in_force: None, index, series, limits, load, peers, sweep }
+        Self { index, series, limits, load, peers, sweep }
     }
 
-    /// Decides by another table. Returns the last one.
-    pub(super) fn take_table(&mut self, in_force: Arc<InForce>) -> Option<Arc<InForce>> {
+    /// Counts under the labels of another table. Its connections are decided by the table of their listener's context.
+    pub(super) fn take_table(&mut self, in_force: &InForce) {
         self.series.follow(&in_force.labels);
-        self.in_force.replace(in_force)
     }
 
     /// Forgets sources that are gone, some of them every second: a shard has a turn in each.

@@ -200,8 +200,8 @@ impl Shard {
         let generation = in_force.generation;
         let ring = &mut self.core.system.ring;
         let retired = self.listeners.take_table(&in_force, &listeners, opened, ring, self.core.now);
-        let last = self.admission.take_table(in_force);
-        retired.into_iter().chain(last).for_each(|table| self.core.retire(table));
+        self.admission.take_table(&in_force);
+        retired.into_iter().chain([in_force]).for_each(|table| self.core.retire(table));
         // Before the generation: a drain takes a table that is in force, without a listener, for one that has closed them.
         self.core.counters.listeners.set(self.listeners.len() as u64);
         self.core.counters.generation.set(generation);
