@@ -152,9 +152,7 @@ impl LimitsBoard {
     /// Forgets those that no table and no session holds.
     pub(crate) fn prune(&self) {
         lock(&self.destinations).retain(|_, limit| Arc::strong_count(limit) > 1);
-        lock(&self.gateways).by_name.retain(|_, (_, connections, rate)| {
-            Arc::strong_count(connections) > 1 || Arc::strong_count(rate) > 1
-        });
+        lock(&self.gateways).by_name.retain(|_, (_, connections, _)| Arc::strong_count(connections) > 1);
     }
 
     /// All limits of tables and sessions that are there, for readers.
